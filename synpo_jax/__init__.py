@@ -1,0 +1,1 @@
+"""SynPO preference learning for video captioners, in JAX and Flax."""
