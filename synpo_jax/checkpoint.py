@@ -1,0 +1,96 @@
+"""Checkpoints of a run: training state, data position, configuration."""
+
+import json
+import pathlib
+
+import jax
+import orbax.checkpoint as ocp
+
+
+def open_manager(workdir, *, keep):
+  """An orbax manager on `workdir`/checkpoints that keeps the last `keep`."""
+  options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
+  return ocp.CheckpointManager(
+    pathlib.Path(workdir).absolute() / "checkpoints", options=options
+  )
+
+
+def save(manager, step, state, data_state):
+  """Starts saving after `step` updates; returns before the bytes are out.
+
+  data_state: what the data iterator's `get_state` returned (JSON).
+  """
+  manager.save(
+    step,
+    args=ocp.args.Composite(
+      state=ocp.args.StandardSave(state),
+      data=ocp.args.JsonSave(data_state),
+    ),
+  )
+
+
+def restore(manager, abstract_state):
+  """(state, data_state) of the newest checkpoint, or None without one.
+
+  abstract_state: the state as ShapeDtypeStructs with shardings; the mesh may
+  differ from the one that saved.
+  """
+  step = manager.latest_step()
+  if step is None:
+    return None
+  restored = manager.restore(
+    step,
+    args=ocp.args.Composite(
+      state=ocp.args.StandardRestore(abstract_state),
+      data=ocp.args.JsonRestore(),
+    ),
+  )
+  return restored["state"], restored["data"]
+
+
+def abstract(state, shardings):
+  """The state's shapes and dtypes with the shardings it shall have."""
+  return jax.tree.map(
+    lambda leaf, sharding: jax.ShapeDtypeStruct(
+      leaf.shape, leaf.dtype, sharding=sharding
+    ),
+    state,
+    shardings,
+  )
+
+
+def claim_workdir(workdir, config, *, free=()):
+  """Writes the run's config, or compares it with the one already there.
+
+  config: nested dict. free: dotted keys (or their sections) that may change
+  between starts of one run. Raises ValueError naming the keys that differ.
+  """
+  workdir = pathlib.Path(workdir)
+  path = workdir / "config.json"
+  now = json.loads(json.dumps(config, sort_keys=True))
+  if not path.exists():
+    workdir.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(now, indent=2, sort_keys=True) + "\n")
+    partial.replace(path)
+    return
+  then = json.loads(path.read_text())
+  differing = [
+    f"{key} ({before!r} there, {after!r} now)"
+    for key, before, after in _differences(then, now)
+    if not any(key == name or key.startswith(name + ".") for name in free)
+  ]
+  if differing:
+    raise ValueError(
+      f"{workdir} holds a run with another config: {', '.join(differing)}; "
+      "choose another --workdir or the same config"
+    )
+
+
+def _differences(then, now, prefix=""):
+  for key in sorted(then.keys() | now.keys()):
+    before, after = then.get(key, "absent"), now.get(key, "absent")
+    if isinstance(before, dict) and isinstance(after, dict):
+      yield from _differences(before, after, f"{prefix}{key}.")
+    elif before != after:
+      yield prefix + key, before, after

@@ -1,0 +1,131 @@
+"""The mesh, and the table that says where every array lives.
+
+Axes: `data` copies the model and splits the batch; `fsdp` splits both the
+batch and the weights; `model` splits heads, hidden units and vocabulary.
+"""
+
+import re
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+AXES = ("data", "fsdp", "model")
+
+# Full match, first match wins; a leaf that no rule covers is an error.
+RULES = (
+  (r"params/(tower|projector)/.*", P()),
+  (r"params/decoder/embed/embedding", P("model", "fsdp")),
+  (r"params/decoder/head/kernel", P("fsdp", "model")),
+  (
+    r"params/decoder/layers/(attn|mlp)/(q|k|v|gate|up)/kernel",
+    P(None, "fsdp", "model"),
+  ),
+  (r"params/decoder/layers/(attn|mlp)/(q|k|v|gate|up)/bias", P(None, "model")),
+  (
+    r"params/decoder/layers/(attn|mlp)/(o|down)/kernel",
+    P(None, "model", "fsdp"),
+  ),
+  (r"params/decoder/layers/(attn|mlp)/(o|down)/bias", P()),
+  (r"params/decoder/(.*/)?\w*norm/scale", P()),
+  (r"lora/decoder/layers/(attn|mlp)/(q|k|v|gate|up)/a", P(None, "fsdp")),
+  (
+    r"lora/decoder/layers/(attn|mlp)/(q|k|v|gate|up)/b",
+    P(None, None, "model"),
+  ),
+  (r"lora/decoder/layers/(attn|mlp)/(o|down)/a", P(None, "model")),
+  (r"lora/decoder/layers/(attn|mlp)/(o|down)/b", P(None, None, "fsdp")),
+)
+
+
+def make_mesh(*, data, fsdp, model, devices=None) -> Mesh:
+  """A (data, fsdp, model) mesh; one axis may be -1 and takes what is left.
+
+  Raises ValueError when the sizes do not multiply to the devices at hand.
+  """
+  devices = jax.devices() if devices is None else devices
+  sizes = [data, fsdp, model]
+  if sizes.count(-1) > 1:
+    raise ValueError(f"mesh {dict(zip(AXES, sizes, strict=True))}: one -1 only")
+  known = int(np.prod([size for size in sizes if size != -1]))
+  sizes = [len(devices) // known if size == -1 else size for size in sizes]
+  if np.prod(sizes) != len(devices):
+    raise ValueError(
+      f"mesh {dict(zip(AXES, sizes, strict=True))} needs "
+      f"{int(np.prod(sizes))} devices, {len(devices)} are at hand; "
+      "set mesh.data, mesh.fsdp and mesh.model"
+    )
+  return jax.make_mesh(
+    tuple(sizes), AXES, axis_types=(AxisType.Auto,) * 3, devices=devices
+  )
+
+
+def path_name(path) -> str:
+  """A tree path as `params/decoder/embed/embedding`."""
+  return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def tree_shardings(tree, mesh, rules=RULES):
+  """A NamedSharding for each array (or shape) of `{params, lora}`.
+
+  Raises ValueError for a leaf without a rule, and for one whose axes the mesh
+  does not divide.
+  """
+
+  def pick(path, leaf):
+    name = path_name(path)
+    for pattern, spec in rules:
+      if re.fullmatch(pattern, name):
+        _check_divides(name, leaf.shape, spec, mesh)
+        return NamedSharding(mesh, spec)
+    raise ValueError(f"no sharding rule covers {name} {leaf.shape}")
+
+  return jax.tree.map_with_path(pick, tree)
+
+
+def _check_divides(name, shape, spec, mesh):
+  for size, axis in zip(shape, spec, strict=False):
+    if axis is not None and size % mesh.shape[axis]:
+      raise ValueError(
+        f"{name} {shape}: {size} does not divide over mesh axis "
+        f"{axis}={mesh.shape[axis]}; choose another mesh"
+      )
+
+
+def optimiser_shardings(opt, trained_shardings, mesh):
+  """Moments lie where their weights lie; counters are everywhere."""
+  by_name = {
+    path_name(path): sharding
+    for path, sharding in jax.tree.leaves_with_path(trained_shardings)
+  }
+
+  def pick(path, leaf):
+    name = path_name(path)
+    for weight, sharding in by_name.items():
+      if name.endswith("/" + weight):
+        return sharding
+    if leaf.ndim:
+      raise ValueError(f"optimiser state {name} {leaf.shape} has no weight")
+    return replicated(mesh)
+
+  return jax.tree.map_with_path(pick, opt)
+
+
+def replicated(mesh) -> NamedSharding:
+  """Every device holds the whole array."""
+  return NamedSharding(mesh, P())
+
+
+def batch_sharding(mesh) -> NamedSharding:
+  """[A, B, ...] with the pairs split over `data` and `fsdp`."""
+  return NamedSharding(mesh, P(None, ("data", "fsdp")))
+
+
+def put_batch(batch, mesh):
+  """This process's rows of a batch, made part of the global arrays."""
+  sharding = batch_sharding(mesh)
+  return {
+    name: jax.make_array_from_process_local_data(sharding, values)
+    for name, values in batch.items()
+  }
