@@ -1,0 +1,126 @@
+"""Preference training of a video captioner on detailed captions (SynPO).
+
+python -m synpo_jax.train --config=configs/vdc.py --workdir=runs/demo
+python -m synpo_jax.train --config=configs/vdc.py:model=auroracap_7b,loss=dpo \
+  --config.model.checkpoint=/path/to/AuroraCap-7B-VID-xtuner \
+  --config.data.pairs=pairs.jsonl --config.data.videos=clips --workdir=runs/dpo
+
+Arguments: `model` is `tiny` (the default: the shipped captioner on the small
+synthetic world, minutes on a laptop) or a key of `configs/published.py`;
+`loss` is a key of LOSSES below. Every key can be set on the command line, as
+`--config.optim.lr=1e-6`.
+"""
+
+import ml_collections
+
+from configs import published
+
+# Coefficients that each paper uses, or recommends as a start.
+LOSSES = {
+  "synpo": dict(alpha=30.0, beta=0.2),
+  "dpo": dict(beta=0.1),
+  "cdpo": dict(beta=0.1, label_smoothing=0.1),
+  "robust_dpo": dict(beta=0.1, label_smoothing=0.1),
+  "ipo": dict(beta=0.1),
+  "hinge": dict(beta=0.1),
+  "simpo": dict(beta=2.0, gamma=0.5),
+  "orpo": dict(weight=0.1),
+  "cpo": dict(beta=0.1, nll_weight=1.0),
+  "kto": dict(beta=0.1),
+  "sft": dict(),
+}
+
+
+def get_config(arg=""):
+  """`arg` is `model=…,loss=…`; both may be left out."""
+  chosen = {"model": "tiny", "loss": "synpo"}
+  for part in filter(None, arg.split(",")):
+    key, _, value = part.partition("=")
+    if key not in chosen:
+      raise ValueError(f"configs/vdc.py:{arg}: {key!r} is not model or loss")
+    chosen[key] = value
+  if chosen["loss"] not in LOSSES:
+    raise ValueError(
+      f"loss={chosen['loss']}: choose one of {', '.join(LOSSES)}"
+    )
+  c = paper(chosen["loss"])
+  if chosen["model"] == "tiny":
+    return embedded(c)
+  c.model.arch = published.arch(chosen["model"])
+  return c
+
+
+def paper(loss):
+  """Every value of the paper's 7B run."""
+  c = ml_collections.ConfigDict()
+  c.seed = 0
+  c.epochs = 5
+  c.trainable = "lora/.*"  # paths that learn; the rest is frozen
+  c.model = dict(
+    checkpoint="",  # folder; without one, random weights of the sizes in arch
+    kept_ratio=0.1,  # token merging: share of visual tokens asked to stay
+    dtype="bfloat16",
+    remat="save_dots",  # none | full | save_attention | save_dots
+    attention="auto",  # auto | xla | splash | cudnn
+  )
+  c.lora = dict(rank=128, alpha=64.0, dropout=0.05)
+  c.loss = dict(name=loss, coefficients=dict(LOSSES[loss]))
+  c.data = dict(
+    pairs="pairs.jsonl",
+    videos="videos",  # folder that relative video paths start from
+    cache="runs/shards",  # decoded frames; shared by all runs
+    min_score_gap=4.0,
+    max_len=2560,  # positions: visual + text + caption
+    too_long="drop",  # drop | shorten the captions that do not fit
+    prefix_multiple=128,  # prompts are padded to a multiple of this
+    response_buckets=(128, 256, 384, 512, 768),
+    batch_size=1,  # pairs per micro-batch, all devices together
+    accumulation=32,  # micro-batches per update
+    workers=8,  # processes that read ahead
+  )
+  c.frames = dict(min_frames=8, max_frames=16, frames_per_second=0.5)
+  c.optim = dict(
+    lr=5e-6,
+    warmup_frac=0.1,
+    weight_decay=0.01,
+    b1=0.9,
+    b2=0.999,
+    eps=1e-8,
+    clip_norm=None,
+  )
+  c.mesh = dict(data=-1, fsdp=1, model=1)  # -1 takes the devices left over
+  c.step = dict(layout_name="shared", head_chunk=512)
+  c.every = dict(log=1, checkpoint=100, evaluate=100, reward_norms=0)
+  c.keep_checkpoints = 2
+  c.stop_after_skips = 10  # updates in a row without a finite gradient
+  c.heldout = dict(pairs="", scenes="", captions=0, max_new_tokens=256)
+  c.world = dict(clips=0, heldout=0, seed=0)  # 0: no synthetic world
+  return c
+
+
+def embedded(c):
+  """The shipped 2-million-parameter captioner on the synthetic world."""
+  c.epochs = 2
+  c.model.update(
+    checkpoint="synpo_jax/assets/tiny",
+    arch={},
+    kept_ratio=0.3,
+    dtype="float32",
+    remat="none",
+  )
+  c.lora.update(rank=16, alpha=16.0, dropout=0.0)
+  c.data.update(
+    pairs="pairs.jsonl",
+    videos="clips",
+    batch_size=16,
+    accumulation=1,
+    workers=0,
+    prefix_multiple=32,
+    response_buckets=(128,),
+  )
+  c.frames.update(min_frames=8, max_frames=8)
+  c.optim.lr = 2e-4
+  c.every.update(checkpoint=25, evaluate=0, reward_norms=5)
+  c.world.update(clips=400, heldout=64)
+  c.heldout.update(captions=64, max_new_tokens=128)
+  return c
