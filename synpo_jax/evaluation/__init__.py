@@ -1,0 +1,1 @@
+"""Scores for captions, judges included, and the analyses of a run."""
