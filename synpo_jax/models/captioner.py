@@ -1,0 +1,144 @@
+"""Tower, projector and decoder: a video and a text in, logits out."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, UInt8
+
+from synpo_jax.models.config import IMAGE_TOKEN, CaptionerConfig, LoraConfig
+from synpo_jax.models.decoder import KV, Decoder
+from synpo_jax.models.vit import Tower
+
+
+class Projector(nn.Module):
+  """Two linear layers with an exact GELU between them."""
+
+  width: int
+  dtype: jnp.dtype
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "*N Dv"]) -> Float[Array, "*N D"]:
+    x = nn.Dense(self.width, dtype=self.dtype, name="fc0")(x)
+    x = jax.nn.gelu(x, approximate=False)
+    return nn.Dense(self.width, dtype=self.dtype, name="fc1")(x)
+
+
+class Captioner(nn.Module):
+  """A video language model, or a plain one where the config has no tower.
+
+  `dtype` is that of the computation; weights are cast to it at their use.
+  `remat` is a key of `decoder.REMAT` or "none".
+  """
+
+  config: CaptionerConfig
+  lora: LoraConfig | None = None
+  dtype: jnp.dtype = jnp.float32
+  remat: str = "none"
+  attention: str = "xla"
+
+  def setup(self):
+    c = self.config
+    self.decoder = Decoder(
+      c.decoder, self.lora, self.dtype, self.remat, self.attention
+    )
+    if c.tower is not None:
+      self.tower = Tower(c.tower, dtype=self.dtype)
+      self.projector = Projector(c.decoder.width, self.dtype)
+
+  def encode(
+    self, frames: UInt8[Array, "B F Y X 3"]
+  ) -> Float[Array, "B F K Dv"]:
+    """Tower features of every frame: what a feature cache stores."""
+    pixels = normalise(frames, self.config.tower.mean, self.config.tower.std)
+    return self.encode_pixels(pixels)
+
+  def encode_pixels(
+    self, pixels: Float[Array, "B F Y X 3"]
+  ) -> Float[Array, "B F K Dv"]:
+    """As `encode`, for pixels that are normalised already."""
+    B, F, *rest = pixels.shape
+    features = self.tower(pixels.reshape(B * F, *rest))
+    return features.reshape(B, F, *features.shape[1:])
+
+  def connect(
+    self, features: Float[Array, "B F K Dv"]
+  ) -> Float[Array, "B M D"]:
+    """The embeddings of a video, frame after frame."""
+    B = features.shape[0]
+    return self.projector(features).reshape(B, -1, self.config.decoder.width)
+
+  def embed(
+    self, tokens: Int[Array, "N T"], visual: Float[Array, "N M D"] | None
+  ) -> Float[Array, "N T D"]:
+    """Embeddings; the i-th IMAGE_TOKEN of a row takes the row's visual i."""
+    is_image_NT = tokens == IMAGE_TOKEN
+    x_NTD = self.decoder.embed_tokens(jnp.where(is_image_NT, 0, tokens))
+    if visual is None:
+      return x_NTD
+    index_NT = jnp.maximum(jnp.cumsum(is_image_NT, axis=1) - 1, 0)
+    picked_NTD = jnp.take_along_axis(
+      visual.astype(x_NTD.dtype), index_NT[..., None], axis=1, mode="clip"
+    )
+    return jnp.where(is_image_NT[..., None], picked_NTD, x_NTD)
+
+  def positions(
+    self, tokens: Int[Array, "N T"], mask: Bool[Array, "N T"]
+  ) -> tuple[Int[Array, "N T *axes"], Int[Array, "N"]]:
+    """Positions counted over real tokens, and the first free one of a row.
+
+    Padding may lie anywhere; its positions mean nothing.
+    """
+    del tokens  # their kind matters to M-RoPE only
+    count_NT = jnp.cumsum(mask.astype(jnp.int32), axis=1)
+    return jnp.maximum(count_NT - 1, 0), count_NT[:, -1]
+
+  def decode(
+    self,
+    x: Float[Array, "N T D"],
+    positions: Int[Array, "N T *axes"],
+    segments: Int[Array, "N T"],
+    past: tuple[KV, ...] = (),
+    deterministic: bool = True,
+  ) -> tuple[Float[Array, "N T D"], KV]:
+    """Hidden states after the final norm, and the rows' own keys."""
+    return self.decoder(x, positions, segments, past, deterministic)
+
+  def logits(self, hidden: Float[Array, "*N D"]) -> Float[Array, "*N V"]:
+    """Float32 logits."""
+    return self.decoder.logits(hidden)
+
+  def head_kernel(self) -> Float[Array, "D V"]:
+    """The matrix that turns hidden states into logits."""
+    return self.decoder.head_kernel()
+
+  def __call__(self, frames, tokens) -> Float[Array, "N T V"]:
+    """Logits of unpadded rows: frames uint8 [N,F,Y,X,3] or None, tokens."""
+    visual = None
+    if frames is not None:
+      visual = self.connect(self.encode(frames))
+    x = self.embed(tokens, visual)
+    mask = jnp.ones(tokens.shape, bool)
+    positions, _ = self.positions(tokens, mask)
+    hidden, _ = self.decode(x, positions, mask.astype(jnp.int32))
+    return self.logits(hidden)
+
+
+def normalise(frames: UInt8[Array, "*N 3"], mean, std) -> Float[Array, "*N 3"]:
+  """Pixels 0..255 to float32 in units of the tower's mean and deviation."""
+  shape = (1,) * (frames.ndim - 1) + (3,)
+  mean = np.asarray(mean, np.float32).reshape(shape)
+  std = np.asarray(std, np.float32).reshape(shape)
+  return (frames.astype(jnp.float32) / 255 - mean) / std
+
+
+def shapes(model: Captioner):
+  """Shapes and dtypes of `params` (and `lora`), without computing a thing."""
+  frames = None
+  if model.config.tower is not None:
+    side = model.config.tower.image_size
+    frames = jax.ShapeDtypeStruct((1, 1, side, side, 3), jnp.uint8)
+  tokens = jax.ShapeDtypeStruct((1, 2), jnp.int32)
+  key = jax.eval_shape(lambda: jax.random.key(0))
+  plain = model.clone(remat="none", attention="xla")
+  return jax.eval_shape(plain.init, key, frames, tokens)

@@ -1,0 +1,278 @@
+"""One Llama-family decoder; a config says which member of the family."""
+
+from functools import partial
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
+from jaxtyping import Array, Float, Int
+
+from synpo_jax.models import attention, rope
+from synpo_jax.models.config import DecoderConfig, LoraConfig
+from synpo_jax.models.lora import LoraDense
+
+ACTIVATIONS = {
+  "silu": jax.nn.silu,
+  "gelu": partial(jax.nn.gelu, approximate=False),
+  "gelu_tanh": partial(jax.nn.gelu, approximate=True),
+}
+
+ATTENTION_NAMES = ("q", "k", "v", "attended")
+REMAT = {  # which values of a layer the backward pass finds saved
+  "full": (),
+  "save_attention": ATTENTION_NAMES,
+  "save_dots": (*ATTENTION_NAMES, "middle", "gate", "up"),
+}
+
+
+class KV(NamedTuple):
+  """Keys and values of N rows, all layers.
+
+  k, v [L, N, T, G, h]; mask bool [N, T]; positions int32 [N, T].
+  """
+
+  k: Array
+  v: Array
+  mask: Array
+  positions: Array
+
+
+class View(NamedTuple):
+  """What every layer needs to know about the rows and their past.
+
+  Angles are (cos, sin) pairs [N, T, 1, h/2]; `local` is None unless sliding
+  layers rotate by another base. past: a (mask, positions) pair per block.
+  """
+
+  angles: tuple
+  local: tuple | None
+  segments: Array
+  positions: Array
+  past: tuple
+
+
+class RMSNorm(nn.Module):
+  """x / rms(x) times scale (or 1 + scale), in float32."""
+
+  eps: float
+  unit_offset: bool
+  dtype: jnp.dtype
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "*N D"]) -> Float[Array, "*N D"]:
+    start = nn.initializers.zeros if self.unit_offset else nn.initializers.ones
+    scale = self.param("scale", start, (x.shape[-1],)).astype(jnp.float32)
+    if self.unit_offset:
+      scale = 1 + scale
+    x = x.astype(jnp.float32)
+    x = x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + self.eps)
+    return (x * jnp.broadcast_to(scale, x.shape)).astype(self.dtype)
+
+
+class Attention(nn.Module):
+  """Projections, rotation, attention over own and past keys, projection."""
+
+  config: DecoderConfig
+  lora: LoraConfig | None
+  dtype: jnp.dtype
+  backend: str
+
+  @nn.compact
+  def __call__(self, x, view: View, past, slides, deterministic):
+    """Returns (out [N,T,D], (k, v) [N,T,G,h])."""
+    c = self.config
+    q = self._heads("q", c.heads, x, deterministic)
+    k = self._heads("k", c.kv_heads, x, deterministic)
+    v = self._heads("v", c.kv_heads, x, deterministic)
+    if c.qk_norm:
+      norm = partial(RMSNorm, c.norm_eps, c.unit_offset_norm, self.dtype)
+      q, k = norm(name="q_norm")(q), norm(name="k_norm")(k)
+    cos, sin = self._angles(view, slides)
+    q, k = rope.rotate(q, cos, sin), rope.rotate(k, cos, sin)
+    blocks = zip(past, view.past, strict=True)
+    attended = attention.attend(
+      q,
+      k,
+      v,
+      segments=view.segments,
+      positions=view.positions,
+      past=tuple(attention.Past(*kv, *where) for kv, where in blocks),
+      window=self._window(slides),
+      scale=c.query_scale or c.head_dim**-0.5,
+      softcap=c.attn_softcap,
+      backend=self.backend,
+    )
+    attended = checkpoint_name(attended.reshape(*x.shape[:2], -1), "attended")
+    out = LoraDense(c.width, self.lora, self.dtype, c.o_bias, name="o")
+    return out(attended, deterministic), (k, v)
+
+  def _heads(self, name, heads, x, deterministic) -> Float[Array, "N T H h"]:
+    c = self.config
+    size = heads * c.head_dim
+    dense = LoraDense(size, self.lora, self.dtype, c.qkv_bias, name=name)
+    y = checkpoint_name(dense(x, deterministic), name)
+    return y.reshape(*x.shape[:2], heads, c.head_dim)
+
+  def _angles(self, view, slides):
+    if view.local is None:
+      return view.angles
+    pairs = zip(view.local, view.angles, strict=True)
+    return tuple(jnp.where(slides, local, full) for local, full in pairs)
+
+  def _window(self, slides):
+    c = self.config
+    if not any(c.sliding):
+      return None
+    if all(c.sliding):
+      return c.window
+    return jnp.where(slides, c.window, jnp.iinfo(jnp.int32).max)
+
+
+class MLP(nn.Module):
+  """down(act(gate(x)) * up(x))."""
+
+  config: DecoderConfig
+  lora: LoraConfig | None
+  dtype: jnp.dtype
+
+  @nn.compact
+  def __call__(self, x, deterministic):
+    c = self.config
+    dense = partial(
+      LoraDense, lora=self.lora, dtype=self.dtype, use_bias=c.mlp_bias
+    )
+    gate = dense(c.mlp_width, name="gate")(x, deterministic)
+    up = dense(c.mlp_width, name="up")(x, deterministic)
+    gate, up = checkpoint_name(gate, "gate"), checkpoint_name(up, "up")
+    hidden = ACTIVATIONS[c.activation](gate) * up
+    return dense(c.width, name="down")(hidden, deterministic)
+
+
+class Layer(nn.Module):
+  """One layer, as `nn.scan` calls it: carries x, returns its keys."""
+
+  config: DecoderConfig
+  lora: LoraConfig | None
+  dtype: jnp.dtype
+  backend: str
+
+  @nn.compact
+  def __call__(self, x, view: View, past, slides, deterministic):
+    c = self.config
+    norm = partial(RMSNorm, c.norm_eps, c.unit_offset_norm, self.dtype)
+    attn = Attention(c, self.lora, self.dtype, self.backend, name="attn")
+    y, kv = attn(norm(name="attn_norm")(x), view, past, slides, deterministic)
+    if c.post_norms:
+      y = norm(name="attn_post_norm")(y)
+    x = checkpoint_name(x + y, "middle")
+    mlp = MLP(c, self.lora, self.dtype, name="mlp")
+    y = mlp(norm(name="mlp_norm")(x), deterministic)
+    if c.post_norms:
+      y = norm(name="mlp_post_norm")(y)
+    return x + y, kv
+
+
+class Decoder(nn.Module):
+  """Token or visual embeddings to hidden states and logits."""
+
+  config: DecoderConfig
+  lora: LoraConfig | None = None
+  dtype: jnp.dtype = jnp.float32
+  remat: str = "none"
+  attention: str = "xla"
+
+  def setup(self):
+    c = self.config
+    self.embed = nn.Embed(c.vocab, c.width, dtype=self.dtype)
+    self.layers = _scanned(self.remat, c.layers)(
+      c, self.lora, self.dtype, self.attention
+    )
+    self.norm = RMSNorm(c.norm_eps, c.unit_offset_norm, self.dtype)
+    if not c.tied:
+      self.head = Head(c.width, c.vocab)
+
+  def embed_tokens(self, tokens: Int[Array, "N T"]) -> Float[Array, "N T D"]:
+    """Rows of the embedding table, times sqrt(D) where the family does so."""
+    x = self.embed(tokens)
+    if not self.config.embed_scale:
+      return x
+    return x * jnp.asarray(self.config.width**0.5, x.dtype)
+
+  def __call__(
+    self,
+    x: Float[Array, "N T D"],
+    positions: Int[Array, "N T *axes"],
+    segments: Int[Array, "N T"],
+    past: tuple[KV, ...] = (),
+    deterministic: bool = True,
+  ) -> tuple[Float[Array, "N T D"], KV]:
+    """Hidden states after the final norm, and the rows' own keys.
+
+    `positions` has three axes under M-RoPE. Who sees whom is said at
+    `attention.attend`; a block of `past` has M rows, N a multiple of M.
+    """
+    c = self.config
+    view = self._view(positions, segments, past)
+    slides = jnp.asarray(c.sliding or (False,) * c.layers)
+    blocks = tuple((block.k, block.v) for block in past)
+    x, (k, v) = self.layers(
+      x.astype(self.dtype), view, blocks, slides, deterministic
+    )
+    return self.norm(x), KV(k, v, segments > 0, view.positions)
+
+  def _view(self, positions, segments, past) -> View:
+    c = self.config
+    freqs = rope.frequencies(c.head_dim, c.rope_theta, c.rope_scaling)
+    local = None
+    if c.rope_local_theta is not None:
+      slow = rope.frequencies(c.head_dim, c.rope_local_theta, None)
+      local = rope.angles(positions, slow)
+    angles = rope.angles(positions, freqs, c.mrope_sections)
+    flat = positions if positions.ndim == 2 else positions[..., 0]
+    where = tuple((block.mask, block.positions) for block in past)
+    return View(angles, local, segments, flat, where)
+
+  def head_kernel(self) -> Float[Array, "D V"]:
+    """The matrix that turns hidden states into logits."""
+    return self.embed.embedding.T if self.config.tied else self.head()
+
+  def logits(self, hidden: Float[Array, "*N D"]) -> Float[Array, "*N V"]:
+    """Float32 logits, capped where the family caps them."""
+    kernel = self.head_kernel().astype(self.dtype)
+    z = jnp.matmul(hidden, kernel, preferred_element_type=jnp.float32)
+    cap = self.config.final_softcap
+    return z if cap is None else cap * jnp.tanh(z / cap)
+
+
+class Head(nn.Module):
+  """Holds the untied head's kernel [D, V]."""
+
+  width: int
+  vocab: int
+
+  @nn.compact
+  def __call__(self):
+    start = nn.initializers.normal(0.02)
+    return self.param("kernel", start, (self.width, self.vocab))
+
+
+def _scanned(remat: str, layers: int):
+  """`Layer` over stacked weights, keeping what the remat policy names."""
+  layer = Layer
+  if remat != "none":
+    if remat not in REMAT:
+      known = ", ".join(("none", *REMAT))
+      raise ValueError(f"remat {remat!r} is not one of {known}")
+    policy = jax.checkpoint_policies.save_only_these_names(*REMAT[remat])
+    layer = nn.remat(
+      Layer, policy=policy, prevent_cse=False, static_argnums=(5,)
+    )
+  return nn.scan(
+    layer,
+    variable_axes={"params": 0, "lora": 0},
+    split_rngs={"params": True, "dropout": True},
+    in_axes=(nn.broadcast, 0, 0, nn.broadcast),
+    length=layers,
+  )

@@ -1,0 +1,130 @@
+"""A frozen linear layer with a low-rank adapter that learns (LoRA).
+
+LoRA: Hu et al., 2021, arXiv 2106.09685. The adapter lives in its own
+collection `lora`, float32, at the kernel's path: `a` [in, r], `b` [r, out].
+"""
+
+import math
+import zlib
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from synpo_jax.models.config import LoraConfig
+
+
+class LoraDense(nn.Module):
+  """x @ kernel + bias + (alpha / rank) * dropout(x) @ a @ b."""
+
+  features: int
+  lora: LoraConfig | None
+  dtype: jnp.dtype
+  use_bias: bool = False
+
+  @nn.compact
+  def __call__(
+    self, x: Float[Array, "... D"], deterministic: bool = True
+  ) -> Float[Array, "... E"]:
+    shape = x.shape[-1], self.features
+    kernel = self.param("kernel", nn.initializers.normal(0.02), shape)
+    y = x.astype(self.dtype) @ kernel.astype(self.dtype)
+    if self.use_bias:
+      bias = self.param("bias", nn.initializers.zeros, (self.features,))
+      y = y + jnp.broadcast_to(bias.astype(self.dtype), y.shape)
+    if self.lora is None:
+      return y
+    a = self.variable("lora", "a", self._init_a, shape[0]).value
+    b = self.variable(
+      "lora", "b", jnp.zeros, (self.lora.rank, self.features), jnp.float32
+    ).value
+    x = nn.Dropout(self.lora.dropout)(x, deterministic=deterministic)
+    return y + adapter(
+      x.astype(self.dtype), a, b, self.lora.alpha / self.lora.rank
+    )
+
+  def _init_a(self, fan_in):
+    return uniform_a(self.make_rng("params"), (fan_in, self.lora.rank))
+
+
+def adapter(
+  x: Float[Array, "... D"],
+  a: Float[Array, "D r"],
+  b: Float[Array, "r E"],
+  scale: float,
+) -> Float[Array, "... E"]:
+  """scale * x @ a @ b in x's dtype; the gradients of a and b in float32.
+
+  Without this the gradients would be rounded to x's dtype before they are
+  summed over devices.
+  """
+  return _adapter(x, a, b, scale)
+
+
+@jax.custom_vjp
+def _adapter(x, a, b, scale):
+  return (x @ a.astype(x.dtype)) @ b.astype(x.dtype) * scale
+
+
+def _adapter_forward(x, a, b, scale):
+  z = x @ a.astype(x.dtype)
+  return z @ b.astype(x.dtype) * scale, (x, z, a, b, scale)
+
+
+def _adapter_backward(saved, g):
+  x, z, a, b, scale = saved
+  g = g * scale
+  dz = g @ b.astype(g.dtype).T
+  da = jnp.einsum("...d,...r->dr", x, dz, preferred_element_type=jnp.float32)
+  db = jnp.einsum("...r,...e->re", z, g, preferred_element_type=jnp.float32)
+  dx = dz @ a.astype(g.dtype).T
+  return dx, da.astype(a.dtype), db.astype(b.dtype), None
+
+
+_adapter.defvjp(_adapter_forward, _adapter_backward)
+
+
+def uniform_a(key, shape) -> Float[Array, "*L D r"]:
+  """Float32, uniform within +-1/sqrt(D): the official adapters' start."""
+  bound = 1 / math.sqrt(shape[-2])
+  return jax.random.uniform(key, shape, jnp.float32, -bound, bound)
+
+
+def init(model, seed: int, shardings=None):
+  """A fresh LoRA tree for `model`, float32: a uniform, b zeros.
+
+  Needs no weights: shapes come from tracing. `shardings` is a tree like the
+  result; every leaf is drawn straight into its place.
+  """
+  from synpo_jax.models.captioner import shapes  # imports this module
+
+  tree = shapes(model)["lora"]
+  root = jax.random.key(seed)
+
+  def draw(path, leaf, sharding=None):
+    name = jax.tree_util.keystr(path, simple=True, separator="/")
+    key = jax.random.fold_in(root, zlib.crc32(name.encode()))
+    is_a = name.endswith("/a")
+    fill = uniform_a if is_a else lambda _, shape: jnp.zeros(shape)
+    return jax.jit(lambda k: fill(k, leaf.shape), out_shardings=sharding)(key)
+
+  trees = (tree,) if shardings is None else (tree, shardings)
+  return jax.tree.map_with_path(draw, *trees)
+
+
+def merge(params, lora, config: LoraConfig):
+  """`params` with alpha / rank * a @ b added to every adapted kernel.
+
+  Sums are formed in float32 and returned in the kernel's dtype.
+  """
+  if not isinstance(lora, dict) or "a" not in lora:
+    out = dict(params)
+    for name, inner in lora.items():
+      out[name] = merge(params[name], inner, config)
+    return out
+  scale = config.alpha / config.rank
+  delta = jnp.einsum("...dr,...re->...de", lora["a"], lora["b"]) * scale
+  kernel = params["kernel"]
+  merged = (kernel.astype(jnp.float32) + delta).astype(kernel.dtype)
+  return {**params, "kernel": merged}
