@@ -1,0 +1,127 @@
+"""Writes a whole folder of the synthetic world: clips, scenes and rows.
+
+python -m synpo_jax.data.world --out=world --clips=2000 --seed=0
+
+clips/ID.mp4     the videos            scenes.jsonl  their scene graphs
+sft.jsonl        captions to learn     pairs.jsonl   pairs with scores
+heldout.txt      ids of clips that appear in no row
+"""
+
+import argparse
+import functools
+import json
+import multiprocessing
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from synpo_jax.data import scene as graph
+from synpo_jax.data import shapes, staging, world_rows
+from synpo_jax.data.scene import Scene
+
+
+def render_world(
+  folder: str | Path, seeds: Iterable[int], workers: int = 1
+) -> list[Scene]:
+  """Renders the clips of some seeds that are not there yet.
+
+  Writes folder/clips/ID.mp4 for every seed, and folder/scenes.jsonl, which
+  keeps what other calls put there. Safe to interrupt and call again: a clip
+  appears under its name only when it is whole. Returns the seeds' scenes.
+  """
+  folder = Path(folder)
+  (folder / "clips").mkdir(parents=True, exist_ok=True)
+  work = functools.partial(_render, str(folder / "clips"))
+  seeds = list(seeds)
+  if workers == 1:
+    scenes = [work(seed) for seed in seeds]
+  else:
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+      scenes = pool.map(work, seeds, chunksize=16)
+  sidecar = folder / "scenes.jsonl"
+  known = graph.read_scenes(str(sidecar)) if sidecar.exists() else {}
+  known |= {scene.video: scene for scene in scenes}
+  part = sidecar.with_suffix(".part")
+  graph.write_scenes(str(part), known.values())
+  os.replace(part, sidecar)
+  return scenes
+
+
+def _render(clips: str, seed: int) -> Scene:
+  scene = staging.sample(seed)
+  path = Path(clips) / f"{scene.video}.mp4"
+  if not path.exists():
+    shapes.encode(path, scene)
+  return scene
+
+
+def write_world(
+  folder: str | Path,
+  *,
+  clips: int,
+  seed: int,
+  heldout: int,
+  rows_per_clip: int = 4,
+  workers: int = 1,
+) -> None:
+  """Renders `clips` clips and writes the rows of all but the held-out ones.
+
+  Args:
+    folder: made if missing; finished clips are kept.
+    clips: how many; their seeds are seed, seed + 1, and so on.
+    seed: of the first clip.
+    heldout: the last so many clips appear in no row.
+    rows_per_clip: caption rows a clip gets, each in other words.
+    workers: processes that render.
+  """
+  if not 0 <= heldout < clips:
+    raise ValueError(f"cannot hold out {heldout} of {clips} clips")
+  folder = Path(folder)
+  scenes = render_world(folder, range(seed, seed + clips), workers)
+  train = scenes[: clips - heldout]
+  rows = (
+    world_rows.sft_row(scene, _video(scene), np.random.default_rng([s, i]))
+    for s, scene in enumerate(train, seed)
+    for i in range(rows_per_clip)
+  )
+  _write(folder / "sft.jsonl", rows)
+  kept_back = [scene.video + "\n" for scene in scenes[clips - heldout :]]
+  (folder / "heldout.txt").write_text("".join(kept_back), encoding="utf-8")
+
+
+def _video(scene: Scene) -> str:
+  return f"clips/{scene.video}.mp4"
+
+
+def _write(path: Path, rows: Iterable[dict]) -> None:
+  with path.open("w", encoding="utf-8") as file:
+    for row in rows:
+      file.write(json.dumps(row) + "\n")
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument("--out", required=True)
+  parser.add_argument("--clips", type=int, default=100)
+  parser.add_argument("--seed", type=int, default=0)
+  parser.add_argument("--heldout", type=int, default=0)
+  parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+  args = parser.parse_args()
+  try:
+    write_world(
+      args.out,
+      clips=args.clips,
+      seed=args.seed,
+      heldout=args.heldout,
+      workers=args.workers,
+    )
+  except ValueError as error:
+    sys.exit(f"error: {error}")
+  print(f"{args.clips} clips in {args.out}")
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,50 @@
+"""Training rows for the synthetic world: captions to learn, pairs to prefer."""
+
+import numpy as np
+
+from synpo_jax import prompts
+from synpo_jax.data import spoiling, telling
+from synpo_jax.data.scene import Facts, Scene
+
+MIX = {"detailed": 0.60, "retrospective": 0.15, "other": 0.25}
+PARTS = tuple(kind for kind in telling.KINDS if kind != "detailed")
+
+
+def sft_row(scene: Scene, video: str, rng: np.random.Generator) -> dict:
+  """{video, question, chosen}: a true answer to one kind of request.
+
+  60 % detailed (most of them by the training question), 15 % a better
+  version of an earlier, often faulty answer, 25 % one part of it alone.
+  """
+  kind = str(rng.choice(list(MIX), p=list(MIX.values())))
+  if kind == "other":
+    part = PARTS[int(rng.integers(len(PARTS)))]
+    question = _pick(rng, prompts.VDC[part])
+    chosen = telling.tell(scene.facts, rng, part)
+    return {"video": video, "question": question, "chosen": chosen}
+  question = prompts.TRAINING_QUESTION
+  if kind == "retrospective":
+    question = prompts.retrospective(
+      draft(scene.facts, rng), caution=bool(rng.random() < 0.5)
+    )
+  elif rng.random() < 0.3:
+    question = _pick(rng, prompts.VDC["detailed"][1:])
+  if kind == "detailed" and rng.random() < 0.1:
+    question = f"{question} {prompts.CAUTION}"
+  chosen = telling.tell(scene.facts, rng)
+  return {"video": video, "question": question, "chosen": chosen}
+
+
+def _pick(rng, options):
+  return options[int(rng.integers(len(options)))]
+
+
+def draft(facts: Facts, rng: np.random.Generator) -> str:
+  """An earlier answer: zero to three faults of any kind."""
+  count = int(rng.integers(4))
+  faults = [_pick(rng, spoiling.FAULTS) for _ in range(count)]
+  for fault in faults:
+    if fault in spoiling.FACTUAL:
+      facts = spoiling.spoil(facts, rng, fault) or facts
+  told = telling.sentences(facts, rng)
+  return " ".join(spoiling.clumsy(told, rng, faults.count("clumsy")))
