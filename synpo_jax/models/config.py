@@ -79,7 +79,8 @@ class TowerConfig:
   heads: int
   mlp_width: int
   activation: str  # "quick_gelu" | "gelu" | "gelu_tanh"
-  norm_eps: float
+  norm_eps: float  # of the layers' norms and the last one
+  embed_norm_eps: float  # of CLIP's norm before the first layer
   class_token: bool
   layer_scale: bool  # DINOv2
   final_norm: bool  # the last layer norm is applied to the features
@@ -290,6 +291,7 @@ def tower_config(
     mlp_width=c.get("intermediate_size") or width * c["mlp_ratio"],
     activation=_activation(c),
     norm_eps=c["layer_norm_eps"],
+    embed_norm_eps=c["layer_norm_eps"],
     class_token=kind != "siglip_vision_model",
     layer_scale=kind == "dinov2",
     final_norm=kind == "dinov2" and feature_layer == -1,
@@ -315,6 +317,8 @@ def captioner_config(source: str | pathlib.Path | dict) -> CaptionerConfig:
     feature_layer=vision.get("feature_layer", -2),
     pixels=c.get("preprocessor"),
   )
+  if tower.layout == "clip":  # AuroraCap's layers ignore the file's epsilon
+    tower = dataclasses.replace(tower, norm_eps=1e-5)
   _check_projector(c["projector"])
   return CaptionerConfig(decoder_config(c["llm"]), tower, "mlp2x_gelu")
 

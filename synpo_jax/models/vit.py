@@ -89,7 +89,7 @@ def embed(
     x = jnp.concatenate([first, x], axis=1)
   x += positions(weights["positions"], config, rows, cols).astype(x.dtype)
   if config.layout == "clip":
-    x = layer_norm(weights["embed_norm"], x, config.norm_eps)
+    x = layer_norm(weights["embed_norm"], x, config.embed_norm_eps)
   return x
 
 
@@ -142,31 +142,33 @@ def _start(x: Float[Array, "I T D"]) -> Tokens:
 
 
 def _run_stage(weights, tokens, stage, counts, config, remat):
-  """Scans a stage's layers over one buffer of `stage.slots` slots."""
-  before = np.array(counts[stage.start : stage.stop])
-  merges = before - np.array(counts[stage.start + 1 : stage.stop + 1])
-  layers = jax.tree.map(lambda w: w[stage.start : stage.stop], weights)
-  tokens = Tokens(
-    tokens.x[:, : stage.slots],
-    tokens.sizes[:, : stage.slots],
-    tokens.assignment,
-  )
+  """Scans a stage's layers over one buffer of `stage.slots` slots.
 
+  Each layer takes its weights by index: a slice of the stack per stage would
+  copy the whole tower (1.0 GiB for ViT-H).
+  """
+  span = np.arange(stage.start, stage.stop)
+  live = np.array(counts)[span]
+  merges = live - np.array(counts)[span + 1]
   if not merges.any():  # every slot stays live: no mask, no matching
-    before = merges = None
+    live = merges = None
+  x, sizes, assignment = tokens
+  tokens = Tokens(x[:, : stage.slots], sizes[:, : stage.slots], assignment)
 
   def body(tokens, layer):
-    return block(*layer, tokens, config), None
+    index, live, merges = layer
+    own = jax.tree.map(lambda w: w[index], weights)
+    return block(own, tokens, live, merges, config), None
 
   body = jax.checkpoint(body, prevent_cse=False) if remat else body
-  return jax.lax.scan(body, tokens, (layers, before, merges))[0]
+  return jax.lax.scan(body, tokens, (span, live, merges))[0]
 
 
 def block(
   weights: dict,
+  tokens: Tokens,
   live: Int[Array, ""] | None,
   merges: Int[Array, ""] | None,
-  tokens: Tokens,
   config: TowerConfig,
 ) -> Tokens:
   """One layer: attention, merging where `live` is given, MLP."""
