@@ -1,0 +1,191 @@
+"""Entry: the curves of one or more runs as PNGs and one page to read.
+
+python -m synpo_jax.report --workdir runs/synpo --workdir runs/dpo --out report
+
+Writes report/index.html, which needs no network and no other file, and a PNG
+of every figure. It reads what training left in a workdir: metrics.jsonl,
+eval.jsonl, importance.jsonl (python -m synpo_jax.importance) and config.json.
+"""
+
+import argparse
+import json
+import pathlib
+import sys
+
+from synpo_jax import metrics, plots, report_page
+
+PANELS = {
+  "Rewards": (
+    plots.Panel(
+      "logp",
+      "Log-prob of the captions",
+      {"chosen_logp": "chosen", "rejected_logp": "rejected"},
+      "mean log-prob per token",
+    ),
+    plots.Panel(
+      "geo_prob",
+      "Geometric-mean probability S",
+      {"chosen_geo_prob": "chosen", "rejected_geo_prob": "rejected"},
+      "S",
+    ),
+  ),
+  "Gradients": (
+    plots.Panel(
+      "reward_grad_norms",
+      "Gradient norm of each reward",
+      {
+        "chosen_reward_grad_norm": "chosen",
+        "rejected_reward_grad_norm": "rejected",
+      },
+      "norm / trained elements",
+      log_y=True,
+    ),
+    plots.Panel(
+      "grad_norm",
+      "Gradient norm of the loss",
+      {"grad_norm": "loss"},
+      "norm",
+      log_y=True,
+    ),
+  ),
+  "Ranking": (
+    plots.Panel(
+      "accuracy",
+      "Ranking accuracy",
+      {"accuracy": "accuracy"},
+      "share of pairs ranked rightly",
+      level=0.5,
+    ),
+    plots.Panel(
+      "margin",
+      "Margin",
+      {"margin": "margin"},
+      "S chosen - S rejected",
+      level=0.0,
+    ),
+  ),
+  "Language": (
+    plots.Panel(
+      "reference_logp",
+      "Log-prob of reference captions",
+      {"reference_logp": "reference captions"},
+      "mean log-prob per token",
+      source="evaluations",
+    ),
+    plots.Panel(
+      "text_logp",
+      "Log-prob of held-out text",
+      {"text_logp": "held-out text"},
+      "mean log-prob per token",
+      source="evaluations",
+    ),
+    plots.Panel(
+      "repetition",
+      "Repetition of greedy captions",
+      {"repetition": "repeated 4-grams"},
+      "share of 4-grams",
+      source="evaluations",
+    ),
+    plots.Panel(
+      "distinct",
+      "Variety of greedy captions",
+      {"distinct_1": "distinct-1", "distinct_2": "distinct-2"},
+      "different n-grams per n-gram",
+      source="evaluations",
+    ),
+  ),
+  "Training": (
+    plots.Panel("loss", "Loss", {"loss": "loss"}, "loss"),
+    plots.Panel(
+      "pairs_per_s", "Speed", {"pairs_per_s": "pairs/s"}, "pairs per second"
+    ),
+  ),
+}
+
+
+def read_run(workdir: str | pathlib.Path, name: str) -> plots.Run:
+  """The rows of a workdir. Raises FileNotFoundError without metrics.jsonl."""
+  folder = pathlib.Path(workdir)
+  path = folder / "metrics.jsonl"
+  if not path.exists():
+    raise FileNotFoundError(
+      f"{path} not found: --workdir names the folder that training wrote"
+    )
+  rows = metrics.read_rows(path)
+  if not rows:
+    raise ValueError(f"{path} holds no row yet; wait for the first update")
+  return plots.Run(
+    name,
+    method_of(folder),
+    rows,
+    metrics.read_rows(folder / "eval.jsonl"),
+    metrics.read_rows(folder / "importance.jsonl"),
+  )
+
+
+def method_of(folder: pathlib.Path) -> str:
+  """The loss that a workdir's config names; empty without a config."""
+  path = folder / "config.json"
+  return json.loads(path.read_text())["loss"]["name"] if path.exists() else ""
+
+
+def short_names(workdirs: list[str]) -> list[str]:
+  """The fewest trailing folders that tell the workdirs apart."""
+  parts = [pathlib.Path(w).resolve().parts for w in workdirs]
+  if len(set(parts)) < len(parts):
+    raise ValueError("--workdir names the same folder twice")
+  depth = 1
+  while len({p[-depth:] for p in parts}) < len(parts):
+    depth += 1
+  return ["/".join(p[-depth:]) for p in parts]
+
+
+def figures(runs: list[plots.Run]) -> dict[str, list[report_page.Figure]]:
+  """Every figure with data, by section, in both themes."""
+  drawn = {section: [] for section in PANELS}
+  for section, panels in PANELS.items():
+    for panel in panels:
+      if plots.recorded(panel, runs):
+        images = {t: plots.draw(panel, runs, t) for t in plots.THEMES}
+        drawn[section].append(
+          report_page.Figure(panel.name, panel.title, images)
+        )
+  if any(run.importance for run in runs):
+    images = {t: plots.draw_importance(runs, t) for t in plots.THEMES}
+    title = "Log-prob against token importance"
+    drawn["Importance"] = [report_page.Figure("importance", title, images)]
+  return drawn
+
+
+def write(workdirs: list[str], out: str | pathlib.Path) -> pathlib.Path:
+  """Writes the figures and the page; returns the page's path."""
+  names = short_names(workdirs)
+  runs = [read_run(w, n) for w, n in zip(workdirs, names, strict=True)]
+  out = pathlib.Path(out)
+  out.mkdir(parents=True, exist_ok=True)
+  drawn = figures(runs)
+  for section in drawn.values():
+    for figure in section:
+      (out / f"{figure.name}.png").write_bytes(figure.images["light"])
+  page = out / "index.html"
+  page.write_text(report_page.page(runs, drawn), encoding="utf-8")
+  return page
+
+
+def main(argv: list[str] | None = None) -> None:
+  """Reads the flags, writes the report, says where it lies."""
+  parser = argparse.ArgumentParser(
+    prog="python -m synpo_jax.report", description=__doc__.splitlines()[0]
+  )
+  parser.add_argument("--workdir", action="append", required=True)
+  parser.add_argument("--out", required=True, help="folder for the report")
+  flags = parser.parse_args(argv)
+  try:
+    page = write(flags.workdir, flags.out)
+  except (OSError, ValueError) as error:
+    sys.exit(f"error: {error}")
+  print(f"report: {page}")
+
+
+if __name__ == "__main__":
+  main()
