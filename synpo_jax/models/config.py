@@ -74,7 +74,7 @@ class TowerConfig:
   table_size: int  # pixels the position table was made for
   patch: int
   width: int
-  layers: int  # layers in the checkpoint
+  layers: int  # layers the merges are spread over: all of the original's
   tap: int  # layers that run: features leave after this many
   heads: int
   mlp_width: int
@@ -267,7 +267,8 @@ def tower_config(
   `feature_layer` is the hidden state that is tapped, counted as in a list of
   layers + 1 states (-2: all layers but the last). `pixels` is the content of
   a `preprocessor_config.json`. `kept_ratio` in `hf` is our own addition: the
-  published files leave the ratio of token merging to the caller.
+  published files leave the ratio of token merging to the caller. So is
+  `merge_layers`, which a tower saved up to its tap needs.
   """
   kind = hf["model_type"]
   if kind not in _LAYOUTS:
@@ -285,7 +286,7 @@ def tower_config(
     table_size=c["image_size"],
     patch=c["patch_size"],
     width=width,
-    layers=layers,
+    layers=c.get("merge_layers") or layers,
     tap=feature_layer % (layers + 1),
     heads=c["num_attention_heads"],
     mlp_width=c.get("intermediate_size") or width * c["mlp_ratio"],
