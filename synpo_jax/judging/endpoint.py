@@ -1,0 +1,274 @@
+"""One call to an OpenAI-compatible chat endpoint, made to come through.
+
+Works with the hosted services and with vLLM, SGLang and llama.cpp servers.
+What may pass is tried again with growing, jittered waits, never sooner than
+the server's Retry-After; what cannot pass is told apart: a wrong key stops
+the run, a refused request costs its own answer only. Where a server refuses
+JSON-schema output, plain requests are made from then on.
+"""
+
+import asyncio
+import dataclasses
+import email.utils
+import json
+import os
+import random
+import time
+from typing import Any, NamedTuple
+
+import openai
+
+URLS = ("API_URL", "OPENAI_BASE_URL")
+KEYS = ("API_KEY", "OPENAI_API_KEY")
+MODELS = ("API_MODEL", "OPENAI_MODEL")
+PASSING = {408, 409, 425, 429}  # and 500 upwards
+PATIENCE = ("retry-after-ms", "retry-after")
+
+
+class Unavailable(Exception):
+  """No answer after the last try; asking later may well bring one.
+
+  args: the reason, and whether the server answered at all, with an error.
+  """
+
+
+class Refused(Exception):
+  """The server will not take this request, now or later; args as above."""
+
+
+class Reply(NamedTuple):
+  text: str
+  cut: bool  # the reply reached its limit of tokens
+  prompt_tokens: int
+  completion_tokens: int
+
+
+@dataclasses.dataclass
+class Endpoint:
+  """A server, how to treat it, and what was learnt about it so far."""
+
+  client: openai.AsyncOpenAI = dataclasses.field(repr=False)
+  url: str
+  model: str
+  secret: str = dataclasses.field(repr=False)
+  timeout: float  # seconds for one try, from sending to the last byte
+  tries: int
+  first_wait: float  # seconds; doubles from try to try
+  longest_wait: float
+  stop_after: int  # requests in a row without an answer
+  limit_name: str
+  extra: dict
+  schema: bool  # ask for JSON-schema output
+  takes: dict[str, bool] = dataclasses.field(default_factory=dict)  # schemas
+  probe: asyncio.Lock = dataclasses.field(default_factory=asyncio.Lock)
+  probed: bool = False  # the first structured request is through
+  resume_at: float = 0.0  # nobody sends before this monotonic time
+  alive: bool = False  # there was a response of some kind
+  silent: int = 0  # requests in a row without an answer
+  sent: int = 0
+
+
+def connect(
+  *, base_url: str, model: str, key: str, schema: bool, **treatment: Any
+) -> Endpoint:
+  """The endpoint of these settings; empty ones come from the environment.
+
+  Looked up, in this order: API_URL, OPENAI_BASE_URL; API_KEY, OPENAI_API_KEY;
+  API_MODEL, OPENAI_MODEL. Without any address it is OpenAI's own. Raises
+  ValueError when no model is named or a hosted service has no key.
+  """
+  url = (base_url or _environment(URLS)).rstrip("/")
+  url = url.removesuffix("/chat/completions")
+  model = model or _environment(MODELS)
+  key = key or _environment(KEYS)
+  if not model:
+    raise ValueError("judge: no model; set judge.model or API_MODEL")
+  if not url and not key:
+    raise ValueError(
+      "judge: neither address nor key; set judge.base_url or API_URL for a "
+      "server of your own, OPENAI_API_KEY for the hosted one"
+    )
+  client = openai.AsyncOpenAI(
+    base_url=url or None,
+    api_key=key or "none",  # the client insists; local servers ignore it
+    max_retries=0,
+    timeout=treatment["timeout"],
+  )
+  url = str(client.base_url).rstrip("/")
+  return Endpoint(client, url, model, key, schema=schema, **treatment)
+
+
+async def call(
+  endpoint: Endpoint,
+  messages: list[dict],
+  *,
+  schema: dict | None,
+  max_tokens: int,
+  temperature: float | None,
+) -> Reply:
+  """The server's reply. Raises Unavailable, Refused, or ValueError to stop.
+
+  The first structured request travels alone, so that a server without
+  JSON-schema output is found out once.
+  """
+  request = {
+    "model": endpoint.model,
+    "messages": messages,
+    endpoint.limit_name: max_tokens,
+    **endpoint.extra,
+  }
+  if temperature is not None:
+    request["temperature"] = temperature
+  if schema is None or not endpoint.schema:
+    return await _persist(endpoint, request)
+  if endpoint.probed:
+    return await _structured(endpoint, request, schema)
+  async with endpoint.probe:
+    try:
+      return await _structured(endpoint, request, schema)
+    finally:
+      endpoint.probed = True
+
+
+async def _structured(endpoint, request, schema):
+  """With the schema; without it where that is what the server refuses."""
+  shape = {"name": "reply", "strict": True, "schema": schema}
+  shaped = {"type": "json_schema", "json_schema": shape}
+  name = json.dumps(schema, sort_keys=True)
+  takes = endpoint.takes
+  if not takes.get(name, any(takes.values()) or not takes):
+    return await _persist(endpoint, request)
+  try:
+    reply = await _persist(endpoint, {**request, "response_format": shaped})
+    takes[name] = True
+  except (Refused, Unavailable) as error:
+    answered = error.args[1]
+    if takes.get(name) or not answered:
+      raise
+    reply = await _persist(endpoint, request)  # else it is its own fault
+    takes[name] = False
+  return reply
+
+
+async def _persist(endpoint, request):
+  """Tries until a reply is here, the tries are used up or it is refused."""
+  why, answered = "", False
+  for attempt in range(endpoint.tries):
+    await asyncio.sleep(endpoint.resume_at - time.monotonic())
+    asked, answered = 0.0, True
+    try:
+      reply = await _send(endpoint, request)
+      endpoint.alive, endpoint.silent = True, 0
+      return reply
+    except openai.APIStatusError as error:
+      endpoint.alive = True
+      why = _status(endpoint, error)
+      asked = _retry_after(error.response.headers)
+    except (openai.APIConnectionError, TimeoutError) as error:
+      why, answered = _silence(endpoint, error), False
+    except (ValueError, openai.APIError) as error:
+      why = _clean(endpoint, f"an unreadable response: {error}")
+    if asked > endpoint.longest_wait:
+      why = f"asked to wait {asked:.0f} s; {why}"
+      break
+    await _back_off(endpoint, attempt, asked)
+  _count_silence(endpoint, why)
+  raise Unavailable(why, answered)
+
+
+async def _send(endpoint, request):
+  endpoint.sent += 1
+  completions = endpoint.client.chat.completions.with_raw_response
+  async with asyncio.timeout(endpoint.timeout):
+    response = await completions.create(**_split(request))
+  body = json.loads(response.text)
+  try:
+    choice = body["choices"][0]
+    usage = body.get("usage") or {}
+    return Reply(
+      text=_text(choice["message"]),
+      cut=choice.get("finish_reason") == "length",
+      prompt_tokens=int(usage.get("prompt_tokens") or 0),
+      completion_tokens=int(usage.get("completion_tokens") or 0),
+    )
+  except (KeyError, IndexError, TypeError, AttributeError):
+    raise ValueError("no choices[0].message in it") from None
+
+
+def _split(request):
+  """What the client has no argument for goes into the body as it is."""
+  known = {"model", "messages", "temperature", "max_tokens", "seed", "top_p"}
+  known |= {"max_completion_tokens", "response_format", "reasoning_effort"}
+  named = {name: value for name, value in request.items() if name in known}
+  extra = {name: value for name, value in request.items() if name not in known}
+  return {**named, "extra_body": extra or None}
+
+
+def _text(message):
+  content = message["content"]
+  if isinstance(content, list):  # parts, as some servers send them
+    content = "".join(part.get("text") or "" for part in content)
+  return content or ""
+
+
+def _status(endpoint, error):
+  """One line for a status that may pass; raises for one that will not."""
+  detail = _clean(endpoint, error.message)
+  why = f"status {error.status_code}: {detail}"
+  if error.status_code in PASSING or error.status_code >= 500:
+    return why
+  if error.status_code in (401, 403, 404):
+    raise ValueError(
+      f"judge: {endpoint.url} answered {why}; check judge.base_url, "
+      "judge.model and the key (API_URL, API_MODEL, API_KEY)"
+    ) from None
+  raise Refused(why, True) from None
+
+
+def _silence(endpoint, error):
+  if isinstance(error, openai.APITimeoutError | TimeoutError):
+    return f"no answer within {endpoint.timeout:g} s"
+  return _clean(endpoint, f"connection failed: {error.__cause__ or error}")
+
+
+def _clean(endpoint, text):
+  """One short line in which the key does not occur."""
+  line = " ".join(str(text).split())
+  if endpoint.secret:
+    line = line.replace(endpoint.secret, "***")
+  return line[:200]
+
+
+def _retry_after(headers):
+  """Seconds the server asks for: Retry-After as seconds or as a date."""
+  milliseconds, value = (headers.get(name) for name in PATIENCE)
+  try:
+    if milliseconds:
+      return max(0.0, float(milliseconds) / 1000)
+    if value and value.strip().replace(".", "", 1).isdigit():
+      return float(value)
+    date = email.utils.parsedate_to_datetime(value) if value else None
+    return max(0.0, date.timestamp() - time.time()) if date else 0.0
+  except (TypeError, ValueError):  # a header that says nothing
+    return 0.0
+
+
+async def _back_off(endpoint, attempt, asked):
+  """Waits for the next try; a wait the server asked for holds everybody."""
+  endpoint.resume_at = max(endpoint.resume_at, time.monotonic() + asked)
+  if attempt + 1 < endpoint.tries:
+    own = min(endpoint.longest_wait, endpoint.first_wait * 2**attempt)
+    await asyncio.sleep(max(asked, own * random.uniform(0.5, 1.0)))
+
+
+def _count_silence(endpoint, why):
+  endpoint.silent += 1
+  if endpoint.silent >= (endpoint.stop_after if endpoint.alive else 3):
+    raise ValueError(
+      f"judge: {endpoint.url} left {endpoint.silent} requests in a row "
+      f"without an answer ({why}); what is judged is kept, run again later"
+    )
+
+
+def _environment(names):
+  return next((os.environ[name] for name in names if os.environ.get(name)), "")

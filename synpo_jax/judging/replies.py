@@ -1,0 +1,187 @@
+"""JSON objects inside what a language model replied.
+
+Models wrap the object that was asked for in prose, code fences or a spoken
+thought, quote with single quotes, write True for true, leave a comma behind.
+`objects` reads all of that with a small grammar of its own; nothing is ever
+evaluated. A torn object is not read: half of a number is another number.
+"""
+
+import re
+from typing import Any, NamedTuple
+
+DEPTH = 16  # deepest nesting that is read
+NUMBER = re.compile(r"[+-]?(\d+(\.\d+)?|\.\d+)([eE][+-]?\d{1,3})?")
+WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+DIGITS = re.compile(r"\d{1,9}")
+UNIT = re.compile(r"u([0-9a-fA-F]{4})")  # behind the backslash
+LOW = re.compile(r"\\u([dD][c-fC-F][0-9a-fA-F]{2})")  # second of a pair
+SPACE = re.compile(r"\s*")
+NAMES = {"true": True, "false": False, "null": None, "none": None}
+QUOTES = {'"': '"', "'": "'", "“": "”"}
+ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
+CLOSERS = set(",:]}")
+
+
+class Unreadable(ValueError):
+  """The text does not hold what was asked for; the message says why."""
+
+
+class Fault(Exception):
+  """Reading stopped: args are the offset and the reason."""
+
+
+class Read(NamedTuple):
+  value: Any
+  end: int  # offset behind the value
+
+
+def objects(text: str) -> list[dict]:
+  """The outermost JSON-like objects of a reply, in reading order.
+
+  Thoughts between <think> tags are passed over. What was read of a broken
+  object is dropped and reading goes on behind the fault. Raises Unreadable
+  when no whole object is left, or the reply ends within one.
+  """
+  text = re.sub(r"<think>.*?(</think>|\Z)", " ", text, flags=re.DOTALL)
+  found, start, why = [], text.find("{"), "no JSON object"
+  while start >= 0:
+    try:
+      value, end = _object(text, start + 1, DEPTH)
+      found.append(value)
+    except Fault as fault:
+      end, why = fault.args
+      if end >= len(text):
+        raise Unreadable("it ends inside its JSON object") from None
+    start = text.find("{", max(end, start + 1))
+  if not found:
+    raise Unreadable(why)
+  return found
+
+
+def whole_number(value: Any, low: int, high: int, what: str) -> int:
+  """The integer `value` stands for (3, 3.0 or "3"), checked against a range."""
+  if isinstance(value, str) and re.fullmatch(r"\s*-?\d{1,9}(\.0*)?\s*", value):
+    value = float(value)
+  if isinstance(value, bool) or not isinstance(value, int | float):
+    raise Unreadable(f"{what} is {value!r}, not a number")
+  if value != value or abs(value) == float("inf") or value != int(value):
+    raise Unreadable(f"{what} is {value}, not a whole number")
+  if not low <= value <= high:
+    raise Unreadable(f"{what} is {value}, outside {low} to {high}")
+  return int(value)
+
+
+def _skip(text, at):
+  return SPACE.match(text, at).end()
+
+
+def _value(text, at, depth):
+  at = _skip(text, at)
+  head = text[at : at + 1]
+  if head == "{":
+    return _object(text, at + 1, depth - 1)
+  if head == "[":
+    return _array(text, at + 1, depth - 1)
+  if head in QUOTES:
+    return _string(text, at)
+  if number := NUMBER.match(text, at):
+    return Read(_number(number.group()), number.end())
+  word = WORD.match(text, at)
+  if word and word.group().lower() in NAMES:
+    return Read(NAMES[word.group().lower()], word.end())
+  raise Fault(at, "no JSON value")
+
+
+def _object(text, at, depth):
+  if depth <= 0:
+    raise Fault(at, "nested too deeply")
+  value = {}
+  at = _skip(text, at)
+  while text[at : at + 1] != "}":
+    key, at = _key(text, at)
+    at = _expect(text, at, ":")
+    item, at = _value(text, at, depth)
+    if key in value:
+      raise Fault(at, f"{key!r} is given twice")
+    value[key] = item
+    at = _next(text, at, "}")
+  return Read(value, at + 1)
+
+
+def _array(text, at, depth):
+  if depth <= 0:
+    raise Fault(at, "nested too deeply")
+  value = []
+  at = _skip(text, at)
+  while text[at : at + 1] != "]":
+    item, at = _value(text, at, depth)
+    value.append(item)
+    at = _next(text, at, "]")
+  return Read(value, at + 1)
+
+
+def _next(text, at, closer):
+  """Steps over a comma (a trailing one too); the closer stays unread."""
+  at = _skip(text, at)
+  if text[at : at + 1] == ",":
+    return _skip(text, at + 1)
+  if text[at : at + 1] == closer:
+    return at
+  raise Fault(at, f"neither comma nor {closer}")
+
+
+def _expect(text, at, mark):
+  at = _skip(text, at)
+  if text[at : at + 1] != mark:
+    raise Fault(at, f"no {mark}")
+  return at + 1
+
+
+def _key(text, at):
+  if text[at : at + 1] in QUOTES:
+    return _string(text, at)
+  if word := WORD.match(text, at) or DIGITS.match(text, at):
+    return Read(word.group(), word.end())
+  raise Fault(at, "no key")
+
+
+def _number(digits):
+  whole = re.fullmatch(r"[+-]?\d{1,18}", digits)
+  return int(digits) if whole else float(digits)
+
+
+def _string(text, at):
+  """A quoted string; an apostrophe inside single quotes does not end it."""
+  closer = QUOTES[text[at]]
+  parts, at = [], at + 1
+  while at < len(text):
+    mark = text[at]
+    if mark == "\\":
+      piece, at = _escape(text, at + 1)
+      parts.append(piece)
+    elif mark == closer and (closer != "'" or _ends(text, at + 1)):
+      return Read("".join(parts), at + 1)
+    else:
+      parts.append(mark)
+      at += 1
+  raise Fault(at, "a string is not closed")
+
+
+def _ends(text, at):
+  at = _skip(text, at)
+  return at == len(text) or text[at] in CLOSERS
+
+
+def _escape(text, at):
+  mark = text[at : at + 1]
+  if mark != "u":
+    return Read(ESCAPES.get(mark, mark), at + 1)
+  code = UNIT.match(text, at)
+  if not code:
+    raise Fault(at, "a broken \\u escape")
+  unit = int(code.group(1), 16)
+  low = LOW.match(text, at + 5)
+  if 0xD800 <= unit < 0xDC00 and low:
+    tail = int(low.group(1), 16) - 0xDC00
+    return Read(chr(0x10000 + ((unit - 0xD800) << 10) + tail), at + 11)
+  return Read(chr(unit), at + 5)

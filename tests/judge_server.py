@@ -1,0 +1,101 @@
+"""A chat endpoint on this machine that behaves as badly as it is told to."""
+
+import contextlib
+import json
+import socket
+import struct
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+HANG = object()  # never answers
+RESET = object()  # slams the connection
+
+
+def chat(text, **usage):
+  """A well-formed response that says `text`."""
+  usage = {"prompt_tokens": 10, "completion_tokens": 5} | usage
+  choice = {
+    "index": 0,
+    "finish_reason": "stop",
+    "message": {"role": "assistant", "content": text},
+  }
+  body = {"id": "x", "object": "chat.completion", "created": 0, "model": "m"}
+  return 200, {}, json.dumps({**body, "choices": [choice], "usage": usage})
+
+
+class Log:
+  """What arrived: request bodies, headers, times, most at once."""
+
+  def __init__(self):
+    self.bodies, self.headers, self.times = [], [], []
+    self.busy = self.busiest = 0
+    self.lock = threading.Lock()
+
+
+@contextlib.contextmanager
+def serve(behave, *, delay=0.0):
+  """Yields (base URL, Log). `behave(n, body)` is asked for the n-th request.
+
+  It returns (status, headers, body text), HANG or RESET.
+  """
+  log, over = Log(), threading.Event()
+
+  class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *args):
+      pass
+
+    def do_POST(self):
+      raw = self.rfile.read(int(self.headers["Content-Length"]))
+      with log.lock:
+        number = len(log.bodies)
+        log.bodies.append(json.loads(raw))
+        log.headers.append({k.lower(): v for k, v in self.headers.items()})
+        log.times.append(time.monotonic())
+        log.busy += 1
+        log.busiest = max(log.busiest, log.busy)
+      try:
+        time.sleep(delay)
+        self.answer(behave(number, json.loads(raw)))
+      finally:
+        with log.lock:
+          log.busy -= 1
+
+    def answer(self, what):
+      if what is HANG:
+        over.wait(30)
+        self.close_connection = True
+      elif what is RESET:
+        linger = struct.pack("ii", 1, 0)
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self.connection.close()
+        self.close_connection = True
+      else:
+        status, headers, text = what
+        data = text.encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        for name, value in headers.items():
+          self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(data)
+
+    def finish(self):
+      with contextlib.suppress(OSError):
+        super().finish()
+
+  server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+  server.daemon_threads = True
+  server.handle_error = lambda *args: None
+  thread = threading.Thread(target=server.serve_forever, daemon=True)
+  thread.start()
+  try:
+    yield f"http://127.0.0.1:{server.server_port}/v1", log
+  finally:
+    over.set()
+    server.shutdown()
+    server.server_close()
+    thread.join()
