@@ -1,0 +1,39 @@
+"""From log-probs of tokens to the numbers of whole captions."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+
+class SequenceStats(NamedTuple):
+  """What losses and metrics read off each caption; float32 [B, C].
+
+  sum_logp, mean_logp: log-prob of the caption and its mean per token, nats;
+  geo_prob: geometric mean of the token probabilities, exp(mean_logp) (S);
+  avg_prob: their arithmetic mean (P-bar); length: supervised tokens.
+  """
+
+  sum_logp: Array
+  mean_logp: Array
+  geo_prob: Array
+  avg_prob: Array
+  length: Array
+
+
+def sequence_stats(
+  logps: Float[Array, "B C R"], mask: Bool[Array, "B C R"]
+) -> SequenceStats:
+  """Statistics of each caption over its supervised tokens, in float32.
+
+  Padding (mask False) may hold anything: it is replaced before any
+  arithmetic, so neither value nor gradient sees it. A caption without a
+  supervised token, which only filler rows may have, has sum and mean 0.
+  """
+  logps = jnp.where(mask, logps.astype(jnp.float32), 0.0)
+  length = jnp.sum(mask, axis=-1).astype(jnp.float32)
+  tokens = jnp.maximum(length, 1.0)
+  total = jnp.sum(logps, axis=-1)
+  mean = total / tokens
+  prob = jnp.sum(jnp.where(mask, jnp.exp(logps), 0.0), axis=-1)
+  return SequenceStats(total, mean, jnp.exp(mean), prob / tokens, length)

@@ -1,0 +1,183 @@
+"""The losses again in float64 NumPy, sharing no code with the library.
+
+w and z are the token log-probs of a pair's chosen and rejected caption, v and
+u their summed log-probs under the reference, k what the batch shares. The
+default coefficients are the papers', typed in from the papers.
+"""
+
+import numpy as np
+
+
+def s(x):
+  return np.exp(ls(x))
+
+
+def ls(x):
+  return -np.logaddexp(0, -x)
+
+
+def synpo(w, z, v, u, k, alpha=30, beta=0.2):
+  gap = np.prod(np.exp(w / len(w))) - np.prod(np.exp(z / len(z)))
+  return -1 / (1 + np.exp(-alpha * gap)) - beta * np.mean(np.exp(w))
+
+
+def dpo(w, z, v, u, k, beta=0.1):
+  return np.logaddexp(0, -beta * (w.sum() - v - z.sum() + u))
+
+
+def cdpo(w, z, v, u, k, beta=0.1, epsilon=0.0):
+  d = beta * ((w.sum() - z.sum()) - (v - u))
+  return -(1 - epsilon) * ls(d) - epsilon * ls(-d)
+
+
+def robust_dpo(w, z, v, u, k, beta=0.1, epsilon=0.1):
+  d = beta * ((w.sum() - z.sum()) - (v - u))
+  return (epsilon * ls(-d) - (1 - epsilon) * ls(d)) / (1 - 2 * epsilon)
+
+
+def ipo(w, z, v, u, k, beta=0.1):
+  return (w.mean() - v / len(w) - z.mean() + u / len(z) - 0.5 / beta) ** 2
+
+
+def hinge(w, z, v, u, k, beta=0.05):
+  return max(0.0, 1 - beta * ((w.sum() - v) - (z.sum() - u)))
+
+
+def exo(w, z, v, u, k, beta=0.1, epsilon=1e-3):
+  d = beta * ((w.sum() - v) - (z.sum() - u))
+  policy, label = np.array([d, 0]), np.array([1 - epsilon, epsilon])
+  log_policy = policy - np.logaddexp(d, 0)
+  return np.sum(np.exp(log_policy) * (log_policy - np.log(label)))
+
+
+def nca(w, z, v, u, k, beta=0.01):
+  x, y = beta * (w.sum() - v), beta * (z.sum() - u)
+  return -ls(x) - ls(-x) / 2 - ls(-y) / 2
+
+
+def bco(w, z, v, u, k, beta=0.01):
+  shift = beta * (k["r_w"] + k["r_l"]) / 2
+  return -ls(beta * (w.sum() - v) - shift) - ls(shift - beta * (z.sum() - u))
+
+
+def sppo(w, z, v, u, k, beta=0.001):
+  return (w.sum() - v - 0.5 / beta) ** 2 + (z.sum() - u + 0.5 / beta) ** 2
+
+
+def apo_zero(w, z, v, u, k, beta=0.1):
+  return 1 - s(beta * (w.sum() - v)) + s(beta * (z.sum() - u))
+
+
+def apo_down(w, z, v, u, k, beta=0.1):
+  x, y = beta * (w.sum() - v), beta * (z.sum() - u)
+  return s(x) + 1 - s(x - y)
+
+
+def discopop(w, z, v, u, k, beta=0.05, tau=0.05):
+  x = beta * ((w.sum() - v) - (z.sum() - u))
+  return (1 - s(x / tau)) * -ls(x) + s(x / tau) * np.exp(-x)
+
+
+def aot(w, z, v, u, k, beta=0.01):
+  return -ls(beta * (w.sum() - z.sum() - k["partner"]))
+
+
+def rpo(w, z, v, u, k, beta=0.1, alpha=1.0):
+  return -ls(beta * ((w.sum() - v) - (z.sum() - u))) - alpha * w.mean()
+
+
+def cpo(w, z, v, u, k, beta=0.1, alpha=1.0):
+  return -ls(beta * (w.sum() - z.sum())) - alpha * w.sum()
+
+
+def simpo(w, z, v, u, k, beta=2.0, gamma=0.5):
+  return -ls(beta / len(w) * w.sum() - beta / len(z) * z.sum() - gamma)
+
+
+def orpo(w, z, v, u, k, lam=0.1):
+  odds = [np.exp(x.mean()) / -np.expm1(x.mean()) for x in (w, z)]
+  return -w.mean() - lam * ls(np.log(odds[0] / odds[1]))
+
+
+def slic_hf(w, z, v, u, k, delta=1.0, lam=0.1):
+  return max(0.0, delta - w.sum() + z.sum()) - lam * w.sum()
+
+
+def rrhf(w, z, v, u, k, lam=1.0):
+  return max(0.0, z.mean() - w.mean()) - lam * w.sum()
+
+
+def r_dpo(w, z, v, u, k, beta=0.1, alpha=0.01):
+  score = [beta * (w.sum() - v), beta * (z.sum() - u)]
+  return -ls(score[0] + alpha * len(w) - score[1] - alpha * len(z))
+
+
+def kto(w, z, v, u, k, beta=0.1, desirable=1.0, undesirable=1.0):
+  gain = 1 - s(beta * (w.sum() - v - max(0, k["r_l"])))
+  loss = 1 - s(beta * (max(0, k["r_w"]) - z.sum() + u))
+  return desirable * gain + undesirable * loss
+
+
+def sft(w, z, v, u, k):
+  return -np.mean(w)
+
+
+ORACLE = dict(
+  synpo=synpo,
+  dpo=dpo,
+  cdpo=cdpo,
+  robust_dpo=robust_dpo,
+  ipo=ipo,
+  hinge=hinge,
+  exo=exo,
+  nca=nca,
+  bco=bco,
+  sppo=sppo,
+  apo_zero=apo_zero,
+  apo_down=apo_down,
+  discopop=discopop,
+  aot=aot,
+  rpo=rpo,
+  cpo=cpo,
+  simpo=simpo,
+  orpo=orpo,
+  slic_hf=slic_hf,
+  rrhf=rrhf,
+  r_dpo=r_dpo,
+  kto=kto,
+  sft=sft,
+)
+
+
+def shared(rows):
+  """What a batch of (w, z, v, u) shares, one dict per row."""
+  r_w = np.mean([w.sum() - v for w, _, v, _ in rows])
+  r_l = np.mean([z.sum() - u for _, z, _, u in rows])
+  margins = [w.sum() - z.sum() for w, z, _, _ in rows]
+  partners = sorted(v - u for _, _, v, u in rows)
+  ranks = [sorted(margins).index(margin) for margin in margins]
+  return [dict(r_w=r_w, r_l=r_l, partner=partners[rank]) for rank in ranks]
+
+
+def expected(name, rows, length, **coefficients):
+  """Losses [B] and, by central differences, gradients [B, 2, length]."""
+  f, values, grads = ORACLE[name], [], np.zeros((len(rows), 2, length))
+  for b, (row, k) in enumerate(zip(rows, shared(rows), strict=True)):
+    values.append(f(*row, k, **coefficients))
+    spots = [(0, t) for t in range(len(row[0]))]
+    spots += [(1, t) for t in range(len(row[1]))]
+    for c, t in spots:
+      x = abs(row[c][t])
+      h = min(1e-5 * max(1.0, x), 1e-3 * x)  # log-probs stay below 0
+      grads[b, c, t] = difference(f, row, k, coefficients, c, t, h)
+  return np.array(values), grads
+
+
+def difference(f, row, k, coefficients, c, t, h):
+  """Central difference of f in token t of caption c."""
+  ends = []
+  for step in (h, -h):
+    moved = [row[0].copy(), row[1].copy(), row[2], row[3]]
+    moved[c][t] += step
+    ends.append(f(*moved, k, **coefficients))
+  return (ends[0] - ends[1]) / (2 * h)
