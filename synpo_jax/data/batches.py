@@ -1,0 +1,221 @@
+"""Which pairs go into which update, and the arrays of one update.
+
+The plan of an epoch is a pure function of the rows' sizes, the seed and the
+epoch, so all processes agree on it without talking, and any update of any
+epoch can be made from its number alone.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int
+
+FILLER = -1
+
+Bucket = tuple[int, int, int]  # lengths of prefix and response, frames
+
+
+class Ragged(NamedTuple):
+  """Rows of different lengths end to end, cheap to hand to processes."""
+
+  values: Int[np.ndarray, "n"]
+  starts: Int[np.ndarray, "m"]  # one more than rows
+
+  def __getitem__(self, row: int) -> Int[np.ndarray, "_"]:
+    return self.values[self.starts[row] : self.starts[row + 1]]
+
+  def __len__(self) -> int:
+    return len(self.starts) - 1
+
+  def lengths(self) -> Int[np.ndarray, "_"]:
+    """Length of each row."""
+    return np.diff(self.starts)
+
+
+def ragged(rows: Sequence[Sequence[int]]) -> Ragged:
+  """Packs lists of token ids as int32."""
+  starts = np.cumsum([0, *map(len, rows)], dtype=np.int64)
+  values = np.fromiter((i for row in rows for i in row), np.int32, starts[-1])
+  return Ragged(values, starts)
+
+
+class Rows(NamedTuple):
+  """All pairs as tokens; N rows of C captions."""
+
+  prefix: Ragged  # N
+  response: Ragged  # N * C: row by row, chosen first
+  pair: Int[np.ndarray, "N"]  # index in the table of pairs
+  video: Int[np.ndarray, "N"]  # number of the video, -1 for none
+  frames: Int[np.ndarray, "N"]
+  captions: int  # C
+
+
+def round_up(lengths: Int[np.ndarray, "N"], steps) -> Int[np.ndarray, "N"]:
+  """Smallest bucket that holds each length.
+
+  `steps` is an int, whose multiples are the buckets, or an ascending sequence
+  of buckets; a length beyond the last of them is an error.
+  """
+  if isinstance(steps, int):
+    return -(-lengths // steps) * steps
+  steps = np.asarray(steps)
+  if lengths.size and lengths.max() > steps[-1]:
+    raise ValueError(f"no bucket of {steps.tolist()} holds {lengths.max()}")
+  return steps[np.searchsorted(steps, lengths)]
+
+
+def bucket_sizes(
+  rows: Rows, prefix_buckets, response_buckets, frame_buckets
+) -> Int[np.ndarray, "N 3"]:
+  """(P, R, F) that each row is padded to; R fits its longest caption."""
+  longest = rows.response.lengths().reshape(-1, rows.captions).max(axis=1)
+  frames = round_up(rows.frames, frame_buckets)
+  return np.stack(
+    [
+      round_up(rows.prefix.lengths(), prefix_buckets),
+      round_up(longest, response_buckets),
+      np.where(rows.frames > 0, frames, 0),
+    ],
+    axis=1,
+  )
+
+
+def plan(
+  sizes: Int[np.ndarray, "N 3"], *, group: int, seed: int, epoch: int
+) -> list[tuple[Bucket, Int[np.ndarray, "G"]]]:
+  """Updates of an epoch: each a bucket and `group` rows, FILLER at the end.
+
+  Every row comes exactly once. Rows left over from a bucket move up to the
+  next one that holds them, so that few updates are only partly filled: none
+  of a chain of growing buckets but its last.
+  """
+  rng = np.random.default_rng([seed, epoch])
+  pools, updates = defaultdict(list), []
+  for row, size in enumerate(sizes.tolist()):
+    pools[tuple(size)].append(row)
+  ladder = sorted(pools)
+  for step, bucket in enumerate(ladder):
+    rows = rng.permutation(np.array(pools[bucket], np.int64))
+    whole = len(rows) // group * group
+    updates += [(bucket, r) for r in rows[:whole].reshape(-1, group)]
+    rest = rows[whole:].tolist()
+    above = (b for b in ladder[step + 1 :] if _holds(b, bucket))
+    target = next(above, None)
+    if target is not None:
+      pools[target] += rest
+    elif rest:
+      filled = rest + [FILLER] * (group - len(rest))
+      updates.append((bucket, np.array(filled, np.int64)))
+  return [updates[i] for i in rng.permutation(len(updates))]
+
+
+def _holds(larger: Bucket, smaller: Bucket) -> bool:
+  """Text-only rows (no frames) stay among themselves."""
+  fits = all(a >= b for a, b in zip(larger, smaller, strict=True))
+  return fits and (larger[2] > 0) == (smaller[2] > 0)
+
+
+class Batches:
+  """Batch of update i, for any i of all epochs, as this process sees it.
+
+  Arrays have leading axes [A, B], micro-batches and pairs of this process:
+  prefix int32 [A,B,P] padded on the left, prefix_mask bool; response int32
+  [A,B,C,R] padded on the right, response_mask bool; frames uint8
+  [A,B,F,Y,X,3] (or features), zero beyond a row's own, absent in buckets
+  without video; weight float32 [A,B], 0 for filler; row int32 [A,B], index
+  in the table of pairs, -1 for filler. Filler repeats a real pair, so that
+  what is computed from it stays finite.
+  """
+
+  def __init__(
+    self,
+    rows: Rows,
+    sizes: Int[np.ndarray, "N 3"],
+    visual: Callable[[int], np.ndarray] | None,
+    *,
+    visual_key: str,
+    batch_size: int,
+    accumulation: int,
+    epochs: int,
+    seed: int,
+    process_index: int,
+    process_count: int,
+  ):
+    if batch_size % process_count:
+      raise ValueError(
+        f"data.batch_size={batch_size} must be a multiple of the number of "
+        f"processes, {process_count}"
+      )
+    self.rows, self.sizes, self.seed, self.epochs = rows, sizes, seed, epochs
+    self.visual, self.visual_key = visual, visual_key
+    self.shape = (accumulation, batch_size)
+    share = batch_size // process_count
+    self.mine = slice(process_index * share, (process_index + 1) * share)
+    self._plans = {}
+    self.per_epoch = len(self._plan(0))
+
+  def __len__(self) -> int:
+    return self.epochs * self.per_epoch
+
+  def _plan(self, epoch: int):
+    if epoch not in self._plans:
+      group = math.prod(self.shape)
+      fresh = plan(self.sizes, group=group, seed=self.seed, epoch=epoch)
+      self._plans = {epoch: fresh}
+      return fresh
+    return self._plans[epoch]
+
+  def chosen_rows(self, index: int) -> tuple[Bucket, Int[np.ndarray, "A B"]]:
+    """Bucket and rows (FILLER: none) of this process in update `index`."""
+    epoch, position = divmod(int(index), self.per_epoch)
+    bucket, rows = self._plan(epoch)[position]
+    return bucket, rows.reshape(self.shape)[:, self.mine]
+
+  def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+    bucket, numbers = self.chosen_rows(index)
+    real = numbers != FILLER
+    epoch, position = divmod(int(index), self.per_epoch)
+    spare = self._plan(epoch)[position][1][0]
+    read = np.where(real, numbers, spare)
+    batch = _tokens(self.rows, read, bucket)
+    if bucket[2]:
+      batch[self.visual_key] = _stack(self.visual, self.rows, read, bucket[2])
+    batch["weight"] = real.astype(np.float32)
+    table = np.where(real, self.rows.pair[read], FILLER)
+    return batch | {"row": table.astype(np.int32)}
+
+
+def _tokens(rows: Rows, read, bucket: Bucket) -> dict[str, np.ndarray]:
+  P, R, _ = bucket
+  C = rows.captions
+  prefix = np.zeros((read.size, P), np.int32)
+  response = np.zeros((read.size * C, R), np.int32)
+  prefix_mask, response_mask = prefix > 0, response > 0
+  for place, row in enumerate(read.flat):
+    ids = rows.prefix[row]
+    prefix[place, P - len(ids) :] = ids
+    prefix_mask[place, P - len(ids) :] = True
+    for caption in range(C):
+      ids = rows.response[row * C + caption]
+      response[place * C + caption, : len(ids)] = ids
+      response_mask[place * C + caption, : len(ids)] = True
+  return {
+    "prefix": prefix.reshape(*read.shape, P),
+    "prefix_mask": prefix_mask.reshape(*read.shape, P),
+    "response": response.reshape(*read.shape, C, R),
+    "response_mask": response_mask.reshape(*read.shape, C, R),
+  }
+
+
+def _stack(visual, rows: Rows, read, F: int) -> np.ndarray:
+  """Frames or features of all rows, [A, B, F, ...], zero where none."""
+  stacked = None
+  for place, row in enumerate(read.flat):
+    one = visual(int(rows.video[row]))
+    if stacked is None:
+      stacked = np.zeros((read.size, F, *one.shape[1:]), one.dtype)
+    stacked[place, : len(one)] = one
+  return stacked.reshape(*read.shape, *stacked.shape[1:])

@@ -1,0 +1,88 @@
+"""Decodes many videos in worker processes; a bad one harms only itself."""
+
+import concurrent.futures as futures
+import functools
+import itertools
+import multiprocessing
+from collections import deque
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from synpo_jax.data import video
+
+Job = tuple[str, Path]  # key, file
+Outcome = tuple[str, video.Clip | str]  # key, clip or the reason of failure
+CRASHED = "the decoder crashed on it"
+
+
+def decode(
+  jobs: Iterable[Job],
+  rule: video.FrameRule,
+  how: video.Preprocess,
+  workers: int,
+) -> Iterator[Outcome]:
+  """Yields (key, clip, or why there is none) in the order of the jobs.
+
+  At most two clips per worker wait to be taken. A file that kills its worker
+  (a fault in a codec) is found by decoding each file that was under way in a
+  process of its own. With 0 workers all happens in this process.
+  """
+  task = functools.partial(_attempt, rule=rule, how=how)
+  if workers == 0:
+    return ((key, task(path)) for key, path in jobs)
+  return _parallel(iter(jobs), task, workers)
+
+
+def _attempt(path: Path, rule, how) -> video.Clip | str:
+  try:
+    prepare = functools.partial(video.preprocess, how=how)
+    return video.read(path, rule, prepare)
+  except (ValueError, OSError) as error:
+    return str(error)
+
+
+def _pool(workers: int) -> futures.ProcessPoolExecutor:
+  # Not forked: JAX's threads may hold locks.
+  return futures.ProcessPoolExecutor(
+    workers, mp_context=multiprocessing.get_context("spawn")
+  )
+
+
+def _parallel(jobs: Iterator[Job], task, workers: int) -> Iterator[Outcome]:
+  pool, waiting = _pool(workers), deque()
+  try:
+    while True:
+      for key, path in itertools.islice(jobs, 2 * workers - len(waiting)):
+        waiting.append((key, path, _submit(pool, task, path)))
+      if not waiting:
+        return
+      key, path, future = waiting[0]
+      try:
+        outcome = future.result()
+      except futures.process.BrokenProcessPool:
+        pool = _pool(workers)
+        yield from ((k, _apart(task, p)) for k, p, _ in waiting)
+        waiting.clear()
+        continue
+      waiting.popleft()
+      yield key, outcome
+  finally:
+    pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _submit(pool, task, path: Path) -> futures.Future:
+  """As pool.submit, but a pool that broke since is told by the result."""
+  try:
+    return pool.submit(task, path)
+  except futures.process.BrokenProcessPool as error:
+    broken = futures.Future()
+    broken.set_exception(error)
+    return broken
+
+
+def _apart(task, path: Path) -> video.Clip | str:
+  with _pool(1) as pool:
+    try:
+      return pool.submit(task, path).result()
+    except futures.process.BrokenProcessPool:
+      return f"{path}: {CRASHED}"

@@ -1,0 +1,248 @@
+"""From a file of pairs to the batches of a run, in any order of stopping.
+
+Every update of every epoch is made from its number alone (batches.Batches),
+so where a run stands in its data is one number, whatever the number of
+worker processes that read ahead. grain does the reading ahead.
+"""
+
+import copy
+import dataclasses
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import grain
+import numpy as np
+from absl import flags
+from transformers import PreTrainedTokenizerBase
+
+from synpo_jax.data import batches, pairs, shards, tokens, video
+
+AHEAD = 2  # batches that each reader keeps ready
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """The `data` section of a config.
+
+  pairs: JSON lines (data.pairs). videos: folder that relative paths start
+  from. cache: folder of decoded frames, shared by all runs. question: for
+  rows without one, or None. template: key of text.TEMPLATES. min_score_gap:
+  smallest gap that stays, None for all. max_len: positions of prompt and
+  caption together. too_long: what happens to longer captions. *_buckets:
+  lengths that prompts, captions and frames are padded to: an int for its
+  multiples or an ascending list. batch_size: pairs per micro-batch, all
+  processes together. accumulation: micro-batches per update. workers:
+  processes that decode, and that read ahead; 0 does it all in this one.
+  """
+
+  pairs: str
+  videos: str
+  cache: str
+  question: str | None
+  template: str
+  min_score_gap: float | None
+  max_len: int
+  too_long: Literal["drop", "shorten"]
+  prefix_buckets: int | tuple[int, ...]
+  response_buckets: int | tuple[int, ...]
+  frame_buckets: int | tuple[int, ...]
+  batch_size: int
+  accumulation: int
+  workers: int
+
+
+class Data(NamedTuple):
+  """All that a run reads.
+
+  batches[i] is what update i trains on; `row` in it indexes `pairs`. `frames`
+  maps a number of `videos` to its uint8 [F, Y, X, 3]. `counts` says in words
+  how many rows met which fate.
+  """
+
+  batches: batches.Batches
+  pairs: list[pairs.Pair]
+  videos: list[str]
+  frames: shards.Frames | None
+  counts: dict[str, int]
+
+  @property
+  def updates_per_epoch(self) -> int:
+    """Optimiser updates in an epoch, partly filled ones included."""
+    return self.batches.per_epoch
+
+  @property
+  def updates(self) -> int:
+    """Optimiser updates of the whole run: the length of the schedule."""
+    return len(self.batches)
+
+
+def make(
+  settings: Settings,
+  *,
+  rule: video.FrameRule,
+  how: video.Preprocess,
+  tokenizer: PreTrainedTokenizerBase,
+  blocks: Callable[[int], list[int]],
+  captions: int,
+  epochs: int,
+  seed: int,
+  process_index: int = 0,
+  process_count: int = 1,
+) -> Data:
+  """Reads, checks, decodes and tokenises; the batches follow on demand.
+
+  captions: 2 for pairs, 1 for the chosen caption alone. blocks: see
+  CaptionerConfig.blocks.
+
+  Raises ValueError or FileNotFoundError, one line (or one per faulty row).
+  """
+  s = settings
+  read = pairs.read_pairs(
+    s.pairs,
+    question=s.question,
+    captions=captions,
+    min_score_gap=s.min_score_gap,
+  )
+  kept, names, frames, lost = _with_videos(read.pairs, s, rule, how)
+  numbers, lengths = _lookup(kept, names, frames)
+  rows, fates = tokens.tokenise(
+    kept,
+    numbers,
+    lengths,
+    tokenizer=tokenizer,
+    template=s.template,
+    blocks=blocks,
+    captions=captions,
+    limits=_limits(s),
+  )
+  counts = {
+    "rows read": len(read.pairs) + read.below_gap,
+    "dropped: score gap too small": read.below_gap,
+    **lost,
+    **fates,
+    "rows used": len(rows.pair),
+  }
+  if not len(rows.pair):
+    raise ValueError(f"{s.pairs}: no row can be used ({summary(counts)})")
+  made = batches.Batches(
+    rows,
+    batches.bucket_sizes(
+      rows, s.prefix_buckets, s.response_buckets, s.frame_buckets
+    ),
+    frames,
+    visual_key="frames",
+    batch_size=s.batch_size,
+    accumulation=s.accumulation,
+    epochs=epochs,
+    seed=seed,
+    process_index=process_index,
+    process_count=process_count,
+  )
+  return Data(made, kept, names, frames, counts)
+
+
+def summary(counts: dict[str, int]) -> str:
+  """Counts as one line, without those that are zero."""
+  return ", ".join(f"{n} {what}" for what, n in counts.items() if n)
+
+
+def with_features(data: Data, features: Callable[[int], np.ndarray]) -> Data:
+  """The same data with cached tower features in the place of frames.
+
+  features: bfloat16 [F, K, D] of a number of `data.videos`.
+  """
+  swapped = copy.copy(data.batches)
+  swapped.visual, swapped.visual_key = features, "features"
+  return data._replace(batches=swapped)
+
+
+def _with_videos(read: list[pairs.Pair], s: Settings, rule, how):
+  """Rows whose video can be used; names, frames, counts of what is lost."""
+  wanted = [p.video for p in read if p.video is not None]
+  if not wanted:
+    return read, [], None, {}
+  located = pairs.locate(wanted, s.videos)
+  store = shards.build(
+    located.paths,
+    s.cache,
+    rule=rule,
+    how=how,
+    workers=s.workers,
+    missing=located.missing,
+  )
+  names = list(store.places)
+  kept = [p for p in read if p.video is None or p.video in store.places]
+  lost = {
+    f"videos quarantined (see {store.report})": len(store.quarantined),
+    "dropped: video quarantined": len(read) - len(kept),
+  }
+  return kept, names, shards.Frames(list(store.places.values()), how.size), lost
+
+
+def _lookup(kept: list[pairs.Pair], names: list[str], frames):
+  """Number of the video, and of its frames, for each pair."""
+  number = {name: i for i, name in enumerate(names)} | {None: -1}
+  numbers = [number[pair.video] for pair in kept]
+  return numbers, [frames.count(n) if n >= 0 else 0 for n in numbers]
+
+
+def _limits(s: Settings) -> tokens.Limits:
+  def longest(buckets):
+    return None if isinstance(buckets, int) else max(buckets)
+
+  return tokens.Limits(
+    max_len=s.max_len,
+    prefix=longest(s.prefix_buckets),
+    response=longest(s.response_buckets),
+    too_long=s.too_long,
+  )
+
+
+class Stream:
+  """Iterator over batches that reads ahead and knows where it stands.
+
+  Its state is the number of the next batch, so it may go on with another
+  number of workers. Worker processes start anew: an entry that uses them
+  needs its `if __name__ == "__main__"` guard.
+  """
+
+  def __init__(self, source: batches.Batches, workers: int):
+    self._source, self._workers = source, workers
+    self._next, self._batches = 0, None
+
+  def __iter__(self):
+    return self
+
+  def __next__(self) -> dict[str, np.ndarray]:
+    if self._batches is None:
+      self._batches = _read_ahead(self._source, self._next, self._workers)
+    batch = next(self._batches)
+    self._next += 1
+    return batch
+
+  def get_state(self) -> dict[str, int]:
+    """Where the stream stands, for a checkpoint."""
+    return {"next": self._next}
+
+  def set_state(self, state: dict[str, int]):
+    """Goes on from a state; batches read ahead are dropped."""
+    self.close()
+    self._next = int(state["next"])
+
+  def close(self):
+    """Stops reading ahead, and its worker processes."""
+    if self._batches is not None:
+      self._batches.close()
+    self._batches = None
+
+
+def _read_ahead(source, start: int, workers: int):
+  dataset = grain.MapDataset.source(source)[start:].to_iter_dataset(
+    grain.ReadOptions(num_threads=1, prefetch_buffer_size=AHEAD)
+  )
+  if not workers:
+    return iter(dataset)
+  if not flags.FLAGS.is_parsed():
+    flags.FLAGS.mark_as_parsed()  # grain reads one; app.run may not have run
+  options = grain.MultiprocessingOptions(workers, per_worker_buffer_size=AHEAD)
+  return iter(dataset.mp_prefetch(options))

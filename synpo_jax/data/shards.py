@@ -1,0 +1,256 @@
+"""Sampled frames of videos as ArrayRecord shards, decoded once and for all.
+
+Every video is stored once, however many rows speak of it. A cache folder
+holds one folder per setting (frame rule, size, resize), named by its
+fingerprint, and in it chunks: tensorflow-datasets builds of up to CHUNK
+videos, with a list of what they hold. A chunk appears under its name only
+when it is whole; a build that was killed goes on with the chunks it lacks. A
+video whose path, size or time of change differs is decoded again.
+TensorFlow itself is neither installed nor imported.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import io
+import itertools
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow_datasets as tfds
+from jaxtyping import UInt8
+
+from synpo_jax import progress
+from synpo_jax.data import decoding, video
+
+CHUNK = 128  # videos; what a killed build loses at most
+LAYOUT = 1  # of the stored records; a new one makes new fingerprints
+QUARANTINE = "quarantine.jsonl"
+
+
+class Place(NamedTuple):
+  """Where the frames of a video are stored, and how many there are."""
+
+  folder: str
+  record: int
+  frames: int
+
+
+class Store(NamedTuple):
+  """Stored videos by the name that rows use, and why others are missing."""
+
+  places: dict[str, Place]
+  quarantined: dict[str, str]
+  report: Path
+
+
+class Clips(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+  """One chunk: frames uint8 [F, Y, X, 3], in the order they were handed in.
+
+  The frames are stored as they are: ArrayRecord compresses, without loss.
+  """
+
+  VERSION = tfds.core.Version("1.0.0")
+
+  def __init__(self, *, size, examples=(), data_dir):
+    self._size, self._examples = size, examples
+    super().__init__(data_dir=data_dir, file_format="array_record")
+
+  def _info(self):
+    frames = tfds.features.Tensor(
+      shape=(None, *self._size, 3), dtype=np.uint8, encoding="bytes"
+    )
+    features = {
+      "video": tfds.features.Text(),
+      "frames": frames,
+      "indices": tfds.features.Tensor(shape=(None,), dtype=np.int64),
+      "duration": tfds.features.Scalar(np.float64),
+      "total": tfds.features.Scalar(np.int64),
+    }
+    return tfds.core.DatasetInfo(
+      builder=self,
+      features=tfds.features.FeaturesDict(features),
+      disable_shuffling=True,
+    )
+
+  def _split_generators(self, dl_manager):
+    return {"clips": enumerate(self._examples)}
+
+  def _generate_examples(self):
+    raise AssertionError("the split generators hand over the examples")
+
+
+def build(
+  paths: Mapping[str, Path],
+  cache: str | Path,
+  *,
+  rule: video.FrameRule,
+  how: video.Preprocess,
+  workers: int,
+  missing: Mapping[str, str] | None = None,
+) -> Store:
+  """Decodes the videos that the cache lacks; returns where all of them are.
+
+  Args:
+    paths: file of each video name (pairs.locate).
+    cache: folder for all settings; made if absent, safe to share by runs.
+    workers: decoding processes; 0 decodes in this one.
+    missing: further names, and why they have no file; they go to the report.
+
+  The report, `quarantine.jsonl` in the setting's folder, says of each video
+  that cannot be used why not. It is written anew by every build.
+
+  Raises:
+    ValueError: no video at all can be used.
+  """
+  folder = Path(cache).resolve() / fingerprint(rule, how)
+  folder.mkdir(parents=True, exist_ok=True)
+  with _alone(folder):
+    stored = _inventory(folder)
+    keys = {name: _key(path) for name, path in paths.items()}
+    todo = {keys[n]: p for n, p in paths.items() if keys[n] not in stored}
+    failed = _decode_chunks(folder, todo, rule, how, workers)
+    stored = _inventory(folder)
+    bad = dict(missing or {})
+    bad |= {n: failed[k] for n, k in keys.items() if k in failed}
+    report = _report(folder, bad, paths)
+  places = {n: stored[k] for n, k in keys.items() if k in stored}
+  if bad and not places:
+    name, reason = next(iter(bad.items()))
+    raise ValueError(
+      f"{report}: none of {len(bad)} videos can be used; {name}: {reason}"
+    )
+  return Store(places, bad, report)
+
+
+def fingerprint(rule: video.FrameRule, how: video.Preprocess) -> str:
+  """Name of a setting: a hash of all that decides the stored frames."""
+  setting = [LAYOUT, dataclasses.asdict(rule), dataclasses.asdict(how)]
+  return hashlib.sha256(json.dumps(setting).encode()).hexdigest()[:16]
+
+
+def _key(path: Path) -> str:
+  """What tells a file from another or from its earlier content."""
+  stat = path.stat()
+  return json.dumps([str(path.resolve()), stat.st_size, stat.st_mtime_ns])
+
+
+@contextlib.contextmanager
+def _alone(folder: Path):
+  """Others who build the same setting wait here, then find it built."""
+  with open(folder / "lock", "w") as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    for leftover in folder.glob("building-*"):
+      shutil.rmtree(leftover)
+    yield
+
+
+def _inventory(folder: Path) -> dict[str, Place]:
+  """Places of all videos in finished chunks, by key."""
+  places = {}
+  for chunk in sorted(folder.glob("chunk-*")):
+    for line in (chunk / "clips.jsonl").read_text().splitlines():
+      row = json.loads(line)
+      places[row["key"]] = Place(str(chunk), row["record"], row["frames"])
+  return places
+
+
+def _decode_chunks(folder, todo, rule, how, workers) -> dict[str, str]:
+  """Builds chunk after chunk; returns why videos failed, by key."""
+  failed = {}
+  if not todo:
+    return failed
+  with progress.bar("decoding videos", len(todo)) as advance:
+    workers = min(workers, len(todo))
+    results = decoding.decode(todo.items(), rule, how, workers)
+    while some := list(itertools.islice(results, 1)):
+      window = itertools.chain(some, itertools.islice(results, CHUNK - 1))
+      _build_chunk(folder, how.size, window, failed, advance)
+  return failed
+
+
+def _build_chunk(folder, size, results, failed: dict, advance):
+  """Stores the clips among the results; notes the reasons of the others."""
+  rows, building = [], folder / f"building-{os.getpid()}"
+
+  def examples():
+    for key, outcome in results:
+      advance(note=f"{len(failed)} failed" if failed else "")
+      if isinstance(outcome, str):
+        failed[key] = outcome
+        continue
+      count = len(outcome.frames)
+      rows.append({"key": key, "record": len(rows), "frames": count})
+      yield {
+        "video": json.loads(key)[0],
+        "frames": outcome.frames,
+        "indices": outcome.indices,
+        "duration": outcome.duration,
+        "total": outcome.total,
+      }
+
+  supply = examples()
+  if (first := next(supply, None)) is None:
+    return
+  clips = Clips(
+    size=size, examples=itertools.chain([first], supply), data_dir=building
+  )
+  with contextlib.redirect_stdout(io.StringIO()):
+    tfds.disable_progress_bar()
+    clips.download_and_prepare()
+  _write_lines(building / "clips.jsonl", rows)
+  number = len(list(folder.glob("chunk-*")))
+  os.rename(building, folder / f"chunk-{number:05d}")
+
+
+def _write_lines(path: Path, rows: Iterable[dict]):
+  """Writes JSON lines so that the file is there whole or not at all."""
+  partial = path.with_suffix(".partial")
+  with open(partial, "w") as file:
+    file.writelines(json.dumps(row) + "\n" for row in rows)
+    file.flush()
+    os.fsync(file.fileno())
+  os.replace(partial, path)
+
+
+def _report(folder: Path, bad: dict[str, str], paths) -> Path:
+  report = folder / QUARANTINE
+  rows = [
+    {"video": name, "path": str(paths.get(name, "")), "reason": reason}
+    for name, reason in bad.items()
+  ]
+  _write_lines(report, rows)
+  return report
+
+
+class Frames:
+  """Frames by number of the video; opens its shards where it is used.
+
+  Only places travel to worker processes, not open files.
+  """
+
+  def __init__(self, places: list[Place], size: tuple[int, int]):
+    self._places, self._size, self._sources = places, size, {}
+
+  def __len__(self) -> int:
+    return len(self._places)
+
+  def count(self, number: int) -> int:
+    """Frames of a video, without reading them."""
+    return self._places[number].frames
+
+  def __getstate__(self):
+    return self.__dict__ | {"_sources": {}}
+
+  def __call__(self, number: int) -> UInt8[np.ndarray, "F Y X 3"]:
+    place = self._places[number]
+    if place.folder not in self._sources:
+      clips = Clips(size=self._size, data_dir=place.folder)
+      self._sources[place.folder] = clips.as_data_source(split="clips")
+    return self._sources[place.folder][place.record]["frames"]

@@ -1,0 +1,124 @@
+"""Pairs to token rows: prompts, captions, and what is done when too long."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from synpo_jax.data import batches, text
+from synpo_jax.data.pairs import Pair
+
+# What may happen to a row, in words for the summary of a run.
+PROMPT_TOO_LONG = "dropped: prompt leaves no room for a caption"
+CAPTION_TOO_LONG = "dropped: caption too long"
+SHORTENED = "captions shortened"
+ALIKE = "dropped: captions alike once shortened"
+
+
+class Limits(NamedTuple):
+  """Room for tokens, and what happens to captions that need more.
+
+  max_len: positions of prompt and caption together, visual ones included.
+  prefix, response: longest bucket of each, None where there is no longest.
+  too_long: `drop` the row or `shorten` the caption; its end stays supervised.
+  """
+
+  max_len: int
+  prefix: int | None
+  response: int | None
+  too_long: Literal["drop", "shorten"]
+
+  def room(self, prefix: int) -> int:
+    """Longest response, its end included, beside a prefix; may be < 1."""
+    if self.prefix is not None and prefix > self.prefix:
+      return 0
+    room = self.max_len - prefix
+    return room if self.response is None else min(room, self.response)
+
+
+def tokenise(
+  pairs: Sequence[Pair],
+  videos: Sequence[int],
+  frames: Sequence[int],
+  *,
+  tokenizer: PreTrainedTokenizerBase,
+  template: str,
+  blocks: Callable[[int], list[int]],
+  captions: int,
+  limits: Limits,
+) -> tuple[batches.Rows, Counter]:
+  """Tokens of all pairs that fit, and how many met which fate.
+
+  videos, frames: of each pair, the number of its video (-1: none) and its
+  frames. blocks: visual embeddings per block for a number of frames.
+  """
+  if limits.too_long not in ("drop", "shorten"):
+    raise ValueError(f"too_long={limits.too_long!r}: choose drop or shorten")
+  prompts = _prompts(pairs, frames, tokenizer, template, blocks)
+  responses = _responses(pairs, tokenizer, template, captions)
+  kept, counts = [], Counter()
+  for number, (prefix, answers) in enumerate(
+    zip(prompts, responses, strict=True)
+  ):
+    fitted = _fit(answers, limits.room(len(prefix)), limits.too_long, counts)
+    if fitted is not None:
+      kept.append((number, prefix, fitted))
+  chosen = np.array([number for number, _, _ in kept], np.int64)
+  rows = batches.Rows(
+    prefix=batches.ragged([prefix for _, prefix, _ in kept]),
+    response=batches.ragged([a for _, _, answers in kept for a in answers]),
+    pair=chosen,
+    video=np.asarray(videos, np.int64)[chosen],
+    frames=np.asarray(frames, np.int64)[chosen],
+    captions=captions,
+  )
+  return rows, counts
+
+
+def _prompts(pairs, frames, tokenizer, template, blocks) -> list[list[int]]:
+  """Prompt of each pair; most share theirs, so each is made once."""
+  made, prompts = {}, []
+  for pair, count in zip(pairs, frames, strict=True):
+    key = (pair.question, pair.history, count)
+    if key not in made:
+      made[key] = text.prompt_ids(
+        tokenizer,
+        template,
+        pair.question,
+        blocks=blocks(count) if count else [],
+        history=pair.history,
+      )
+    prompts.append(made[key])
+  return prompts
+
+
+def _responses(pairs, tokenizer, template, captions) -> list[list[list[int]]]:
+  """Captions of each pair, chosen first."""
+  end = text.end_id(tokenizer, template)
+  texts = [c for p in pairs for c in (p.chosen, p.rejected)[:captions]]
+  ids = text.response_ids(tokenizer, texts, end)
+  return [ids[i : i + captions] for i in range(0, len(ids), captions)]
+
+
+def _fit(answers, room: int, too_long: str, counts: Counter):
+  """The answers, cut to the room if need be, or None if the row must go.
+
+  A cut keeps the end token, and at least one token before it.
+  """
+  long = sum(len(answer) > room for answer in answers)
+  if not long:
+    return answers
+  if room < 2:
+    counts[PROMPT_TOO_LONG] += 1
+    return None
+  if too_long == "drop":
+    counts[CAPTION_TOO_LONG] += 1
+    return None
+  cut = [a if len(a) <= room else a[: room - 1] + a[-1:] for a in answers]
+  if len(cut) == 2 and cut[0] == cut[1]:
+    counts[ALIKE] += 1
+    return None
+  counts[SHORTENED] += long
+  return cut
