@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-HIDDEN = -1e30  # a score no softmax notices; finite, so an empty row is too
+from synpo_jax.models import causal
+from synpo_jax.models.causal import HIDDEN
 
 
 class Past(NamedTuple):
@@ -44,6 +45,17 @@ def attend(
   """
   if backend != "xla":
     raise ValueError(f"attention backend {backend!r} is not known; use 'xla'")
+  if not past:
+    return causal.attend(
+      q,
+      k,
+      v,
+      segments=segments,
+      positions=positions,
+      window=window,
+      scale=scale,
+      softcap=softcap,
+    )
   own = Past(k, v, segments > 0, positions)
   views = [_own_view(segments, positions, window)]
   views += [_past_view(block, positions, window) for block in past]

@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from synpo_jax.models.config import IMAGE_TOKEN, CaptionerConfig, LoraConfig
@@ -15,7 +16,7 @@ class Projector(nn.Module):
   """Two linear layers with an exact GELU between them."""
 
   width: int
-  dtype: jnp.dtype
+  dtype: DTypeLike
 
   @nn.compact
   def __call__(self, x: Float[Array, "*N Dv"]) -> Float[Array, "*N D"]:
@@ -33,7 +34,7 @@ class Captioner(nn.Module):
 
   config: CaptionerConfig
   lora: LoraConfig | None = None
-  dtype: jnp.dtype = jnp.float32
+  dtype: DTypeLike = jnp.float32
   remat: str = "none"
   attention: str = "xla"
 

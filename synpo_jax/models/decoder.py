@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from synpo_jax.models import attention, rope
@@ -58,7 +59,7 @@ class RMSNorm(nn.Module):
 
   eps: float
   unit_offset: bool
-  dtype: jnp.dtype
+  dtype: DTypeLike
 
   @nn.compact
   def __call__(self, x: Float[Array, "*N D"]) -> Float[Array, "*N D"]:
@@ -76,7 +77,7 @@ class Attention(nn.Module):
 
   config: DecoderConfig
   lora: LoraConfig | None
-  dtype: jnp.dtype
+  dtype: DTypeLike
   backend: str
 
   @nn.compact
@@ -135,7 +136,7 @@ class MLP(nn.Module):
 
   config: DecoderConfig
   lora: LoraConfig | None
-  dtype: jnp.dtype
+  dtype: DTypeLike
 
   @nn.compact
   def __call__(self, x, deterministic):
@@ -155,7 +156,7 @@ class Layer(nn.Module):
 
   config: DecoderConfig
   lora: LoraConfig | None
-  dtype: jnp.dtype
+  dtype: DTypeLike
   backend: str
 
   @nn.compact
@@ -179,7 +180,7 @@ class Decoder(nn.Module):
 
   config: DecoderConfig
   lora: LoraConfig | None = None
-  dtype: jnp.dtype = jnp.float32
+  dtype: DTypeLike = jnp.float32
   remat: str = "none"
   attention: str = "xla"
 

@@ -10,6 +10,7 @@ import zlib
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from synpo_jax.models.config import LoraConfig
@@ -20,7 +21,7 @@ class LoraDense(nn.Module):
 
   features: int
   lora: LoraConfig | None
-  dtype: jnp.dtype
+  dtype: DTypeLike
   use_bias: bool = False
 
   @nn.compact

@@ -7,13 +7,14 @@ Layer weights are stacked `[L, ...]` whether tokens merge or not.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from synpo_jax.models import tome
@@ -40,7 +41,7 @@ class Tower(nn.Module):
   """Pixels to features; see `TowerConfig` for the layouts."""
 
   config: TowerConfig
-  dtype: jnp.dtype = jnp.float32
+  dtype: DTypeLike = jnp.float32
   remat: bool = False  # recompute each layer in the backward pass
   bodies: int = 6  # layers compiled apart, at most; more: fewer empty slots
 
@@ -73,7 +74,7 @@ class Tower(nn.Module):
 
 
 def embed(
-  weights: dict, pixels: Float[Array, "I Y X 3"], config: TowerConfig
+  weights: Mapping, pixels: Float[Array, "I Y X 3"], config: TowerConfig
 ) -> Float[Array, "I T D"]:
   """Patches as tokens with positions, class token first."""
   size = config.patch
@@ -165,7 +166,7 @@ def _run_stage(weights, tokens, stage, counts, config, remat):
 
 
 def block(
-  weights: dict,
+  weights: Mapping,
   tokens: Tokens,
   live: Int[Array, ""] | None,
   merges: Int[Array, ""] | None,
@@ -175,7 +176,9 @@ def block(
   x, sizes, assignment = tokens
   h = layer_norm(weights["attn_norm"], x, config.norm_eps)
   out, keys = attend(weights["attn"], h, live, config.heads)
-  x += out * weights["attn_scale"].astype(x) if config.layer_scale else out
+  x += (
+    out * weights["attn_scale"].astype(x.dtype) if config.layer_scale else out
+  )
   if live is not None:
     where = tome.destinations(jnp.mean(keys, axis=2), live, merges)
     x, sizes = tome.merge(x, sizes, where)
@@ -183,12 +186,12 @@ def block(
   h = layer_norm(weights["mlp_norm"], x, config.norm_eps)
   h = ACTIVATIONS[config.activation](linear(weights["mlp"]["up"], h))
   h = linear(weights["mlp"]["down"], h)
-  x += h * weights["mlp_scale"].astype(x) if config.layer_scale else h
+  x += h * weights["mlp_scale"].astype(x.dtype) if config.layer_scale else h
   return Tokens(x, sizes, assignment)
 
 
 def attend(
-  weights: dict,
+  weights: Mapping,
   x: Float[Array, "I S D"],
   live: Int[Array, ""] | None,
   heads: int,
@@ -204,7 +207,7 @@ def attend(
   return linear(weights["o"], out.reshape(x.shape)), k
 
 
-def linear(weights: dict, x: Float[Array, "... i"]) -> Float[Array, "... o"]:
+def linear(weights: Mapping, x: Float[Array, "... i"]) -> Float[Array, "... o"]:
   """`x @ kernel + bias` in the dtype of `x`; the bias may be absent."""
   x = x @ weights["kernel"].astype(x.dtype)
   if "bias" not in weights:
@@ -213,7 +216,7 @@ def linear(weights: dict, x: Float[Array, "... i"]) -> Float[Array, "... o"]:
 
 
 def layer_norm(
-  weights: dict, x: Float[Array, "... D"], eps: float
+  weights: Mapping, x: Float[Array, "... D"], eps: float
 ) -> Float[Array, "... D"]:
   """Layer normalisation in float32, returned in the dtype of `x`."""
   wide = x.astype(jnp.float32)

@@ -1,0 +1,130 @@
+"""Causal attention in strips of queries, for platforms without a kernel.
+
+A strip meets only the keys before its end, so nothing above the diagonal is
+computed but its last block, and only one strip of scores exists at a time.
+The backward pass recomputes a strip's weights from the saved log-sum-exp, as
+FlashAttention does (Dao et al. 2022, arXiv 2205.14135).
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+HIDDEN = -1e30  # a score no softmax notices; finite, so an empty row is too
+MOST_STRIPS = 8
+SHORTEST_STRIP = 64
+
+
+class Rows(NamedTuple):
+  """Who may see whom: segments and positions int32 [N, T], window a count."""
+
+  segments: Array
+  positions: Array
+  window: Array | None
+
+
+def attend(
+  q: Float[Array, "N T H h"],
+  k: Float[Array, "N T G h"],
+  v: Float[Array, "N T G h"],
+  *,
+  segments: Int[Array, "N T"],
+  positions: Int[Array, "N T"],
+  window: int | Int[Array, ""] | None,
+  scale: float,
+  softcap: float | None,
+) -> Float[Array, "N T H h"]:
+  """What `attention.attend` promises, for rows without a past."""
+  N, T, H, h = q.shape
+  G = k.shape[2]
+  window = None if window is None else jnp.asarray(window, jnp.int32)
+  q_NGrTh = q.reshape(N, T, G, H // G, h).transpose(0, 2, 3, 1, 4)
+  k_NGTh, v_NGTh = k.transpose(0, 2, 1, 3), v.transpose(0, 2, 1, 3)
+  rows = Rows(segments, positions, window)
+  out_NGrTh = _attend(scale, softcap, q_NGrTh, k_NGTh, v_NGTh, rows)
+  return out_NGrTh.transpose(0, 3, 1, 2, 4).reshape(N, T, H, h)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _attend(scale, softcap, q, k, v, rows):
+  return _forward(scale, softcap, q, k, v, rows)[0]
+
+
+def _forward(scale, softcap, q, k, v, rows):
+  outs, lses = [], []
+  for start, stop in _strips(q.shape[3]):
+    scores = _scores(scale, softcap, q, k, rows, start, stop)
+    top = jnp.max(scores, axis=-1, keepdims=True)
+    weights = jnp.exp(scores - top)
+    total = jnp.sum(weights, axis=-1, keepdims=True)
+    mixed = jnp.einsum(
+      "ngrts,ngsh->ngrth",
+      weights.astype(v.dtype),
+      v[:, :, :stop],
+      preferred_element_type=jnp.float32,
+    )
+    outs.append((mixed / total).astype(q.dtype))
+    lses.append(top + jnp.log(total))
+  out = jnp.concatenate(outs, axis=3)
+  lse_NGrT1 = jnp.concatenate(lses, axis=3)
+  return out, (q, k, v, rows, out, lse_NGrT1)
+
+
+def _backward(scale, softcap, saved, g):
+  q, k, v, rows, out, lse = saved
+  dq, dk, dv = [], jnp.zeros(k.shape, "float32"), jnp.zeros(v.shape, "float32")
+  f32 = jnp.float32
+  delta = jnp.sum(g.astype(f32) * out.astype(f32), axis=-1, keepdims=True)
+  for start, stop in _strips(q.shape[3]):
+    strip = (slice(None),) * 3 + (slice(start, stop),)
+    scores = _scores(scale, softcap, q, k, rows, start, stop)
+    weights = jnp.exp(scores - lse[strip])
+    dv_part = _einsum("ngrts,ngrth->ngsh", weights.astype(g.dtype), g[strip])
+    dweights = _einsum("ngrth,ngsh->ngrts", g[strip], v[:, :, :stop])
+    dscores = weights * (dweights - delta[strip]) * scale
+    if softcap is not None:
+      capped = jnp.where(scores == HIDDEN, 0.0, scores)
+      dscores *= 1 - (capped / softcap) ** 2
+    dscores = dscores.astype(q.dtype)
+    dq.append(_einsum("ngrts,ngsh->ngrth", dscores, k[:, :, :stop]))
+    dk_part = _einsum("ngrts,ngrth->ngsh", dscores, q[strip])
+    dk = dk.at[:, :, :stop].add(dk_part)
+    dv = dv.at[:, :, :stop].add(dv_part)
+  dq = jnp.concatenate(dq, axis=3).astype(q.dtype)
+  return dq, dk.astype(k.dtype), dv.astype(v.dtype), None
+
+
+_attend.defvjp(_forward, _backward)
+_einsum = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
+
+
+def _strips(length):
+  """(start, stop) of each strip of queries; at most MOST_STRIPS of them."""
+  size = max(SHORTEST_STRIP, -(-length // MOST_STRIPS))
+  return [(i, min(i + size, length)) for i in range(0, length, size)]
+
+
+def _scores(scale, softcap, q, k, rows, start, stop):
+  """Float32 scores [N, G, r, t, stop] of queries start..stop."""
+  scores = _einsum("ngrth,ngsh->ngrts", q[:, :, :, start:stop], k[:, :, :stop])
+  scores = scores * scale
+  if softcap is not None:
+    scores = softcap * jnp.tanh(scores / softcap)
+  view_NtS = _view(rows, start, stop)
+  return jnp.where(view_NtS[:, None, None], scores, HIDDEN)
+
+
+def _view(rows, start, stop):
+  """Which keys before `stop` the queries start..stop see: bool [N, t, stop]."""
+  queries = rows.segments[:, start:stop, None]
+  keys = rows.segments[:, None, :stop]
+  view = (keys == 1) | ((keys == queries) & (keys != 0))
+  order = jnp.arange(start, stop)[:, None] >= jnp.arange(stop)[None]
+  view &= order[None]
+  if rows.window is None:
+    return view
+  near = rows.positions[:, start:stop, None] - rows.positions[:, None, :stop]
+  return view & (near < rows.window)

@@ -1,0 +1,138 @@
+"""Tensors on disk, read one at a time.
+
+A store has `shapes` (published name -> shape), `flax` (whose names and order
+of axes it uses) and `read(name)`. Names have dots between their parts.
+"""
+
+import json
+import math
+import pathlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import ml_dtypes
+import numpy as np
+
+DTYPES = {
+  "F64": np.dtype("float64"),
+  "F32": np.dtype("float32"),
+  "F16": np.dtype("float16"),
+  "BF16": np.dtype(ml_dtypes.bfloat16),
+  "I64": np.dtype("int64"),
+}
+
+
+class Store(NamedTuple):
+  """Where a part of a model is published, and how to read it."""
+
+  place: str
+  flax: bool
+  shapes: dict[str, tuple[int, ...]]
+  read: Callable[[str], np.ndarray]
+
+
+def open_folder(folder: pathlib.Path) -> Store:
+  """The weights of one folder, safetensors before Flax msgpack.
+
+  Raises FileNotFoundError naming the files looked for, and ValueError for a
+  folder that has pickled weights only.
+  """
+  for name, open_files in (
+    ("model.safetensors", _safetensors),
+    ("flax_model.msgpack", _msgpack),
+  ):
+    index = folder / f"{name}.index.json"
+    if index.exists():
+      files = set(json.loads(index.read_text())["weight_map"].values())
+      return open_files(folder, sorted(files))
+    if (folder / name).exists():
+      return open_files(folder, [name])
+  if any(folder.glob("*.bin")) or any(folder.glob("*.pt*")):
+    raise ValueError(
+      f"{folder} has pickled weights only, which can run code when read; "
+      "convert them where you trust them: load the model with transformers "
+      "and call save_pretrained(folder, safe_serialization=True)"
+    )
+  raise FileNotFoundError(
+    f"{folder}: no model.safetensors, model.safetensors.index.json or "
+    "flax_model.msgpack there"
+  )
+
+
+def in_memory(tree, place: str) -> Store:
+  """A Flax port's `params` tree as a store."""
+  flat = {
+    jax.tree_util.keystr(path, simple=True, separator="."): leaf
+    for path, leaf in jax.tree.leaves_with_path(tree)
+  }
+  shapes = {name: tuple(leaf.shape) for name, leaf in flat.items()}
+  return Store(place, True, shapes, lambda name: np.asarray(flat[name]))
+
+
+class Span(NamedTuple):
+  """Bytes of a file that hold one tensor, or part of a large one."""
+
+  file: pathlib.Path
+  offset: int
+  shape: tuple[int, ...]
+  dtype: np.dtype
+
+  def read(self) -> np.ndarray:
+    """The tensor; nothing else of the file is read."""
+    count = math.prod(self.shape)
+    flat = np.fromfile(self.file, self.dtype, count, offset=self.offset)
+    return flat.reshape(self.shape)
+
+
+def _safetensors(folder, files) -> Store:
+  spans = {}
+  for name in files:
+    spans |= _safetensors_header(folder / name)
+  shapes = {name: span.shape for name, span in spans.items()}
+  return Store(str(folder), False, shapes, lambda name: spans[name].read())
+
+
+def _msgpack(folder, files) -> Store:
+  from synpo_jax.models import flax_files
+
+  return flax_files.open_files([folder / name for name in files])
+
+
+def _safetensors_header(file) -> dict[str, Span]:
+  """Where each tensor lies. Raises ValueError for a file that is cut off."""
+  if not file.exists():
+    raise FileNotFoundError(f"{file}: named in the index, but not there")
+  size = file.stat().st_size
+  with file.open("rb") as f:
+    length = int.from_bytes(f.read(8), "little")
+    if length > size - 8:
+      raise ValueError(f"{file}: not a safetensors file, or cut off")
+    header = json.loads(f.read(length))
+  header.pop("__metadata__", None)
+  spans = {}
+  for name, entry in header.items():
+    start, stop = entry["data_offsets"]
+    if 8 + length + stop > size:
+      raise ValueError(f"{file}: cut off within {name}; download it again")
+    if entry["dtype"] not in DTYPES:
+      raise ValueError(f"{file}: {name} has dtype {entry['dtype']}")
+    dtype, shape = DTYPES[entry["dtype"]], tuple(entry["shape"])
+    spans[name] = Span(file, 8 + length + start, shape, dtype)
+  return spans
+
+
+def write_safetensors(file: pathlib.Path, shapes, dtype, tensors) -> None:
+  """Writes `tensors` (in the order of `shapes`), one in memory at a time."""
+  code = next(c for c, d in DTYPES.items() if d == np.dtype(dtype))
+  header, offset = {"__metadata__": {"format": "pt"}}, 0
+  for name, shape in shapes.items():
+    stop = offset + math.prod(shape) * np.dtype(dtype).itemsize
+    span = {"dtype": code, "shape": list(shape), "data_offsets": [offset, stop]}
+    header[name], offset = span, stop
+  text = json.dumps(header).encode()
+  text += b" " * (-len(text) % 8)
+  with file.open("wb") as f:
+    f.write(len(text).to_bytes(8, "little") + text)
+    for tensor in tensors:
+      np.ascontiguousarray(tensor, dtype).tofile(f)

@@ -1,0 +1,216 @@
+"""Weights in and out: published folders and Flax ports <-> our tree.
+
+Nothing here holds more than one published tensor on the host: each is read,
+cast, and put in its place on the devices before the next one is opened.
+"""
+
+import json
+import pathlib
+import re
+import zlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+
+from synpo_jax.models import describe, names, stores
+from synpo_jax.models.captioner import Captioner, shapes
+from synpo_jax.models.config import CaptionerConfig, captioner_config
+
+
+def load(folder, *, dtype, shardings=None) -> tuple[CaptionerConfig, dict]:
+  """(config, params) of a published folder, every leaf cast to `dtype`.
+
+  The folder holds a language model (`config.json`, safetensors or Flax
+  msgpack, sharded or not) and, for a captioner, `visual_encoder/` and
+  `projector/` beside it. `shardings` is a tree like params. Raises
+  ValueError listing every missing, surplus and misshapen tensor.
+  """
+  folder = pathlib.Path(folder)
+  config = captioner_config(folder)
+  parts = sorted({leaf.part for leaf in names.leaves(config)})
+  found = {part: stores.open_folder(folder / part) for part in parts}
+  return config, _assemble(config, found, dtype, shardings)
+
+
+def from_flax(
+  config, llm, *, dtype, tower=None, projector=None, shardings=None
+):
+  """params from `FlaxPreTrainedModel.params` trees.
+
+  `llm` is the tree of a causal language model, `tower` that of a vision
+  model, `projector` {"model": {"0": {"kernel", "bias"}, "2": ...}}.
+  """
+  trees = {"": llm, "visual_encoder": tower, "projector": projector}
+  found = {
+    part: stores.in_memory(tree, part or "language model")
+    for part, tree in trees.items()
+    if tree is not None
+  }
+  return _assemble(config, found, dtype, shardings)
+
+
+def _assemble(config, found, dtype, shardings):
+  wanted = traverse_util.flatten_dict(
+    shapes(Captioner(config))["params"], sep="/"
+  )
+  leaves = names.leaves(config)
+  _check(config, leaves, wanted, found)
+  places = {}
+  if shardings is not None:
+    places = traverse_util.flatten_dict(shardings, sep="/")
+  put = {}
+  for leaf in leaves:
+    shape = wanted[leaf.path].shape
+    sharding = places[leaf.path] if places else _one_device()
+    put[leaf.path] = _place(leaf, found[leaf.part], shape, dtype, sharding)
+  return traverse_util.unflatten_dict(put, sep="/")
+
+
+def _one_device():
+  return jax.sharding.SingleDeviceSharding(jax.devices()[0])
+
+
+def _check(config, leaves, wanted, found) -> None:
+  """Compares names and shapes before anything is read."""
+  faults, known = [], {part: set() for part in found}
+  for leaf in leaves:
+    if leaf.part not in found:
+      raise ValueError(f"no weights given for {leaf.part}")
+    store = found[leaf.part]
+    shape = _published_shape(leaf, wanted[leaf.path].shape, store.flax)
+    for name in leaf.names(store.flax):
+      known[leaf.part].add(name)
+      if name not in store.shapes:
+        faults.append(f"missing: {name} {shape}")
+      elif store.shapes[name] != shape:
+        faults.append(f"shape: {name} is {store.shapes[name]}, not {shape}")
+  unused = "|".join((*names.UNUSED, names.above_tap(config)))
+  if config.decoder.tied:
+    unused += r"|lm_head\..*"
+  for part, store in found.items():
+    surplus = [
+      f"surplus: {name} {store.shapes[name]}"
+      for name in sorted(set(store.shapes) - known[part])
+      if not re.fullmatch(unused, name)
+    ]
+    faults += surplus
+  if faults:
+    where = ", ".join(store.place for store in found.values())
+    lines = "\n  ".join(faults)
+    raise ValueError(f"{where}: the weights do not fit config.json\n  {lines}")
+
+
+def _published_shape(leaf, shape, flax) -> tuple[int, ...]:
+  """The shape of one published tensor of a leaf of `shape`."""
+  one = np.broadcast_to(np.zeros(()), shape[1:] if leaf.stacked else shape)
+  kind = names.KINDS[leaf.kind]
+  reorders = kind.flax_reorders if flax else True
+  return kind.to_torch(one).shape if reorders else one.shape
+
+
+def _place(leaf, store, shape, dtype, sharding):
+  """Reads a leaf tensor by tensor into its place on the devices."""
+  kind = names.KINDS[leaf.kind]
+  reorders = kind.flax_reorders if store.flax else True
+
+  def read(name, sharding):
+    tensor = store.read(name)
+    tensor = kind.to_ours(tensor) if reorders else tensor
+    return jax.make_array_from_callback(
+      tensor.shape, sharding, lambda i: np.asarray(tensor[i], dtype)
+    )
+
+  published = leaf.names(store.flax)
+  if not leaf.stacked:
+    return read(published[0], sharding)
+  layer_sharding = _without_layers(sharding)
+  stack = jax.jit(jnp.zeros, static_argnums=(0, 1), out_shardings=sharding)(
+    shape, dtype
+  )
+  put = jax.jit(
+    lambda stack, layer, i: stack.at[i].set(layer),
+    donate_argnums=0,
+    out_shardings=sharding,
+  )
+  for i, name in enumerate(published):
+    stack = put(stack, read(name, layer_sharding), i)
+  return stack
+
+
+def _without_layers(sharding):
+  if not isinstance(sharding, jax.sharding.NamedSharding):
+    return sharding
+  spec = jax.sharding.PartitionSpec(*sharding.spec[1:])
+  return jax.sharding.NamedSharding(sharding.mesh, spec)
+
+
+def save(folder, config: CaptionerConfig, params) -> None:
+  """Writes `params` as a published folder that `load` and torch can read.
+
+  Tensors keep their dtype (one per part) and are fetched one at a time.
+  Tower layers above the tap do not exist here and are not written.
+  """
+  folder = pathlib.Path(folder)
+  flat = traverse_util.flatten_dict(params, sep="/")
+  leaves = names.leaves(config)
+  files = describe.config_files(config)
+  for part in sorted({leaf.part for leaf in leaves}):
+    (folder / part).mkdir(parents=True, exist_ok=True)
+    mine = [leaf for leaf in leaves if leaf.part == part]
+    _save_part(folder / part / "model.safetensors", mine, flat)
+  for name, content in files.items():
+    (folder / name).write_text(json.dumps(content, indent=2) + "\n")
+
+
+def _save_part(file, leaves, flat) -> None:
+  plan = [
+    (name, leaf, i if leaf.stacked else ...)
+    for leaf in leaves
+    for i, name in enumerate(leaf.names(flax=False))
+  ]
+  table = {
+    name: _published_shape(leaf, flat[leaf.path].shape, flax=False)
+    for name, leaf, _ in plan
+  }
+  tensors = (
+    names.KINDS[leaf.kind].to_torch(np.asarray(flat[leaf.path][i]))
+    for _, leaf, i in plan
+  )
+  dtype = flat[leaves[0].path].dtype
+  stores.write_safetensors(file, table, dtype, tensors)
+
+
+def init(model: Captioner, seed: int, *, dtype=jnp.float32, shardings=None):
+  """Random `params`, drawn leaf by leaf straight into their places.
+
+  Kernels, tables and tokens are normal with deviation 0.02; norms start as
+  the identity, biases at zero, layer scales at one.
+  """
+  root = jax.random.key(seed)
+  offset = model.config.decoder.unit_offset_norm
+
+  def draw(path, leaf, sharding=None):
+    name = jax.tree_util.keystr(path, simple=True, separator="/")
+    fill = _start(name, offset)
+    key = jax.random.fold_in(root, zlib.crc32(name.encode()))
+    out = jax.jit(
+      lambda key: fill(key, leaf.shape, dtype), out_shardings=sharding
+    )
+    return out(key)
+
+  trees = (shapes(model)["params"],)
+  trees += () if shardings is None else (shardings,)
+  return jax.tree.map_with_path(draw, *trees)
+
+
+def _start(name: str, unit_offset: bool):
+  if name.endswith("bias"):
+    return lambda _, shape, dtype: jnp.zeros(shape, dtype)
+  if name.endswith("scale"):
+    level = 0 if unit_offset and name.startswith("decoder/") else 1
+    return lambda _, shape, dtype: jnp.full(shape, level, dtype)
+  return lambda key, shape, dtype: (
+    0.02 * jax.random.normal(key, shape, jnp.float32)
+  ).astype(dtype)
