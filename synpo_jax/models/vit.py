@@ -175,10 +175,8 @@ def block(
   """One layer: attention, merging where `live` is given, MLP."""
   x, sizes, assignment = tokens
   h = layer_norm(weights["attn_norm"], x, config.norm_eps)
-  out, keys = attend(weights["attn"], h, live, config.heads)
-  x += (
-    out * weights["attn_scale"].astype(x.dtype) if config.layer_scale else out
-  )
+  h, keys = attend(weights["attn"], h, live, config.heads)
+  x += h * _rows(weights["attn_scale"], x) if config.layer_scale else h
   if live is not None:
     where = tome.destinations(jnp.mean(keys, axis=2), live, merges)
     x, sizes = tome.merge(x, sizes, where)
@@ -186,7 +184,7 @@ def block(
   h = layer_norm(weights["mlp_norm"], x, config.norm_eps)
   h = ACTIVATIONS[config.activation](linear(weights["mlp"]["up"], h))
   h = linear(weights["mlp"]["down"], h)
-  x += h * weights["mlp_scale"].astype(x.dtype) if config.layer_scale else h
+  x += h * _rows(weights["mlp_scale"], x) if config.layer_scale else h
   return Tokens(x, sizes, assignment)
 
 
@@ -207,26 +205,26 @@ def attend(
   return linear(weights["o"], out.reshape(x.shape)), k
 
 
-def linear(weights: Mapping, x: Float[Array, "... i"]) -> Float[Array, "... o"]:
+def linear(weights: Mapping, x: Float[Array, "*N i"]) -> Float[Array, "*N o"]:
   """`x @ kernel + bias` in the dtype of `x`; the bias may be absent."""
   x = x @ weights["kernel"].astype(x.dtype)
-  if "bias" not in weights:
-    return x
-  return x + jnp.expand_dims(weights["bias"].astype(x.dtype), range(x.ndim - 1))
+  return x + _rows(weights["bias"], x) if "bias" in weights else x
 
 
 def layer_norm(
-  weights: Mapping, x: Float[Array, "... D"], eps: float
-) -> Float[Array, "... D"]:
+  weights: Mapping, x: Float[Array, "*N D"], eps: float
+) -> Float[Array, "*N D"]:
   """Layer normalisation in float32, returned in the dtype of `x`."""
   wide = x.astype(jnp.float32)
   wide -= jnp.mean(wide, axis=-1, keepdims=True)
   wide *= jax.lax.rsqrt(jnp.mean(wide**2, axis=-1, keepdims=True) + eps)
-  scale, bias = (
-    jnp.expand_dims(weights[name].astype(jnp.float32), range(x.ndim - 1))
-    for name in ("scale", "bias")
-  )
-  return (wide * scale + bias).astype(x.dtype)
+  wide = wide * _rows(weights["scale"], wide) + _rows(weights["bias"], wide)
+  return wide.astype(x.dtype)
+
+
+def _rows(vector: Float[Array, "D"], x: Float[Array, "*N D"]):
+  """`vector` with the rank and dtype of `x`, to meet its last axis."""
+  return jnp.expand_dims(vector.astype(x.dtype), range(x.ndim - 1))
 
 
 def _initializers(config: TowerConfig) -> dict[str, Callable]:
