@@ -7,7 +7,8 @@ import dataclasses
 import json
 import pathlib
 
-from synpo_jax.models.published import ACTIVATIONS, DEFAULTS, PIXELS
+from synpo_jax.models import families
+from synpo_jax.models.published import DEFAULTS, PIXELS
 
 IMAGE_TOKEN = -200  # a placeholder id: one visual embedding goes here
 
@@ -111,6 +112,13 @@ class CaptionerConfig:
       raise ValueError("a text-only model has no tokens per frame")
     return self.tower.tokens
 
+  def with_kept_ratio(self, ratio: float) -> "CaptionerConfig":
+    """The same captioner with another ratio of token merging."""
+    if self.tower is None:
+      raise ValueError("a text-only model has no kept ratio")
+    tower = dataclasses.replace(self.tower, kept_ratio=ratio)
+    return dataclasses.replace(self, tower=tower)
+
   def blocks(self, num_frames: int) -> list[int]:
     """Placeholders behind each image marker of a prompt: one per frame."""
     return [self.tokens_per_frame] * num_frames
@@ -122,134 +130,11 @@ def decoder_config(hf: dict) -> DecoderConfig:
   `hf` is the content of a `config.json`. Raises ValueError naming the field
   for a model_type, activation or RoPE scaling that we do not compute.
   """
-  family = hf["model_type"]
-  if family not in _DECODERS:
-    known = ", ".join(_DECODERS)
-    raise ValueError(f"model_type {family!r} is not one of {known}")
-  c = {**DEFAULTS[family], **_rope_fields(hf), **hf}
-  heads = c["num_attention_heads"]
-  return DecoderConfig(
-    family=family,
-    vocab=c["vocab_size"],
-    width=c["hidden_size"],
-    layers=c["num_hidden_layers"],
-    heads=heads,
-    kv_heads=c.get("num_key_value_heads") or heads,
-    head_dim=c.get("head_dim") or c["hidden_size"] // heads,
-    mlp_width=c["intermediate_size"],
-    activation=_activation(c),
-    norm_eps=c["rms_norm_eps"],
-    rope_theta=float(c.get("rope_theta") or 10_000.0),
-    tied=c["tie_word_embeddings"],
-    **_scaling(c),
-    **_DECODERS[family](c),
-  )
-
-
-def _llama(c: dict) -> dict:
-  bias = c["attention_bias"]
-  return dict(qkv_bias=bias, o_bias=bias, mlp_bias=c["mlp_bias"])
-
-
-def _mistral(c: dict) -> dict:
-  if c["sliding_window"] is None:
-    return {}
-  layers = c["num_hidden_layers"]
-  return dict(window=c["sliding_window"], sliding=(True,) * layers)
-
-
-def _qwen2(c: dict) -> dict:
-  if not c["use_sliding_window"]:
-    return dict(qkv_bias=True)
-  start = c["max_window_layers"]
-  slides = tuple(i >= start for i in range(c["num_hidden_layers"]))
-  return dict(qkv_bias=True, **_sliding(c, slides))
-
-
-def _gemma(c: dict, slides: tuple[bool, ...]) -> dict:
-  return dict(
-    qkv_bias=c["attention_bias"],
-    o_bias=c["attention_bias"],
-    attn_softcap=c["attn_logit_softcapping"],
-    final_softcap=c["final_logit_softcapping"],
-    query_scale=c["query_pre_attn_scalar"] ** -0.5,
-    post_norms=True,
-    unit_offset_norm=True,
-    embed_scale=True,
-    **_sliding(c, slides),
-  )
-
-
-def _gemma2(c: dict) -> dict:
-  return _gemma(c, tuple(i % 2 == 0 for i in range(c["num_hidden_layers"])))
-
-
-def _gemma3(c: dict) -> dict:
-  every = c.get("_sliding_window_pattern") or c["sliding_window_pattern"]
-  slides = tuple((i + 1) % every > 0 for i in range(c["num_hidden_layers"]))
-  local = float(c["rope_local_base_freq"])
-  return dict(qk_norm=True, rope_local_theta=local, **_gemma(c, slides))
-
-
-_DECODERS = {
-  "llama": _llama,
-  "mistral": _mistral,
-  "qwen2": _qwen2,
-  "gemma2": _gemma2,
-  "gemma3_text": _gemma3,
-}
-
-
-def _sliding(c: dict, by_rule: tuple[bool, ...]) -> dict:
-  """Which layers slide: as listed in the file, else by the family's rule."""
-  kinds = c.get("layer_types")
-  slides = tuple(k == "sliding_attention" for k in kinds) if kinds else by_rule
-  return dict(window=c["sliding_window"], sliding=slides)
-
-
-def _activation(c: dict) -> str:
-  name = c.get("hidden_activation") or c["hidden_act"]
-  if name not in ACTIVATIONS:
-    known = ", ".join(ACTIVATIONS)
-    raise ValueError(f"hidden_act {name!r} is not one of {known}")
-  return ACTIVATIONS[name]
-
-
-def _rope_fields(hf: dict) -> dict:
-  """The newer `rope_parameters` block, in the older fields' names."""
-  new = hf.get("rope_parameters")
-  if not new:
-    return {}
-  if "full_attention" not in new:
-    return dict(rope_theta=new["rope_theta"], rope_scaling=new)
-  full, local = new["full_attention"], new["sliding_attention"]
-  return dict(
-    rope_theta=full["rope_theta"],
-    rope_scaling=full,
-    rope_local_base_freq=local["rope_theta"],
-  )
-
-
-def _scaling(c: dict) -> dict:
-  """RoPE scaling; files say `type`, `rope_type` or both."""
-  s = c.get("rope_scaling")
-  if c.get("partial_rotary_factor", 1.0) != 1.0:
-    raise ValueError("partial_rotary_factor other than 1 is not supported")
-  if not s:
-    return {}
-  kind = s.get("rope_type") or s["type"]
-  if "mrope_section" in s:
-    return dict(mrope_sections=tuple(s["mrope_section"]))
-  if kind == "default":
-    return {}
-  if kind == "linear":
-    return dict(rope_scaling=RopeScaling("linear", s["factor"]))
-  if kind == "llama3":
-    keys = "factor", "low_freq_factor", "high_freq_factor"
-    length = s["original_max_position_embeddings"]
-    values = [s[k] for k in keys]
-    return dict(rope_scaling=RopeScaling("llama3", *values, length))
-  raise ValueError(f"rope_scaling type {kind!r} is not linear or llama3")
+  fields = families.decoder_fields(hf)
+  scaling = fields.pop("rope_scaling")
+  if scaling is not None:
+    scaling = RopeScaling(**scaling)
+  return DecoderConfig(rope_scaling=scaling, **fields)
 
 
 _LAYOUTS = {
@@ -290,7 +175,7 @@ def tower_config(
     tap=feature_layer % (layers + 1),
     heads=c["num_attention_heads"],
     mlp_width=c.get("intermediate_size") or width * c["mlp_ratio"],
-    activation=_activation(c),
+    activation=families.activation(c),
     norm_eps=c["layer_norm_eps"],
     embed_norm_eps=c["layer_norm_eps"],
     class_token=kind != "siglip_vision_model",

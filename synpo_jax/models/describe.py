@@ -50,7 +50,7 @@ def decoder_json(c: DecoderConfig) -> dict:
     vocab_size=c.vocab,
     hidden_size=c.width,
     intermediate_size=c.mlp_width,
-    num_hidden_layers=c.tap,
+    num_hidden_layers=c.layers,
     num_attention_heads=c.heads,
     num_key_value_heads=c.kv_heads,
     head_dim=c.head_dim,

@@ -1,13 +1,15 @@
 """Weights in and out: published folders and Flax ports <-> our tree.
 
-Nothing here holds more than one published tensor on the host: each is read,
-cast, and put in its place on the devices before the next one is opened.
+A large stack of layers is never put together on the host: each published
+tensor is read, cast, and put in its place before the next one is opened.
 """
 
 import json
+import math
 import pathlib
 import re
 import zlib
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +19,8 @@ from flax import traverse_util
 from synpo_jax.models import describe, names, stores
 from synpo_jax.models.captioner import Captioner, shapes
 from synpo_jax.models.config import CaptionerConfig, captioner_config
+
+SMALL = 2**26  # bytes; smaller stacks are put together on the host
 
 
 def load(folder, *, dtype, shardings=None) -> tuple[CaptionerConfig, dict]:
@@ -112,31 +116,42 @@ def _published_shape(leaf, shape, flax) -> tuple[int, ...]:
 
 def _place(leaf, store, shape, dtype, sharding):
   """Reads a leaf tensor by tensor into its place on the devices."""
-  kind = names.KINDS[leaf.kind]
-  reorders = kind.flax_reorders if store.flax else True
-
-  def read(name, sharding):
-    tensor = store.read(name)
-    tensor = kind.to_ours(tensor) if reorders else tensor
-    return jax.make_array_from_callback(
-      tensor.shape, sharding, lambda i: np.asarray(tensor[i], dtype)
-    )
-
-  published = leaf.names(store.flax)
+  tensors = (_read(leaf, store, name) for name in leaf.names(store.flax))
   if not leaf.stacked:
-    return read(published[0], sharding)
-  layer_sharding = _without_layers(sharding)
-  stack = jax.jit(jnp.zeros, static_argnums=(0, 1), out_shardings=sharding)(
-    shape, dtype
-  )
-  put = jax.jit(
-    lambda stack, layer, i: stack.at[i].set(layer),
-    donate_argnums=0,
-    out_shardings=sharding,
-  )
-  for i, name in enumerate(published):
-    stack = put(stack, read(name, layer_sharding), i)
+    return _put(next(tensors), dtype, sharding)
+  if math.prod(shape) * jnp.dtype(dtype).itemsize < SMALL:
+    stack = np.stack([np.asarray(tensor, dtype) for tensor in tensors])
+    return _put(stack, dtype, sharding)
+  stack = _zeros(shape, dtype, sharding)
+  for i, tensor in enumerate(tensors):
+    layer = _put(tensor, dtype, _without_layers(sharding))
+    stack = _set_layer(stack, layer, i, sharding)
   return stack
+
+
+def _read(leaf, store, name) -> np.ndarray:
+  """One published tensor, its axes in our order."""
+  kind = names.KINDS[leaf.kind]
+  tensor = store.read(name)
+  reorders = kind.flax_reorders if store.flax else True
+  return kind.to_ours(tensor) if reorders else tensor
+
+
+def _put(tensor, dtype, sharding):
+  """The devices' own slices of a host tensor, cast on the way."""
+  return jax.make_array_from_callback(
+    tensor.shape, sharding, lambda i: np.asarray(tensor[i], dtype)
+  )
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _zeros(shape, dtype, sharding):
+  return jax.lax.with_sharding_constraint(jnp.zeros(shape, dtype), sharding)
+
+
+@partial(jax.jit, static_argnums=3, donate_argnums=0)
+def _set_layer(stack, layer, i, sharding):
+  return jax.lax.with_sharding_constraint(stack.at[i].set(layer), sharding)
 
 
 def _without_layers(sharding):
