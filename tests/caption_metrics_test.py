@@ -17,7 +17,7 @@ def random_corpus(seed, videos, most_references):
   rng = random.Random(seed)
   text = lambda: rng.choices(WORDS, k=rng.choice([0, 1, 2, 3, 5, 8, 8, 13]))  # noqa: E731
   references = [
-    [text() or ["park"] for _ in range(rng.randint(1, most_references))]
+    [text() for _ in range(rng.randint(1, most_references))]
     for _ in range(videos)
   ]
   predictions = [

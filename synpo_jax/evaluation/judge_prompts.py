@@ -1,0 +1,234 @@
+"""What a judge is asked, and where the words come from.
+
+Ours are below. The official ones of a benchmark are not ours to ship: they
+are read, without running anything, from an installed lmms-eval, or from a
+JSON file {"version": …, "answer": [messages], …, "captions": {category:
+[prompts]}}. Which were used, and their version, stands beside every score.
+"""
+
+import ast
+import hashlib
+import importlib.util
+import json
+import pathlib
+import re
+from typing import NamedTuple
+
+from synpo_jax import prompts as ours
+
+VERSION = "2026-11-a"
+FIELDS = {
+  "answer": ("question", "caption"),
+  "compare": ("question", "gold", "answer"),
+  "detail": ("question", "gold", "caption"),
+  "prefer": ("question", "first", "second"),
+}
+
+OURS = {
+  "answer": (
+    {
+      "role": "system",
+      "content": "You answer questions about a video that you cannot see. A"
+      " description of it is all you know.",
+    },
+    {
+      "role": "user",
+      "content": "Description:\n{caption}\n\nQuestion: {question}\n\nAnswer in"
+      " a few words, from the description alone. If it does not tell, answer:"
+      " not mentioned.",
+    },
+  ),
+  "compare": (
+    {
+      "role": "system",
+      "content": "You mark answers to questions about videos against a key.",
+    },
+    {
+      "role": "user",
+      "content": "Question: {question}\nKey: {gold}\nAnswer: {answer}\n\nDoes"
+      " the answer say what the key says? Other words for the same thing are"
+      " as good. Reply with one JSON object and nothing else, such as"
+      ' {"pred": "no", "score": 2}: pred is "yes" or "no", score a whole'
+      " number from 0 (nothing in common) to 5 (the same).",
+    },
+  ),
+  "detail": (
+    {
+      "role": "system",
+      "content": "You mark descriptions of videos for how much they tell.",
+    },
+    {
+      "role": "user",
+      "content": "Task given: {question}\nReference description:\n{gold}\n\n"
+      "Description to mark:\n{caption}\n\nMark its detail: are all the main"
+      " points of the reference there, and are they told with particulars"
+      " instead of generalities? Other words for the same thing are as good."
+      ' Reply with one JSON object and nothing else, such as {"score": 3}:'
+      " score is a whole number from 0 (no detail) to 5 (full detail).",
+    },
+  ),
+  "prefer": (
+    {"role": "system", "content": "You compare two answers to one request."},
+    {
+      "role": "user",
+      "content": "Request:\n{question}\n\nAnswer 1:\n{first}\n\nAnswer 2:\n"
+      "{second}\n\nWhich one serves the request better: by being right, to the"
+      " point, complete and clear? Neither length nor order counts. Reply with"
+      ' one JSON object and nothing else, such as {"better": 2}: 1, 2, or 0'
+      " when they are equally good.",
+    },
+  ),
+}
+
+
+class Prompts(NamedTuple):
+  """Message templates by task, caption prompts by category, provenance."""
+
+  source: str
+  version: str
+  messages: dict[str, tuple[dict, ...]]
+  captions: dict[str, tuple[str, ...]]
+
+
+def load(choice: str, task: str) -> Prompts:
+  """The prompts of a benchmark.
+
+  Args:
+    choice: "ours", "lmms_eval" (the installed package's), "auto" (the
+      package's where it is installed, else ours), or the path of a file.
+    task: "vdc", "vdd" or "preference"; the package has the first two.
+
+  Raises:
+    ValueError: the package or the file lacks what the task needs.
+  """
+  if choice == "auto":
+    known = task != "preference" and importlib.util.find_spec("lmms_eval")
+    choice = "lmms_eval" if known else "ours"
+  if choice == "ours":
+    return Prompts("ours", VERSION, OURS, ours.VDC)
+  if choice == "lmms_eval":
+    return from_lmms_eval(_package_folder(), task)
+  return from_file(choice, task)
+
+
+def fill(prompts: Prompts, name: str, **fields: str) -> tuple[dict, ...]:
+  """The messages with their {fields} replaced, each once and in one pass."""
+  names = "|".join(fields)
+
+  def put(match):
+    return fields[match.group(1)]
+
+  return tuple(
+    {**message, "content": re.sub(f"{{({names})}}", put, message["content"])}
+    for message in prompts.messages[name]
+  )
+
+
+def from_file(path: str | pathlib.Path, task: str) -> Prompts:
+  """Prompts of a user's JSON file; see the top of this module."""
+  path = pathlib.Path(path)
+  text = path.read_text(encoding="utf-8")
+  try:
+    held = json.loads(text)
+  except ValueError as error:
+    raise ValueError(f"{path}: not JSON ({error})") from None
+  messages = {name: tuple(held[name]) for name in FIELDS if name in held}
+  _complete(path, messages, task)
+  captions = held["captions"] if "captions" in held else ours.VDC
+  version = f"{held['version'] if 'version' in held else 'file'}-{_hash(text)}"
+  return Prompts(str(path), version, messages, captions)
+
+
+def from_lmms_eval(folder: str | pathlib.Path, task: str) -> Prompts:
+  """The prompts in lmms-eval's task files, read from their syntax trees."""
+  names = {"vdc": "vdc", "vdd": "video_detail_description"}
+  path = pathlib.Path(folder) / "tasks" / names[task] / "utils.py"
+  if not path.exists():
+    raise ValueError(f"lmms-eval has no {path}; set prompts='ours'")
+  text = path.read_text(encoding="utf-8")
+  messages, captions = {}, {}
+  for node in ast.parse(text).body:
+    if isinstance(node, ast.FunctionDef):
+      messages |= _chat(node)
+    elif pool := _pool(node):
+      captions |= pool
+  _complete(path, messages, task)
+  version = f"lmms-eval-{_hash(text)}"
+  return Prompts("lmms_eval", version, messages, captions or ours.VDC)
+
+
+def _package_folder():
+  spec = importlib.util.find_spec("lmms_eval")
+  if spec is None:
+    raise ValueError(
+      "prompts='lmms_eval', but that package is not installed; install it, "
+      "name a file, or set prompts='ours'"
+    )
+  return spec.submodule_search_locations[0]
+
+
+def _hash(text):
+  return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _complete(path, messages, task):
+  needs = {"vdc": ("answer", "compare"), "vdd": ("detail",)}
+  for name in needs.get(task, ("prefer",)):
+    if name not in messages:
+      raise ValueError(f"{path}: no {name!r} messages, which {task} needs")
+    text = " ".join(message["content"] for message in messages[name])
+    for field in FIELDS[name]:
+      if f"{{{field}}}" not in text:
+        raise ValueError(f"{path}: {name!r} does not use {{{field}}}")
+
+
+def _pool(node):
+  """{category: prompts} of an assignment like CAMERA_CAPTION_PROMPTS = […]."""
+  if not isinstance(node, ast.Assign) or not isinstance(node.value, ast.List):
+    return {}
+  name = getattr(node.targets[0], "id", "")
+  if not name.endswith("_CAPTION_PROMPTS"):
+    return {}
+  category = name.removesuffix("_CAPTION_PROMPTS").lower()
+  return {category: tuple(ast.literal_eval(node.value))}
+
+
+def _chat(function):
+  """{task: messages} of a function that assigns a literal `messages` list."""
+  for node in ast.walk(function):
+    if not isinstance(node, ast.Assign) or not isinstance(node.value, ast.List):
+      continue
+    if getattr(node.targets[0], "id", "") != "messages":
+      continue
+    used = {n.id for n in ast.walk(node.value) if isinstance(n, ast.Name)}
+    if "caption" in used:
+      return {"answer": _messages(node.value, {})}
+    if "pred_answer" in used:
+      renamed = {"answer": "gold", "pred_answer": "answer"}
+      return {"compare": _messages(node.value, renamed)}
+    if "pred" in used:
+      renamed = {"answer": "gold", "pred": "caption"}
+      return {"detail": _messages(node.value, renamed)}
+  return {}
+
+
+def _messages(literal, renamed):
+  rows = []
+  for entry in literal.elts:
+    keys = [ast.literal_eval(key) for key in entry.keys]
+    parts = dict(zip(keys, entry.values, strict=True))
+    content = _template(parts["content"], renamed)
+    rows.append({"role": ast.literal_eval(parts["role"]), "content": content})
+  return tuple(rows)
+
+
+def _template(node, renamed):
+  """A string or f-string as text with {names} where values go."""
+  if isinstance(node, ast.Constant):
+    return node.value
+  if isinstance(node, ast.JoinedStr):
+    return "".join(_template(part, renamed) for part in node.values)
+  if isinstance(node, ast.FormattedValue) and isinstance(node.value, ast.Name):
+    name = node.value.id
+    return f"{{{renamed.get(name, name)}}}"
+  raise ValueError(f"lmms-eval: a prompt at line {node.lineno} is not literal")

@@ -1,0 +1,148 @@
+"""Which of two answers is better: a judge asked twice, in both orders.
+
+An answer wins when the judge prefers it in both orders. A judge that prefers
+the same place in both orders has shown a habit, not a preference: that is a
+tie, and is counted apart, as are the pairs of which a judgement failed.
+"""
+
+import json
+import math
+import pathlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+from synpo_jax import judge
+from synpo_jax.evaluation import judge_prompts, replies
+
+
+class Duel(NamedTuple):
+  """Two answers to one request; `ours` is the one whose wins are counted."""
+
+  id: str
+  question: str
+  ours: str
+  theirs: str
+
+
+def read_outputs(path: str | pathlib.Path) -> dict[str, str]:
+  """{instruction: output} of an AlpacaEval outputs file (a JSON list)."""
+  path = pathlib.Path(path)
+  try:
+    rows = json.loads(path.read_text(encoding="utf-8"))
+    outputs = {row["instruction"]: row["output"] for row in rows}
+  except (ValueError, KeyError, TypeError) as error:
+    raise ValueError(
+      f"{path}: not a list of instruction and output ({error!r})"
+    ) from None
+  if len(outputs) != len(rows):
+    raise ValueError(f"{path}: an instruction is there twice")
+  return outputs
+
+
+def write_outputs(
+  path: str | pathlib.Path, rows: list[dict], *, generator: str
+) -> None:
+  """Writes rows {instruction, output, dataset} as AlpacaEval reads them."""
+  full = [
+    {
+      "dataset": row["dataset"],
+      "instruction": row["instruction"],
+      "output": row["output"],
+      "generator": generator,
+    }
+    for row in rows
+  ]
+  text = json.dumps(full, ensure_ascii=False, indent=1)
+  pathlib.Path(path).write_text(text + "\n", encoding="utf-8")
+
+
+def duels(ours: dict[str, str], theirs: dict[str, str]) -> list[Duel]:
+  """Pairs of outputs by instruction. Raises ValueError where they differ."""
+  if set(ours) != set(theirs):
+    lonely = sorted(set(ours) ^ set(theirs))[0]
+    raise ValueError(
+      f"the two output files answer different instructions, as {lonely!r}"
+    )
+  return [
+    Duel(str(index), question, ours[question], theirs[question])
+    for index, question in enumerate(ours)
+  ]
+
+
+def judge_duels(
+  pairs: list[Duel],
+  prompts: judge_prompts.Prompts,
+  ask: Callable[..., judge.Usage],
+  *,
+  max_tokens: int,
+) -> tuple[list[dict], judge.Usage]:
+  """One row per duel: what the judge said in both orders, and the outcome."""
+  answers = {}
+  usage = ask(
+    _requests(pairs, prompts, max_tokens),
+    lambda answer, usage: answers.__setitem__(answer.id, answer),
+  )
+  rows = []
+  for duel in pairs:
+    first, second = answers[f"{duel.id}/ours"], answers[f"{duel.id}/theirs"]
+    rows.append(
+      {
+        **duel._asdict(),
+        "better_with_ours_first": first.value,
+        "better_with_theirs_first": second.value,
+        "failure": first.missing or second.missing,
+        "outcome": outcome(first.value, second.value),
+      }
+    )
+  return rows, usage
+
+
+def _requests(pairs, prompts, max_tokens):
+  version = f"preference {prompts.version}"
+  for duel in pairs:
+    orders = {"ours": (duel.ours, duel.theirs)}
+    orders["theirs"] = (duel.theirs, duel.ours)
+    for name, (first, second) in orders.items():
+      messages = judge_prompts.fill(
+        prompts, "prefer", question=duel.question, first=first, second=second
+      )
+      yield judge.Request(
+        f"{duel.id}/{name}",
+        messages,
+        replies.better,
+        replies.BETTER_SCHEMA,
+        max_tokens,
+        version,
+      )
+
+
+def outcome(ours_first: int | None, theirs_first: int | None) -> str:
+  """win, loss, tie, position (a habit, counts as a tie) or failed.
+
+  The arguments are the place the judge preferred in each order: 1, 2, or 0
+  for equally good. A preference in one order and "equal" in the other is a
+  tie.
+  """
+  if ours_first is None or theirs_first is None:
+    return "failed"
+  votes = (ours_first, theirs_first)
+  if votes == (1, 2):
+    return "win"
+  if votes == (2, 1):
+    return "loss"
+  return "position" if votes in ((1, 1), (2, 2)) else "tie"
+
+
+def summarise(rows: list[dict]) -> dict:
+  """Win rate with ties as halves, its standard error, and all the counts."""
+  names = ("win", "loss", "tie", "position", "failed")
+  counts = {n: sum(row["outcome"] == n for row in rows) for n in names}
+  points = {"win": 1.0, "loss": 0.0, "tie": 0.5, "position": 0.5}
+  values = [points[r["outcome"]] for r in rows if r["outcome"] != "failed"]
+  n = len(values)
+  rate = sum(values) / n if n else None
+  error = None
+  if n > 1:
+    variance = sum((v - rate) ** 2 for v in values) / (n - 1)
+    error = math.sqrt(variance / n)
+  return {"win_rate": rate, "standard_error": error, "judged": n, **counts}

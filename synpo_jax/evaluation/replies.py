@@ -1,0 +1,99 @@
+"""Reading a judge's replies: tolerant of form, strict about meaning."""
+
+import re
+from typing import NamedTuple
+
+from synpo_jax.judging.replies import Unreadable, objects, whole_number
+
+VERDICT_SCHEMA = {
+  "type": "object",
+  "properties": {
+    "pred": {"type": "string", "enum": ["yes", "no"]},
+    "score": {"type": "integer", "minimum": 0, "maximum": 5},
+  },
+  "required": ["pred", "score"],
+  "additionalProperties": False,
+}
+SCORE_SCHEMA = {
+  "type": "object",
+  "properties": {"score": {"type": "integer", "minimum": 0, "maximum": 5}},
+  "required": ["score"],
+  "additionalProperties": False,
+}
+BETTER_SCHEMA = {
+  "type": "object",
+  "properties": {"better": {"type": "integer", "enum": [0, 1, 2]}},
+  "required": ["better"],
+  "additionalProperties": False,
+}
+
+
+class Verdict(NamedTuple):
+  """Whether an answer agrees with the key, and how well from 0 to 5."""
+
+  correct: bool
+  score: float
+
+
+def text(reply: str) -> str:
+  """The reply itself, without thoughts; raises Unreadable when empty."""
+  words = re.sub(
+    r"<think>.*?(</think>|\Z)", " ", reply, flags=re.DOTALL
+  ).strip()
+  if not words:
+    raise Unreadable("the reply is empty")
+  return words
+
+
+def verdict(reply: str) -> Verdict:
+  """{"pred": yes or no, "score": 0..5} in any quoting and any case."""
+  found = _fields(reply, ("pred", "score"))
+  word = str(found["pred"]).strip().strip(".!").lower()
+  if word not in ("yes", "no", "true", "false"):
+    raise Unreadable(f"pred is {found['pred']!r}, neither yes nor no")
+  return Verdict(word in ("yes", "true"), _score(found["score"]))
+
+
+def score(reply: str) -> float:
+  """{"score": 0..5} in any quoting."""
+  return _score(_fields(reply, ("score",))["score"])
+
+
+def better(reply: str) -> int:
+  """{"better": 1, 2 or 0}."""
+  return whole_number(_fields(reply, ("better",))["better"], 0, 2, "better")
+
+
+def _score(value) -> float:
+  """A number from 0 to 5; the official prompts show one with decimals."""
+  if isinstance(value, str) and re.fullmatch(
+    r"\s*\d(\.\d+)?\s*(/\s*5)?", value
+  ):
+    value = float(value.split("/")[0])
+  if isinstance(value, bool) or not isinstance(value, int | float):
+    raise Unreadable(f"score is {value!r}, not a number")
+  if not 0 <= value <= 5:  # NaN fails too
+    raise Unreadable(f"score is {value}, outside 0 to 5")
+  return float(value)
+
+
+def _fields(reply, names) -> dict:
+  """The last object that has all the names; else `name: value` in words."""
+  if "{" not in reply:
+    return _words(reply, names)
+  for found in reversed(objects(reply)):
+    lower = {str(key).lower(): value for key, value in found.items()}
+    if all(name in lower for name in names):
+      return lower
+  raise Unreadable(f"no object with {' and '.join(names)}")
+
+
+def _words(reply, names) -> dict:
+  found = {}
+  for name in names:
+    pattern = rf"\b{name}\W{{1,4}}(yes|no|\d+(?:\.\d+)?)(?![\w.]*\d)"
+    match = re.search(pattern, reply, re.IGNORECASE)
+    if not match:
+      raise Unreadable(f"no JSON object, and no {name} in words")
+    found[name] = match.group(1)
+  return found

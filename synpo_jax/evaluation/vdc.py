@@ -1,0 +1,209 @@
+"""VDC: how many questions about a video its caption answers (2410.03051).
+
+For every question a judge first answers from the caption alone, then says
+whether that answer agrees with the key: yes or no, and 0 to 5. A video's
+accuracy is its share of yes, its score the mean; a category is the plain mean
+over its videos, VDCscore the mean over categories. A judgement that failed is
+neither yes nor no: it is counted, and beside every accuracy stands what it
+would be if all failures were wrong.
+"""
+
+import json
+import pathlib
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from synpo_jax import judge
+from synpo_jax.evaluation import judge_prompts, replies
+
+CATEGORIES = ("camera", "short", "background", "main_object", "detailed")
+
+
+class Question(NamedTuple):
+  """A question of the published set; `kind` is its free-form tag."""
+
+  question: str
+  gold: str
+  kind: str
+
+
+class Captioned(NamedTuple):
+  """A caption to be judged by its video's questions of one category."""
+
+  category: str
+  video: str
+  caption: str
+  questions: list[Question]
+
+
+def read_questions(
+  folder: str | pathlib.Path, categories: tuple[str, ...] = CATEGORIES
+) -> dict[str, dict[str, list[Question]]]:
+  """{category: {video: questions}} of `folder`/{category}.jsonl.
+
+  A line is {video id: [{"question", "answer", "category"}, …]}, as published.
+  Questions of an id that comes twice (four do) are joined. Raises ValueError
+  with every faulty line of a file.
+  """
+  return {c: _read(pathlib.Path(folder) / f"{c}.jsonl") for c in categories}
+
+
+def _read(path):
+  if not path.exists():
+    raise FileNotFoundError(
+      f"{path} not found: data.questions has the QA files"
+    )
+  videos, faults = {}, []
+  for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+    if not line.strip():
+      continue
+    try:
+      for video, rows in json.loads(line).items():
+        questions = [_question(row) for row in rows]
+        videos.setdefault(video, []).extend(questions)
+    except (ValueError, AttributeError, KeyError, TypeError):
+      faults.append(f"{path} line {number}: not {{video: [question, …]}}")
+  if faults:
+    raise ValueError("\n".join(faults))
+  return videos
+
+
+def _question(row):
+  kind = row["category"] if "category" in row else ""
+  return Question(str(row["question"]), str(row["answer"]), str(kind))
+
+
+def judge_captions(
+  captioned: list[Captioned],
+  prompts: judge_prompts.Prompts,
+  ask: Callable[..., judge.Usage],
+  *,
+  answer_tokens: int,
+  compare_tokens: int,
+) -> tuple[list[dict], judge.Usage]:
+  """One row per caption, with a verdict for each of its questions.
+
+  `ask(requests, on_answer)` is judge.ask with its settings. What was asked
+  before comes from its cache, so a run that was killed just runs again.
+  """
+  answers, verdicts = {}, {}
+  first = ask(
+    _answer_requests(captioned, prompts, answer_tokens),
+    lambda answer, usage: answers.__setitem__(answer.id, answer),
+  )
+  second = ask(
+    _compare_requests(captioned, answers, prompts, compare_tokens),
+    lambda answer, usage: verdicts.__setitem__(answer.id, answer),
+  )
+  rows = [_row(item, answers, verdicts) for item in captioned]
+  return rows, judge.Usage(*map(sum, zip(first, second, strict=True)))
+
+
+def _numbered(captioned) -> Iterator[tuple[str, Captioned, Question]]:
+  """Every question that can be judged, with an id of its own."""
+  for item in captioned:
+    for index, question in enumerate(item.questions):
+      if question.question.strip() and question.gold.strip():
+        yield f"{item.category}/{item.video}/{index}", item, question
+
+
+def _answer_requests(captioned, prompts, max_tokens):
+  for key, item, question in _numbered(captioned):
+    messages = judge_prompts.fill(
+      prompts, "answer", question=question.question, caption=item.caption
+    )
+    version = f"vdc answer {prompts.version}"
+    yield judge.Request(key, messages, replies.text, None, max_tokens, version)
+
+
+def _compare_requests(captioned, answers, prompts, max_tokens):
+  for key, _, question in _numbered(captioned):
+    if answers[key].missing:
+      continue
+    messages = judge_prompts.fill(
+      prompts,
+      "compare",
+      question=question.question,
+      gold=question.gold,
+      answer=answers[key].value,
+    )
+    version = f"vdc compare {prompts.version}"
+    schema = replies.VERDICT_SCHEMA
+    yield judge.Request(
+      key, messages, replies.verdict, schema, max_tokens, version
+    )
+
+
+def _row(item, answers, verdicts) -> dict:
+  """The item with its verdicts, and its means over those that came."""
+  judged = []
+  for index, question in enumerate(item.questions):
+    key = f"{item.category}/{item.video}/{index}"
+    row = question._asdict() | dict(answer=None, correct=None, score=None)
+    if key not in answers:
+      judged.append(row | {"failure": "the published question is empty"})
+      continue
+    answer = answers[key]
+    last = answer if answer.missing else verdicts[key]
+    row |= {"answer": answer.value, "failure": last.missing}
+    if not last.missing:
+      row |= {"correct": last.value.correct, "score": last.value.score}
+    judged.append(row)
+  return {
+    "id": f"{item.category}/{item.video}",
+    "category": item.category,
+    "video": item.video,
+    "caption": item.caption,
+    **_means(judged),
+    "questions": judged,
+  }
+
+
+def _means(judged) -> dict:
+  done = [row for row in judged if row["correct"] is not None]
+  yes = sum(row["correct"] for row in done)
+  return {
+    "accuracy": yes / len(done) if done else None,
+    "score": sum(r["score"] for r in done) / len(done) if done else None,
+    "accuracy_if_failures_are_wrong": yes / len(judged) if judged else None,
+    "judged": len(done),
+    "failed": len(judged) - len(done),
+  }
+
+
+def summarise(rows: list[dict]) -> dict:
+  """VDCscore and its parts; accuracies as shares of one.
+
+  A video of which nothing could be judged has no accuracy and is counted in
+  `videos_without_judgement`.
+  """
+  by_category = {}
+  for category in dict.fromkeys(row["category"] for row in rows):
+    own = [row for row in rows if row["category"] == category]
+    by_category[category] = _category(own)
+  total = {"judged": 0, "failed": 0, "videos_without_judgement": 0}
+  for part in by_category.values():
+    total = {name: total[name] + part[name] for name in total}
+  means = {
+    name: _mean([part[name] for part in by_category.values()])
+    for name in ("accuracy", "score", "accuracy_if_failures_are_wrong")
+  }
+  return {**means, **total, "categories": by_category}
+
+
+def _category(rows) -> dict:
+  names = ("accuracy", "score", "accuracy_if_failures_are_wrong")
+  return {
+    **{name: _mean([row[name] for row in rows]) for name in names},
+    "videos": len(rows),
+    "videos_without_judgement": sum(not row["judged"] for row in rows),
+    "judged": sum(row["judged"] for row in rows),
+    "failed": sum(row["failed"] for row in rows),
+  }
+
+
+def _mean(values) -> float | None:
+  present = [value for value in values if value is not None]
+  return float(np.mean(present)) if present else None

@@ -1,0 +1,95 @@
+"""VDD: how detailed a description is beside a reference, 0 to 5 by a judge."""
+
+import json
+import pathlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from synpo_jax import judge
+from synpo_jax.evaluation import judge_prompts, replies
+
+
+class Reference(NamedTuple):
+  """A video's task and the description to compare with."""
+
+  video: str
+  question: str
+  gold: str
+
+
+def read_references(path: str | pathlib.Path) -> list[Reference]:
+  """Rows {"video_name" or "video", "question", "answer"} of a JSONL file.
+
+  Raises ValueError with every faulty line.
+  """
+  path = pathlib.Path(path)
+  if not path.exists():
+    raise FileNotFoundError(f"{path} not found: data.references names the rows")
+  found, faults = {}, []
+  for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+    if not line.strip():
+      continue
+    try:
+      row = json.loads(line)
+      video = row["video_name"] if "video_name" in row else row["video"]
+      reference = Reference(str(video), row["question"], row["answer"])
+    except (ValueError, KeyError, TypeError):
+      faults.append(f"{path} line {number}: needs video_name, question, answer")
+      continue
+    if video in found:
+      faults.append(f"{path} line {number}: video {video!r} is there twice")
+    found[video] = reference
+  if faults:
+    raise ValueError("\n".join(faults))
+  return list(found.values())
+
+
+def judge_captions(
+  references: list[Reference],
+  captions: dict[str, str],
+  prompts: judge_prompts.Prompts,
+  ask: Callable[..., judge.Usage],
+  *,
+  max_tokens: int,
+) -> tuple[list[dict], judge.Usage]:
+  """One row per video: its score, or why there is none."""
+  answers = {}
+  version = f"vdd detail {prompts.version}"
+
+  def request(reference):
+    fields = reference._asdict() | {"caption": captions[reference.video]}
+    del fields["video"]
+    messages = judge_prompts.fill(prompts, "detail", **fields)
+    schema = replies.SCORE_SCHEMA
+    return judge.Request(
+      reference.video, messages, replies.score, schema, max_tokens, version
+    )
+
+  usage = ask(
+    map(request, references),
+    lambda answer, usage: answers.__setitem__(answer.id, answer),
+  )
+  rows = [
+    {
+      "id": reference.video,
+      "video": reference.video,
+      "caption": captions[reference.video],
+      "score": answers[reference.video].value,
+      "failure": answers[reference.video].missing,
+    }
+    for reference in references
+  ]
+  return rows, usage
+
+
+def summarise(rows: list[dict]) -> dict:
+  """Mean score over the judged videos, and what failures would make of it."""
+  scores = [row["score"] for row in rows if row["failure"] is None]
+  return {
+    "score": float(np.mean(scores)) if scores else None,
+    "score_if_failures_are_zero": sum(scores) / len(rows) if rows else None,
+    "judged": len(scores),
+    "failed": len(rows) - len(scores),
+  }
