@@ -1,5 +1,7 @@
 """Containers and packets: counting, timing, decoding and seeking of frames."""
 
+import array
+import contextlib
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -10,7 +12,9 @@ import numpy as np
 from jaxtyping import Int
 
 # Codecs that show exactly one frame per packet and start afresh at key frames.
-SEEKABLE = frozenset(("h264", "hevc", "mpeg4", "mjpeg", "ffv1"))
+SEEKABLE = frozenset(
+  ("h264", "hevc", "vp9", "av1", "libdav1d", "mpeg4", "mjpeg", "ffv1")
+)
 
 
 class Timeline(NamedTuple):
@@ -23,51 +27,43 @@ class Timeline(NamedTuple):
   promised: int
 
 
-class opened:
-  """The container and its video stream; closed on the way out."""
-
-  def __init__(self, path: Path):
-    self.path = path
-
-  def __enter__(self):
-    # `file:` keeps a colon in a name, or a playlist, from meaning a protocol.
-    self.container = av.open(
-      f"file:{self.path}", options={"protocol_whitelist": "file"}
-    )
-    stream = self.container.streams.best("video")
+@contextlib.contextmanager
+def opened(path: Path):
+  """The container and its video stream, as (container, stream)."""
+  # `file:` keeps a colon in a name, or a playlist, from meaning a protocol.
+  with av.open(f"file:{path}", options={"protocol_whitelist": "file"}) as file:
+    stream = file.streams.best("video")
     if stream is None:
-      self.container.close()
-      raise ValueError(f"{self.path}: holds no video stream")
+      raise ValueError(f"{path}: holds no video stream")
     stream.thread_type = "AUTO"
-    return self.container, stream
-
-  def __exit__(self, *_):
-    self.container.close()
+    yield file, stream
 
 
 def timeline(path: Path, container, stream) -> Timeline:
   """Counts and times the packets of a stream; decodes nothing."""
-  times, ends, keys, timed = [], [], [], True
+  times, keys = array.array("q"), array.array("b")
+  end, timed = None, True
   for packet in _packets(container, stream):
     if packet.size == 0 or packet.is_discard:
       continue
     time = packet.dts if packet.pts is None else packet.pts
     timed = timed and packet.pts is not None
     times.append(0 if time is None else time)
-    ends.append(times[-1] + (packet.duration or 0))
+    last = times[-1] + (packet.duration or 0)
+    end = last if end is None else max(end, last)
     keys.append(packet.is_keyframe)
   if not times:
     raise ValueError(f"{path}: holds no video frame")
-  order = np.argsort(np.array(times), kind="stable")
-  ordered = np.array(times, np.int64)[order]
-  keys = np.flatnonzero(np.array(keys)[order])
+  order = np.argsort(times, kind="stable")
+  ordered = np.asarray(times)[order]
+  keys = np.flatnonzero(np.asarray(keys)[order])
   seekable = (
     timed
     and stream.codec_context.name in SEEKABLE
     and bool(np.all(np.diff(ordered) > 0))
     and keys[:1].tolist() == [0]
   )
-  duration = _duration(ordered, max(ends), stream)
+  duration = _duration(ordered, end, stream)
   return Timeline(ordered, keys, seekable, duration, stream.frames)
 
 
