@@ -1,0 +1,136 @@
+"""Log-probs of given tokens, without ever holding all their logits.
+
+A chunk of positions at a time meets the vocabulary, and its logits are gone
+before the next. Nothing indexes the vocabulary axis (the target's logit is
+picked by comparison), so with kernel columns sharded over a mesh axis only
+sums per position cross devices, never logits.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+
+def token_logps(
+  hidden: Float[Array, "B M D"],
+  kernel: Float[Array, "D V"],
+  targets: Int[Array, "B M"],
+  *,
+  chunk: int,
+  softcap: float | None = None,
+  trainable: bool = False,
+) -> Float[Array, "B M"]:
+  """Float32 log-prob of each target token under softmax(hidden @ kernel).
+
+  `chunk` is the number of positions of every row that meet the vocabulary at
+  once: B * chunk * V float32 logits are live. A tied head passes the transposed
+  embedding; softcap c bounds the logits z to c tanh(z / c). Targets outside
+  [0, V) count as no token and give a finite value of no meaning.
+
+  Products run in hidden's dtype and are summed in float32. Unless
+  `trainable`, the kernel is a constant (its gradient is zero) and the forward
+  pass saves d logp / d hidden, so that no logit is computed twice; a trainable
+  head recomputes each chunk's logits backward. Let the kernel's columns be
+  sharded when it comes here, not its rows: those may be gathered every chunk.
+  """
+  if chunk < 1:
+    raise ValueError(f"head chunk is {chunk}: it must be at least 1 position")
+  length = hidden.shape[1]
+  count = -(-length // chunk)
+  hidden_nBcD = split(hidden, count)
+  targets_nBc = split(targets, count)
+  score = _recomputed_logps if trainable else _frozen_logps
+  logps_nBc = score(hidden_nBcD, kernel, targets_nBc, softcap)
+  return _join(logps_nBc)[:, :length]
+
+
+def split(x: Array, count: int) -> Array:
+  """[B, M, ...] -> [count, B, c, ...], zeros after the last position.
+
+  The pieces are of one size, so at most count - 1 positions are padding.
+  """
+  B, M = x.shape[:2]
+  size = -(-M // count)
+  padding = [(0, 0), (0, count * size - M)] + [(0, 0)] * (x.ndim - 2)
+  pieces = jnp.pad(x, padding).reshape(B, count, size, *x.shape[2:])
+  return jnp.moveaxis(pieces, 1, 0)
+
+
+def _join(x_nBc):
+  """[count, B, c] -> [B, count * c]."""
+  return jnp.moveaxis(x_nBc, 0, 1).reshape(x_nBc.shape[1], -1)
+
+
+def _matmul(equation, x, w):
+  """Product in x's dtype, summed in float32; no TF32 for float32 inputs."""
+  exact = jax.lax.Precision.HIGHEST if x.dtype == jnp.float32 else None
+  return jnp.einsum(
+    equation,
+    x,
+    w.astype(x.dtype),
+    precision=exact,
+    preferred_element_type=jnp.float32,
+  )
+
+
+def _score(hidden_BcD, kernel, targets_Bc, softcap):
+  """Log-probs [B, c], and what their Jacobian needs: z, log sum exp, hits."""
+  z_BcV = _matmul("bcd,dv->bcv", hidden_BcD, kernel)
+  if softcap is not None:
+    z_BcV = softcap * jnp.tanh(z_BcV / softcap)
+  hit_BcV = jax.lax.broadcasted_iota(
+    targets_Bc.dtype, z_BcV.shape, 2
+  ) == jnp.expand_dims(targets_Bc, -1)
+  lse_Bc = jax.nn.logsumexp(z_BcV, axis=-1)
+  picked_Bc = jnp.sum(jnp.where(hit_BcV, z_BcV, 0.0), axis=-1)
+  return picked_Bc - lse_Bc, z_BcV, lse_Bc, hit_BcV
+
+
+def _score_with_jacobian(hidden_BcD, kernel, targets_Bc, softcap):
+  """Log-probs [B, c] and d logp / d hidden [B, c, D] in hidden's dtype."""
+  logps_Bc, z_BcV, lse_Bc, hit_BcV = _score(
+    hidden_BcD, kernel, targets_Bc, softcap
+  )
+  slope_BcV = hit_BcV - jnp.exp(z_BcV - lse_Bc[..., None])
+  if softcap is not None:
+    slope_BcV *= 1 - jnp.square(z_BcV / softcap)
+  dtype = hidden_BcD.dtype
+  jacobian = _matmul("bcv,dv->bcd", slope_BcV.astype(dtype), kernel)
+  return logps_Bc, jacobian.astype(dtype)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _frozen_logps(hidden_nBcD, kernel, targets_nBc, softcap):
+  return jax.lax.map(
+    lambda x: _score(x[0], kernel, x[1], softcap)[0],
+    (hidden_nBcD, targets_nBc),
+  )
+
+
+def _frozen_forward(hidden_nBcD, kernel, targets_nBc, softcap):
+  return jax.lax.map(
+    lambda x: _score_with_jacobian(x[0], kernel, x[1], softcap),
+    (hidden_nBcD, targets_nBc),
+  )
+
+
+def _frozen_backward(softcap, jacobian_nBcD, grad_nBc):
+  grad_hidden = grad_nBc[..., None] * jacobian_nBcD.astype(jnp.float32)
+  return grad_hidden.astype(jacobian_nBcD.dtype), None, None
+
+
+_frozen_logps.defvjp(_frozen_forward, _frozen_backward)
+
+
+def _recomputed_logps(hidden_nBcD, kernel, targets_nBc, softcap):
+  """The same with gradients to the kernel; keeps no chunk's logits."""
+
+  # Within a loop the compiler cannot merge the two computations of a chunk;
+  # a loop of one is unrolled, so there it must be told not to.
+  @functools.partial(jax.checkpoint, prevent_cse=len(hidden_nBcD) == 1)
+  def score(x):
+    return _score(x[0], kernel, x[1], softcap)[0]
+
+  return jax.lax.map(score, (hidden_nBcD, targets_nBc))

@@ -1,0 +1,169 @@
+"""The chunked head against full float64 logits, and what it compiles to."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from synpo_jax import head
+
+B, M, D, V = 2, 7, 6, 40
+
+
+def naive(hidden, kernel, targets, g, softcap):
+  """Log-probs and the gradients of sum(g * logps), in float64."""
+  hidden, kernel, g = (np.float64(x) for x in (hidden, kernel, g))
+  raw = hidden @ kernel
+  z = raw if softcap is None else softcap * np.tanh(raw / softcap)
+  p = np.exp(z - z.max(-1, keepdims=True))
+  p /= p.sum(-1, keepdims=True)
+  one_hot = np.eye(kernel.shape[1])[targets]
+  logps = np.log((p * one_hot).sum(-1))
+  slope = g[..., None] * (one_hot - p)
+  if softcap is not None:
+    slope /= np.cosh(raw / softcap) ** 2
+  return logps, slope @ kernel.T, np.einsum("bmd,bmv->dv", hidden, slope)
+
+
+def inputs(seed=0, shape=(B, M, D, V), dtype=jnp.float32):
+  B, M, D, V = shape
+  keys = jax.random.split(jax.random.key(seed), 4)
+  hidden = 2 * jax.random.normal(keys[0], (B, M, D), dtype)
+  kernel = jax.random.normal(keys[1], (D, V), dtype)
+  targets = jax.random.randint(keys[2], (B, M), 0, V)
+  return hidden, kernel, targets, jax.random.normal(keys[3], (B, M))
+
+
+@functools.partial(jax.jit, static_argnames=("chunk", "trainable", "softcap"))
+def value_and_grads(hidden, kernel, targets, g, **how):
+  def total(hidden, kernel):
+    logps = head.token_logps(hidden, kernel, targets, **how)
+    return jnp.sum(g * logps), logps
+
+  (_, logps), grads = jax.value_and_grad(total, (0, 1), has_aux=True)(
+    hidden, kernel
+  )
+  return logps, *grads
+
+
+def close(actual, desired, rtol):
+  scale = np.abs(desired).max()
+  actual = np.asarray(actual, np.float64)
+  np.testing.assert_allclose(actual, desired, rtol=0, atol=rtol * scale)
+
+
+# Noise: 4e-7 of the largest entry (bfloat16 gradients: 4e-3).
+@pytest.mark.parametrize("softcap", [None, 3.0])
+@pytest.mark.parametrize("trainable", [False, True])
+@pytest.mark.parametrize("chunk", [3, 50])
+def test_equals_the_naive_head(chunk, trainable, softcap):
+  args = inputs()
+  how = dict(chunk=chunk, trainable=trainable, softcap=softcap)
+  logps, d_hidden, d_kernel = value_and_grads(*args, **how)
+  wanted = naive(*args, softcap)
+  assert logps.dtype == jnp.float32
+  close(logps, wanted[0], 2e-6)
+  close(d_hidden, wanted[1], 3e-6)
+  if trainable:
+    close(d_kernel, wanted[2], 3e-6)
+  else:
+    assert not d_kernel.any()
+
+
+def test_without_a_gradient_the_values_are_the_same():
+  args = inputs()
+  alone = jax.jit(functools.partial(head.token_logps, chunk=3))(*args[:3])
+  np.testing.assert_allclose(alone, naive(*args, None)[0], rtol=2e-6)
+
+
+@pytest.mark.parametrize("trainable", [False, True])
+def test_bfloat16_products_are_summed_in_float32(trainable):
+  args = inputs(dtype=jnp.bfloat16, shape=(2, 16, 256, 300))
+  logps, d_hidden, d_kernel = value_and_grads(
+    *args, chunk=5, trainable=trainable
+  )
+  wanted = naive(*args, None)
+  assert logps.dtype == jnp.float32 and d_hidden.dtype == jnp.bfloat16
+  close(logps, wanted[0], 1e-6)  # inputs are exact, so only float32 rounds
+  close(d_hidden, wanted[1], 1e-2)
+  if trainable:
+    close(d_kernel, wanted[2], 1e-2)
+
+
+def test_large_logits_and_padding_targets_are_finite():
+  hidden, kernel, targets, g = inputs()
+  hidden = 1e4 * hidden
+  targets = targets.at[0, 0].set(-200)
+  for trainable in (False, True):
+    out = value_and_grads(
+      hidden, kernel, targets, g, chunk=2, trainable=trainable
+    )
+    assert all(np.isfinite(x).all() for x in out)
+
+
+def test_a_chunk_of_nothing_is_refused():
+  with pytest.raises(ValueError, match="head chunk is 0"):
+    head.token_logps(*inputs()[:3], chunk=0)
+
+
+def test_split_pads_less_than_a_position_per_piece():
+  x = jnp.arange(2 * 401).reshape(2, 401)
+  pieces = head.split(x, 2)
+  assert pieces.shape == (2, 2, 201)
+  np.testing.assert_array_equal(pieces[1, :, -1], 0)
+  np.testing.assert_array_equal(pieces[0], x[:, :201])
+
+
+def compiled(fn, *shapes):
+  return jax.jit(fn).lower(*shapes).compile()
+
+
+def memory_of(trainable, chunk):
+  """Temporary bytes of value and gradients; 2 x 256 positions, 8192 tokens."""
+  shape = jax.ShapeDtypeStruct
+  fn = functools.partial(value_and_grads, chunk=chunk, trainable=trainable)
+  fn = (lambda f: lambda *x: f(*x)[: 3 if trainable else 2])(fn)
+  program = compiled(
+    fn,
+    shape((2, 256, 16), jnp.float32),
+    shape((16, 8192), jnp.float32),
+    shape((2, 256), jnp.int32),
+    shape((2, 256), jnp.float32),
+  )
+  return program.memory_analysis().temp_size_in_bytes
+
+
+@pytest.mark.parametrize("trainable", [False, True])
+def test_full_logits_are_never_held(trainable):
+  logits = 2 * 256 * 8192 * 4
+  assert memory_of(trainable, chunk=256) > logits  # the measure sees them
+  assert memory_of(trainable, chunk=16) < logits / 3
+
+
+@pytest.mark.parametrize("softcap", [None, 3.0])
+@pytest.mark.parametrize("trainable", [False, True])
+def test_a_sharded_vocabulary_gathers_no_logits(trainable, softcap):
+  mesh = jax.make_mesh(
+    (2, 4), ("data", "model"), axis_types=(jax.sharding.AxisType.Auto,) * 2
+  )
+  specs = (P("data"), P(None, "model"), P("data"), P("data"))
+  args = inputs(shape=(4, 12, D, V))
+  placed = [
+    jax.device_put(x, NamedSharding(mesh, spec))
+    for x, spec in zip(args, specs, strict=True)
+  ]
+  how = dict(chunk=4, trainable=trainable, softcap=softcap)
+  program = compiled(functools.partial(value_and_grads, **how), *placed)
+  text = program.as_text()
+  assert "all-reduce" in text  # the sums over the vocabulary
+  assert "all-gather" not in text and "all-to-all" not in text
+  logps, d_hidden, d_kernel = program(*placed)
+  wanted = naive(*args, softcap)
+  close(logps, wanted[0], 2e-6)
+  close(d_hidden, wanted[1], 3e-6)
+  if trainable:
+    close(d_kernel, wanted[2], 3e-6)
