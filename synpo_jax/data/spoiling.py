@@ -216,6 +216,27 @@ def _without(facts: Facts, who: int) -> Facts:
   )
 
 
+def flawed(
+  facts: Facts, rng: np.random.Generator, faults: int
+) -> tuple[Facts, int]:
+  """Facts with faults planted, and how many faults of language are to come.
+
+  Together they are `faults` draws from `FAULTS`; a draw that finds no place
+  is repeated.
+  """
+  broken = 0
+  for _ in range(faults):
+    spoilt = None
+    while spoilt is None:
+      fault = _pick(rng, FAULTS)
+      if fault == "clumsy":
+        broken, spoilt = broken + 1, facts
+      else:
+        spoilt = spoil(facts, rng, fault)
+    facts = spoilt
+  return facts, broken
+
+
 def clumsy(told: list[str], rng: np.random.Generator, faults: int) -> list[str]:
   """Sentences with that many language faults, each in another sentence.
 

@@ -102,9 +102,19 @@ def _clause(facts: Facts, index: int, rng, subject: str | None = None) -> str:
   return form.format(
     a=_first(facts, event.who) if subject is None else subject,
     s=_again(facts, event.who, index) if subject is None else subject,
-    o="" if event.whom is None else _again(facts, event.whom, index),
+    o=_other(facts, index, named=subject is None),
     **_details(event),
   )
+
+
+def _other(facts: Facts, index: int, *, named: bool) -> str:
+  """The other thing of an event; by its shape alone when it was not met."""
+  whom = facts.events[index].whom
+  if whom is None:
+    return ""
+  if named:
+    return _again(facts, whom, index)
+  return f"the {facts.things[whom].shape}"
 
 
 def _details(event: Event) -> dict[str, str]:

@@ -13,7 +13,7 @@ import json
 import multiprocessing
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +65,7 @@ def write_world(
   seed: int,
   heldout: int,
   rows_per_clip: int = 4,
+  pairs_per_clip: int = 1,
   workers: int = 1,
 ) -> None:
   """Renders `clips` clips and writes the rows of all but the held-out ones.
@@ -75,6 +76,7 @@ def write_world(
     seed: of the first clip.
     heldout: the last so many clips appear in no row.
     rows_per_clip: caption rows a clip gets, each in other words.
+    pairs_per_clip: preference pairs a clip gets.
     workers: processes that render.
   """
   if not 0 <= heldout < clips:
@@ -82,18 +84,22 @@ def write_world(
   folder = Path(folder)
   scenes = render_world(folder, range(seed, seed + clips), workers)
   train = scenes[: clips - heldout]
-  rows = (
-    world_rows.sft_row(scene, _video(scene), np.random.default_rng([s, i]))
-    for s, scene in enumerate(train, seed)
-    for i in range(rows_per_clip)
-  )
-  _write(folder / "sft.jsonl", rows)
+  captions = _rows(world_rows.sft_row, train, rows_per_clip, stream=1)
+  _write(folder / "sft.jsonl", captions)
+  pairs = _rows(world_rows.pair_row, train, pairs_per_clip, stream=2)
+  _write(folder / "pairs.jsonl", pairs)
   kept_back = [scene.video + "\n" for scene in scenes[clips - heldout :]]
   (folder / "heldout.txt").write_text("".join(kept_back), encoding="utf-8")
 
 
-def _video(scene: Scene) -> str:
-  return f"clips/{scene.video}.mp4"
+def _rows(
+  make: Callable, scenes: list[Scene], each: int, *, stream: int
+) -> Iterator[dict]:
+  """Rows of one kind; every row draws from numbers of its own."""
+  for scene in scenes:
+    for index in range(each):
+      rng = np.random.default_rng([scene.seed, index, stream])
+      yield make(scene, f"clips/{scene.video}.mp4", rng)
 
 
 def _write(path: Path, rows: Iterable[dict]) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from synpo_jax import prompts
-from synpo_jax.data import spoiling, telling
+from synpo_jax.data import spoiling, telling, truth
 from synpo_jax.data.scene import Facts, Scene
 
 MIX = {"detailed": 0.60, "retrospective": 0.15, "other": 0.25}
@@ -41,10 +41,35 @@ def _pick(rng, options):
 
 def draft(facts: Facts, rng: np.random.Generator) -> str:
   """An earlier answer: zero to three faults of any kind."""
-  count = int(rng.integers(4))
-  faults = [_pick(rng, spoiling.FAULTS) for _ in range(count)]
-  for fault in faults:
-    if fault in spoiling.FACTUAL:
-      facts = spoiling.spoil(facts, rng, fault) or facts
+  facts, broken = spoiling.flawed(facts, rng, int(rng.integers(4)))
+  return _worded(facts, rng, broken)
+
+
+def _worded(facts: Facts, rng: np.random.Generator, broken: int) -> str:
   told = telling.sentences(facts, rng)
-  return " ".join(spoiling.clumsy(told, rng, faults.count("clumsy")))
+  return " ".join(spoiling.clumsy(told, rng, broken))
+
+
+def pair_row(scene: Scene, video: str, rng: np.random.Generator) -> dict:
+  """{id, video, question, chosen, rejected, chosen_score, rejected_score}.
+
+  The chosen caption is true; the rejected one carries one to three planted
+  faults. Both scores are known from what was planted, on the scale of the
+  pair pipeline (13.5 at most), without reading the captions.
+  """
+  chosen = telling.tell(scene.facts, rng)
+  best = truth.grade(scene.facts, scene)["score"]
+  for _ in range(100):
+    facts, broken = spoiling.flawed(scene.facts, rng, int(rng.integers(1, 4)))
+    score = truth.grade(facts, scene, broken)["score"]
+    if score < best:
+      return {
+        "id": f"{scene.video}-{int(rng.integers(2**31)):08x}",
+        "video": video,
+        "question": prompts.TRAINING_QUESTION,
+        "chosen": chosen,
+        "rejected": _worded(facts, rng, broken),
+        "chosen_score": best,
+        "rejected_score": score,
+      }
+  raise ValueError(f"{scene.video}: no fault found that makes it worse")
