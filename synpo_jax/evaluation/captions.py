@@ -1,0 +1,168 @@
+"""Captions to be scored: made here, or read from a file made elsewhere."""
+
+import hashlib
+import json
+import pathlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+from synpo_jax import journal, progress
+from synpo_jax.data import sources, video
+from synpo_jax.pairing.captioning import WHOLE, Shot
+
+
+class Item(NamedTuple):
+  """A caption that a benchmark wants: of a video, for a category of it.
+
+  prompts: what the captioner may be asked; `choose_prompt` picks one.
+  """
+
+  id: str
+  video: str
+  category: str
+  prompts: tuple[str, ...]
+
+
+def choose_prompt(item: Item, seed: int) -> str:
+  """One of the item's prompts, by the seed and the item's own name."""
+  name = f"{seed}/{item.id}".encode()
+  number = int.from_bytes(hashlib.sha256(name).digest()[:8], "big")
+  return item.prompts[number % len(item.prompts)]
+
+
+def read_predictions(
+  path: str | pathlib.Path, items: list[Item], *, only_predicted: bool
+) -> dict[str, dict]:
+  """{item id: {"prompt", "caption"}} of a JSONL file of captions.
+
+  A row names its video ("video", "video_name" or "id"), may name a category
+  (without one it serves all of them) and holds the text in "caption",
+  "prediction" or "pred". Raises ValueError with all faulty lines, and, unless
+  `only_predicted`, when a caption that the benchmark wants is not there.
+  """
+  path = pathlib.Path(path)
+  if not path.exists():
+    raise FileNotFoundError(f"{path} not found: predictions names the captions")
+  found, faults = {}, []
+  for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+    if not line.strip():
+      continue
+    try:
+      key, row = _prediction(json.loads(line))
+    except (ValueError, KeyError, TypeError, AttributeError):
+      faults.append(f"{path} line {number}: needs a video and a caption")
+      continue
+    if key in found:
+      faults.append(f"{path} line {number}: {key} is there twice")
+    found[key] = row
+  if faults:
+    raise ValueError("\n".join(faults))
+  captions = {}
+  for item in items:
+    for key in ((item.video, item.category), (item.video, "")):
+      if key in found:
+        captions[item.id] = found[key]
+        break
+  missing = [item.id for item in items if item.id not in captions]
+  if missing and (not only_predicted or not captions):
+    raise ValueError(
+      f"{path}: no caption for {len(missing)} of {len(items)} items, as "
+      f"{missing[0]}; --config.only_predicted scores those that are there"
+    )
+  return captions
+
+
+def _prediction(row):
+  video_id = _first(row, ("video", "video_name", "id"))
+  caption = _first(row, ("caption", "prediction", "pred"))
+  if not isinstance(video_id, str) or not isinstance(caption, str):
+    raise ValueError
+  category = row["category"] if "category" in row else ""
+  prompt = row["prompt"] if "prompt" in row else None
+  return (video_id, category), {"prompt": prompt, "caption": caption}
+
+
+def _first(row, names):
+  for name in names:
+    if name in row:
+      return row[name]
+  raise KeyError(names)
+
+
+def find_videos(
+  items: list[Item], wanted: str, root: str
+) -> dict[str, pathlib.Path]:
+  """{video: file} by file name without suffix, or by path from the root.
+
+  Raises ValueError for a name that two files share, FileNotFoundError for
+  videos that no file has.
+  """
+  files, twice = {}, {}
+  for source in sources.find(wanted, root):
+    files[source.id] = source.path
+    stem = source.path.stem
+    if stem in files:
+      twice[stem] = (files[stem], source.path)
+    files[stem] = source.path
+  videos = dict.fromkeys(item.video for item in items)
+  for name in videos:
+    if name in twice:
+      first, second = twice[name]
+      raise ValueError(f"video {name}: both {first} and {second} have its name")
+  missing = [name for name in videos if name not in files]
+  if missing:
+    raise FileNotFoundError(
+      f"{len(missing)} of {len(videos)} videos are not in {wanted!r} below "
+      f"{root!r}, as {missing[0]}; --config.limit takes fewer"
+    )
+  return {name: files[name] for name in videos}
+
+
+def make(
+  items: list[Item],
+  files: dict[str, pathlib.Path],
+  path: pathlib.Path,
+  open_writer: Callable,
+  *,
+  seed: int,
+  frames: dict,
+  **how,
+) -> dict[str, dict]:
+  """Captions of all items; those that `path` holds already are kept.
+
+  Args:
+    path: JSONL that grows by a row per caption, safe to kill.
+    open_writer: () -> (prepare, write), as pairing.captioning has them;
+      called only when something is left to do.
+    frames: the fields of a video.FrameRule.
+    how: what else `write` wants to know.
+  """
+  with journal.extend(path) as (rows, append):
+    new = [item for item in items if item.id not in rows]
+    done = len(items) - len(new)
+    if new:
+      prepare, write = open_writer()
+      rule = video.FrameRule(**frames)
+      with progress.bar("captions", len(items), done=done) as advance:
+        for prompt, group in _by_prompt(new, seed).items():
+          shots = (
+            Shot((item.id, WHOLE), _frames(files[item.video], rule, prepare))
+            for item in group
+          )
+          written = write(shots, seed=seed, question=prompt, **how)
+          for (item_id, _), (text,) in written:
+            row = {"id": item_id, "prompt": prompt, "caption": text.last}
+            append(row | {"first_pass": text.first, "tokens": text.tokens})
+            advance()
+    return {item.id: rows[item.id] for item in items}
+
+
+def _frames(file, rule, prepare):
+  return video.read(file, rule, prepare).frames
+
+
+def _by_prompt(items, seed) -> dict[str, list[Item]]:
+  groups = {}
+  for item in items:
+    groups.setdefault(choose_prompt(item, seed), []).append(item)
+  return groups

@@ -1,0 +1,88 @@
+"""VATEX: short captions against ten references per video."""
+
+import json
+import pathlib
+
+from synpo_jax.evaluation import caption_metrics, meteor
+from synpo_jax.evaluation.tokenizer import tokenize
+
+
+def read_references(path: str | pathlib.Path) -> dict[str, list[str]]:
+  """{video: references} of a JSON list or JSONL rows {"videoID", "enCap"}.
+
+  "video" and "references" are read as well. Raises ValueError with every
+  faulty row.
+  """
+  path = pathlib.Path(path)
+  if not path.exists():
+    raise FileNotFoundError(f"{path} not found: data.references names the rows")
+  found, faults = {}, []
+  for number, row in enumerate(_rows(path), 1):
+    try:
+      name = row["videoID"] if "videoID" in row else row["video"]
+      texts = row["enCap"] if "enCap" in row else row["references"]
+    except (KeyError, TypeError):
+      faults.append(f"{path} row {number}: needs videoID and enCap")
+      continue
+    if not texts or not all(isinstance(text, str) for text in texts):
+      faults.append(f"{path} row {number}: enCap is not a list of captions")
+    if name in found:
+      faults.append(f"{path} row {number}: video {name!r} is there twice")
+    found[name] = texts
+  if faults:
+    raise ValueError("\n".join(faults))
+  return found
+
+
+def _rows(path):
+  text = path.read_text("utf-8")
+  try:
+    if text.lstrip().startswith("["):
+      return json.loads(text)
+    return [json.loads(line) for line in text.splitlines() if line.strip()]
+  except ValueError as error:
+    raise ValueError(f"{path}: not JSON ({error})") from None
+
+
+def score(
+  references: dict[str, list[str]], captions: dict[str, str]
+) -> tuple[list[dict], dict]:
+  """(rows, corpus scores times 100) of one caption per video.
+
+  Document frequencies come from the references of the videos scored. METEOR
+  is null, with the reason, where its program cannot run.
+  """
+  videos = list(captions)
+  ours = [tokenize(captions[name]) for name in videos]
+  gold = [[tokenize(text) for text in references[name]] for name in videos]
+  cider, ciders = caption_metrics.cider_d(ours, gold)
+  rouge, rouges = caption_metrics.rouge_l(ours, gold)
+  summary = {"CIDEr-D": 100 * cider, "ROUGE-L": 100 * rouge}
+  for n, value in enumerate(caption_metrics.bleu(ours, gold), 1):
+    summary[f"BLEU-{n}"] = 100 * value
+  reason = meteor.missing()
+  summary["METEOR"] = None if reason else 100 * meteor.meteor(ours, gold)[0]
+  if reason:
+    summary["METEOR_missing"] = reason
+  summary |= variety(ours) | {"videos": len(videos)}
+  rows = [
+    {
+      "id": name,
+      "video": name,
+      "caption": captions[name],
+      "CIDEr-D": 100 * own_cider,
+      "ROUGE-L": 100 * own_rouge,
+    }
+    for name, own_cider, own_rouge in zip(videos, ciders, rouges, strict=True)
+  ]
+  return rows, summary
+
+
+def variety(tokens: list[list[str]]) -> dict[str, float]:
+  """How repetitive the captions are, and how varied."""
+  return {
+    "repetition": caption_metrics.repetition(tokens),
+    "distinct_1": caption_metrics.distinct(tokens, n=1),
+    "distinct_2": caption_metrics.distinct(tokens, n=2),
+    "words": sum(map(len, tokens)) / len(tokens),
+  }

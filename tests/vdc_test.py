@@ -1,0 +1,322 @@
+"""VDC, VDD and preference judging: protocol, arithmetic, failures."""
+
+import json
+import textwrap
+
+import pytest
+from judge_server import chat, serve
+
+from synpo_jax import judge
+from synpo_jax.evaluation import judge_prompts, preference, replies, vdc, vdd
+from synpo_jax.judging.replies import Unreadable
+
+OURS = judge_prompts.load("ours", "vdc")
+
+
+def write_questions(folder):
+  """A tiny sample in the published layout, its oddities included."""
+  rows = {
+    "camera": [
+      {
+        "v1": [qa("How does the camera move?", "it pans"), qa("Where?", "left")]
+      },
+      {"v2": [qa("Is it steady?", "yes")]},
+      {"v1": [qa("How fast?", "slowly")]},  # an id that comes twice
+    ],
+    "short": [{"v1": [qa("What is it?", "a square"), qa("", "empty")]}],
+  }
+  for category, lines in rows.items():
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (folder / f"{category}.jsonl").write_text(text)
+  return vdc.read_questions(folder, tuple(rows))
+
+
+def qa(question, answer):
+  return {"question": question, "answer": answer, "category": "object"}
+
+
+def scripted(answers):
+  """An `ask` that replies by what it is asked; None is a failed call."""
+  asked = []
+
+  def ask(requests, on_answer):
+    requests = list(requests)
+    asked.append(requests)
+    for request in reversed(requests):  # answers come in any order
+      reply = answers(request)
+      if reply is None:
+        answer = judge.Answer(request.id, None, "unavailable: status 500")
+      else:
+        try:
+          answer = judge.Answer(request.id, request.parse(reply), None)
+        except Unreadable as error:
+          answer = judge.Answer(request.id, None, f"unusable: {error}")
+      on_answer(answer, judge.Usage())
+    return judge.Usage(calls=len(requests), prompt_tokens=1)
+
+  return ask, asked
+
+
+def judged(questions, answers):
+  items = [
+    vdc.Captioned(category, video, f"Caption of {video}.", rows)
+    for category, videos in questions.items()
+    for video, rows in videos.items()
+  ]
+  ask, asked = scripted(answers)
+  rows, usage = vdc.judge_captions(
+    items, OURS, ask, answer_tokens=256, compare_tokens=256
+  )
+  return rows, usage, asked
+
+
+def test_vdcscore_by_hand(tmp_path):
+  """v1 camera: yes 5, no 1, yes 3; v2 camera: no 0; v1 short: yes 4."""
+  questions = write_questions(tmp_path)
+  verdicts = {
+    "it pans": ("yes", 5),
+    "left": ("no", 1),
+    "slowly": ("yes", 3),
+    "yes": ("no", 0),
+    "a square": ("yes", 4),
+  }
+
+  def answers(request):
+    text = request.messages[-1]["content"]
+    if request.version.startswith("vdc answer"):
+      return f"answer to {request.id}"
+    gold = text.split("Key: ")[1].split("\n")[0]
+    pred, score = verdicts[gold]
+    return json.dumps({"pred": pred, "score": score})
+
+  rows, usage, asked = judged(questions, answers)
+  got = vdc.summarise(rows)
+  camera, short = (got["categories"][c] for c in ("camera", "short"))
+  assert camera["accuracy"] == pytest.approx((2 / 3 + 0) / 2)
+  assert camera["score"] == pytest.approx((3 + 0) / 2)
+  assert short["accuracy"] == 1.0 and short["failed"] == 1
+  assert short["accuracy_if_failures_are_wrong"] == 0.5
+  assert got["accuracy"] == pytest.approx((1 / 3 + 1) / 2)
+  assert got["score"] == pytest.approx((1.5 + 4) / 2)
+  assert (got["judged"], got["failed"], usage.calls) == (5, 1, 10)
+  (v1,) = [r for r in rows if r["id"] == "camera/v1"]
+  assert v1["questions"][1]["answer"] == "answer to camera/v1/1"
+  # The first call sees the caption and no key, the second the other way.
+  first, second = asked
+  assert all("Caption of" in r.messages[-1]["content"] for r in first)
+  assert not any("it pans" in r.messages[-1]["content"] for r in first)
+  assert not any("Caption of" in r.messages[-1]["content"] for r in second)
+
+
+def test_failures_are_counted_and_never_become_scores(tmp_path):
+  questions = write_questions(tmp_path)
+
+  def answers(request):
+    if request.id == "camera/v1/0":
+      return None  # the first call fails: no second one
+    if request.version.startswith("vdc answer"):
+      return "left"
+    if request.id == "camera/v2/0":
+      return "I cannot tell."
+    if request.id == "short/v1/0":
+      return '{"pred": "yes", "score": 9}'
+    return "{'pred': 'Yes', 'score': '4'}"
+
+  rows, _, asked = judged(questions, answers)
+  assert "camera/v1/0" not in [request.id for request in asked[1]]
+  by_id = {row["id"]: row for row in rows}
+  v1, v2 = by_id["camera/v1"], by_id["camera/v2"]
+  assert (v1["accuracy"], v1["score"], v1["failed"]) == (1.0, 4.0, 1)
+  assert v1["accuracy_if_failures_are_wrong"] == pytest.approx(2 / 3)
+  assert "status 500" in v1["questions"][0]["failure"]
+  assert v2["accuracy"] is None and "no JSON" in v2["questions"][0]["failure"]
+  got = vdc.summarise(rows)
+  assert got["failed"] == 4 and got["videos_without_judgement"] == 2
+  assert got["categories"]["camera"]["accuracy"] == 1.0
+  assert got["categories"]["short"]["accuracy"] is None
+  assert got["accuracy"] == 1.0
+
+
+def test_faulty_question_files_are_named(tmp_path):
+  (tmp_path / "camera.jsonl").write_text('{"v": [{"question": "a"}]}\nno\n')
+  with pytest.raises(ValueError, match=r"line 1: .*\n.*line 2: "):
+    vdc.read_questions(tmp_path, ("camera",))
+  with pytest.raises(FileNotFoundError, match="short.jsonl"):
+    vdc.read_questions(tmp_path, ("short",))
+
+
+GOOD = {
+  "{'pred': 'yes', 'score': 4.8}.": (True, 4.8),
+  '```json\n{"Pred": "NO.", "Score": "2"}\n```': (False, 2.0),
+  'Sure! {"pred": true, "score": 5} Anything else?': (True, 5.0),
+  "pred: no, score: 3": (False, 3.0),
+  "<think>{'pred': 'no', 'score': 0}</think> {'pred':'yes','score':3}": (
+    True,
+    3.0,
+  ),
+}
+BAD = ["", "yes", '{"pred": "maybe", "score": 3}', '{"pred": "yes"}']
+BAD += ['{"pred": "yes", "score": 6}', '{"pred": "yes", "sco']
+BAD += ["pred: yes, score: 45", '{"pred": "yes", "score": NaN}']
+
+
+def test_verdicts_are_read_in_many_forms():
+  for reply, want in GOOD.items():
+    assert tuple(replies.verdict(reply)) == want
+  for reply in BAD:
+    with pytest.raises(Unreadable):
+      replies.verdict(reply)
+  assert replies.score("{'score': 4}") == 4 and replies.better('{"better":2}')
+
+
+OFFICIAL_VDC = """
+import os
+HF_HOME = os.environ["NOT_SET"]
+CAMERA_CAPTION_PROMPTS = ["Tell the camera.", "Camera?"]
+def generate_response(question, caption, max_tokens: int):
+  messages = [
+    {"role": "system", "content": "Answer " "briefly."},
+    {"role": "user", "content": f"D: {caption}, Q: {question}" "END"},
+  ]
+def gpt_match(question, answer, pred_answer, max_tokens: int):
+  messages = [
+    {"role": "user", "content": f"{question}|{answer}|{pred_answer}"
+     "like {'pred': 'yes'}"},
+  ]
+"""
+OFFICIAL_VDD = """
+def get_eval_generic(question, answer, pred, max_tokens: int):
+  messages = [{"role": "user", "content": f"{question}|{answer}|{pred}"}]
+"""
+
+
+def test_official_prompts_are_read_and_not_run(tmp_path):
+  for name, text in (
+    ("vdc", OFFICIAL_VDC),
+    ("video_detail_description", OFFICIAL_VDD),
+  ):
+    (tmp_path / "tasks" / name).mkdir(parents=True)
+    (tmp_path / "tasks" / name / "utils.py").write_text(textwrap.dedent(text))
+  got = judge_prompts.from_lmms_eval(tmp_path, "vdc")
+  assert got.source == "lmms_eval" and got.version.startswith("lmms-eval-")
+  assert got.captions == {"camera": ("Tell the camera.", "Camera?")}
+  system, user = judge_prompts.fill(got, "answer", question="W?", caption="C")
+  assert system["content"] == "Answer briefly."
+  assert user["content"] == "D: C, Q: W?END"
+  (user,) = judge_prompts.fill(
+    got, "compare", question="{gold}", gold="G", answer="A"
+  )
+  assert user["content"] == "{gold}|G|Alike {'pred': 'yes'}"
+  got = judge_prompts.from_lmms_eval(tmp_path, "vdd")
+  (user,) = judge_prompts.fill(
+    got, "detail", question="Q", gold="G", caption="C"
+  )
+  assert user["content"] == "Q|G|C"
+
+
+def test_prompts_from_a_file_and_by_default(tmp_path):
+  path = tmp_path / "prompts.json"
+  path.write_text(json.dumps({"answer": [{"role": "user", "content": "?"}]}))
+  with pytest.raises(ValueError, match="does not use {question}"):
+    judge_prompts.load(str(path), "vdc")
+  message = {"role": "user", "content": "{question} {first} {second}"}
+  path.write_text(json.dumps({"version": "7", "prefer": [message]}))
+  got = judge_prompts.load(str(path), "preference")
+  assert got.version.startswith("7-") and got.source == str(path)
+  assert judge_prompts.load("auto", "vdc").source == "ours"
+  with pytest.raises(ValueError, match="not installed"):
+    judge_prompts.load("lmms_eval", "vdc")
+
+
+def test_vdd_mean_and_failures(tmp_path):
+  path = tmp_path / "vdd.jsonl"
+  rows = [
+    {"video_name": f"v{i}", "question": "Q", "answer": f"R{i}"}
+    for i in range(4)
+  ]
+  path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+  replies_by_video = {"v0": '{"score": 4}', "v1": "{'score': 1}", "v2": None}
+  ask, _ = scripted(lambda r: replies_by_video.get(r.id, "five"))
+  captions = {f"v{i}": f"C{i}" for i in range(4)}
+  references = vdd.read_references(path)
+  rows, _ = vdd.judge_captions(references, captions, OURS, ask, max_tokens=64)
+  got = vdd.summarise(rows)
+  assert (got["score"], got["judged"], got["failed"]) == (2.5, 2, 2)
+  assert got["score_if_failures_are_zero"] == 1.25
+
+
+def test_duels_are_asked_in_both_orders():
+  ours = {"q1": "A", "q2": "A", "q3": "A", "q4": "A", "q5": "A"}
+  theirs = {question: "B" for question in ours}
+  pairs = preference.duels(ours, theirs)
+
+  def answers(request):
+    text = request.messages[-1]["content"]
+    first = text.split("Answer 1:\n")[1][0]
+    number = next(q for q in ours if q in text)
+    if number == "q1":  # A is better
+      return f'{{"better": {1 if first == "A" else 2}}}'
+    if number == "q2":  # B is better
+      return f'{{"better": {1 if first == "B" else 2}}}'
+    if number == "q3":
+      return '{"better": 1}'  # always the first
+    if number == "q4":
+      return '{"better": 0}' if first == "A" else '{"better": 2}'
+    return None if first == "A" else '{"better": 1}'
+
+  ask, _ = scripted(answers)
+  rows, _ = preference.judge_duels(pairs, OURS, ask, max_tokens=64)
+  assert [row["outcome"] for row in rows] == [
+    "win",
+    "loss",
+    "position",
+    "tie",
+    "failed",
+  ]
+  got = preference.summarise(rows)
+  assert got["win_rate"] == 0.5 and got["judged"] == 4
+  # Values 1, 0, 1/2, 1/2: variance 1/6, so the error is sqrt(1/24).
+  assert got["standard_error"] == pytest.approx((1 / 24) ** 0.5)
+
+
+def test_alpaca_outputs_go_round(tmp_path):
+  path = tmp_path / "outputs.json"
+  rows = [{"dataset": "own", "instruction": "Say é", "output": "é"}]
+  preference.write_outputs(path, rows, generator="tiny")
+  held = json.loads(path.read_text())
+  assert held == [rows[0] | {"generator": "tiny"}]
+  assert preference.read_outputs(path) == {"Say é": "é"}
+  with pytest.raises(ValueError, match="different instructions, as 'Say é'"):
+    preference.duels({"x": "1"}, {"Say é": "2"})
+
+
+def test_a_killed_run_pays_only_for_what_is_new(tmp_path):
+  """Through the real client and a real server: every call at temperature 0."""
+  questions = write_questions(tmp_path)
+  items = [
+    vdc.Captioned("camera", video, "It pans left.", rows)
+    for video, rows in questions["camera"].items()
+  ]
+
+  def behave(number, body):
+    if "Key:" in body["messages"][-1]["content"]:
+      return chat('{"pred": "yes", "score": 5}')
+    return chat("It pans.")
+
+  with serve(behave) as (url, log):
+    settings = dict(
+      cache=tmp_path / "cache.jsonl", concurrency=2, asks=2, temperature=0.0
+    )
+    server = dict(base_url=url, model="m", key="k", schema=True, timeout=5.0)
+    server |= dict(tries=2, first_wait=0.01, longest_wait=1.0, stop_after=9)
+    server |= dict(limit_name="max_tokens", extra={})
+
+    def ask(requests, on_answer):
+      return judge.ask(requests, on_answer, **settings, **server)
+
+    limits = dict(answer_tokens=256, compare_tokens=256)
+    rows, usage = vdc.judge_captions(items[:1], OURS, ask, **limits)
+    assert usage.calls == 6 and rows[0]["accuracy"] == 1.0
+    rows, usage = vdc.judge_captions(items, OURS, ask, **limits)
+    assert (usage.calls, usage.cached) == (2, 6)
+  assert {body["temperature"] for body in log.bodies} == {0.0}
