@@ -61,7 +61,7 @@ def read_pairs(
   *,
   question: str | None,
   captions: int = 2,
-  min_score_gap: float | None,
+  min_score_gap: float | int | None,
 ) -> Filtered:
   """Reads and checks all rows, then keeps those with a large enough gap.
 

@@ -7,7 +7,7 @@ worker processes that read ahead. grain does the reading ahead.
 
 import copy
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 import grain
@@ -40,12 +40,12 @@ class Settings:
   cache: str
   question: str | None
   template: str
-  min_score_gap: float | None
+  min_score_gap: float | int | None
   max_len: int
   too_long: Literal["drop", "shorten"]
-  prefix_buckets: int | tuple[int, ...]
-  response_buckets: int | tuple[int, ...]
-  frame_buckets: int | tuple[int, ...]
+  prefix_buckets: int | Sequence[int]
+  response_buckets: int | Sequence[int]
+  frame_buckets: int | Sequence[int]
   batch_size: int
   accumulation: int
   workers: int

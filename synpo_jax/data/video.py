@@ -65,7 +65,7 @@ class FrameRule:
 
   min_frames: int
   max_frames: int
-  frames_per_second: float
+  frames_per_second: float | int
   fixed: int | None = None
 
   def __post_init__(self):
