@@ -27,8 +27,8 @@ class TrainState:
 
 def init_state(trained, tx) -> TrainState:
   """The state before the first update."""
-  zero = jnp.zeros((), jnp.int32)
-  return TrainState(zero, trained, tx.init(trained), zero, zero)
+  step, skipped, in_a_row = (jnp.zeros((), jnp.int32) for _ in range(3))
+  return TrainState(step, trained, tx.init(trained), skipped, in_a_row)
 
 
 def split(variables, pattern):
@@ -77,18 +77,12 @@ def make_objective(model, *, name, layout_name, head_chunk, coefficients):
       )
     if name in losses.COUPLED:
       extra["weight"] = batch["weight"]
-    mask = batch["response_mask"] | _filler(batch)
+    mask = batch["response_mask"]
     loss_B = loss_fn(logps, mask, **extra, **coefficients)
     sums = pair_sums(logps, mask, loss_B, batch)
     return sums["loss"], sums
 
   return objective
-
-
-def _filler(batch):
-  """Filler rows get one supervised position, so that no mean is 0/0."""
-  first_R = jnp.arange(batch["response"].shape[-1]) == 0
-  return (batch["weight"] == 0)[:, None, None] & first_R
 
 
 def pair_sums(logps, mask, loss_B, batch):
@@ -217,7 +211,7 @@ def make_reward_norms(model, *, name, layout_name, head_chunk):
     logps = layout.token_logps(
       model, variables, batch, layout=layout_name, head_chunk=head_chunk
     )
-    mask = batch["response_mask"] | _filler(batch)
+    mask = batch["response_mask"]
     stats = losses.sequence_stats(logps, mask)
     reward_B = (stats.sum_logp if summed else stats.geo_prob)[:, caption]
     return jnp.sum(jnp.where(batch["weight"] > 0, reward_B, 0.0))
