@@ -208,24 +208,29 @@ def init(model: Captioner, seed: int, *, dtype=jnp.float32, shardings=None):
 
   def draw(path, leaf, sharding=None):
     name = jax.tree_util.keystr(path, simple=True, separator="/")
-    fill = _start(name, offset)
     key = jax.random.fold_in(root, zlib.crc32(name.encode()))
-    out = jax.jit(
-      lambda key: fill(key, leaf.shape, dtype), out_shardings=sharding
-    )
-    return out(key)
+    return _draw(key, leaf.shape, dtype, _start(name, offset), sharding)
 
   trees = (shapes(model)["params"],)
   trees += () if shardings is None else (shardings,)
   return jax.tree.map_with_path(draw, *trees)
 
 
-def _start(name: str, unit_offset: bool):
+def _start(name: str, unit_offset: bool) -> float | None:
+  """The constant a leaf starts at; None where it is drawn."""
   if name.endswith("bias"):
-    return lambda _, shape, dtype: jnp.zeros(shape, dtype)
+    return 0.0
   if name.endswith("scale"):
-    level = 0 if unit_offset and name.startswith("decoder/") else 1
-    return lambda _, shape, dtype: jnp.full(shape, level, dtype)
-  return lambda key, shape, dtype: (
-    0.02 * jax.random.normal(key, shape, jnp.float32)
-  ).astype(dtype)
+    return 0.0 if unit_offset and name.startswith("decoder/") else 1.0
+  return None
+
+
+@partial(jax.jit, static_argnums=(1, 2, 3, 4))
+def _draw(key, shape, dtype, constant, sharding):
+  if constant is None:
+    leaf = (0.02 * jax.random.normal(key, shape)).astype(dtype)
+  else:
+    leaf = jnp.full(shape, constant, dtype)
+  if sharding is None:
+    return leaf
+  return jax.lax.with_sharding_constraint(leaf, sharding)
