@@ -72,6 +72,19 @@ def extend(
     os.close(handle)
 
 
+@contextlib.contextmanager
+def lock(path: Path | str) -> Iterator[None]:
+  """Holds a lock file; raises ValueError when another process does."""
+  path = Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+  try:
+    _lock(handle, path)
+    yield
+  finally:
+    os.close(handle)
+
+
 def rewrite(path: Path | str, rows: list[dict]) -> None:
   """Replaces the file by these rows in one step; a reader sees old or new."""
   path = Path(path)
@@ -105,7 +118,7 @@ def _lock(handle, path):
     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
   except BlockingIOError:
     raise ValueError(
-      f"{path} is being written by another process; wait for it or stop it"
+      f"{path} is held by another process; wait for it or stop it"
     ) from None
 
 

@@ -11,7 +11,7 @@ import asyncio
 import collections
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,7 +38,7 @@ AGAIN = (
 class Request(NamedTuple):
   """One question; its id comes back with the answer."""
 
-  id: str
+  id: Hashable
   messages: tuple[dict, ...]  # {"role": …, "content": …}, user last
   parse: Callable[[str], Any]  # reply -> value; raises Unreadable
   schema: dict | None  # JSON schema of the reply, where the server offers it
@@ -54,7 +54,7 @@ class Answer(NamedTuple):
   when no reply could be read.
   """
 
-  id: str
+  id: Hashable
   value: Any
   missing: str | None
 

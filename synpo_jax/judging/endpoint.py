@@ -79,10 +79,8 @@ def connect(
   """
   url = (base_url or _environment(URLS)).rstrip("/")
   url = url.removesuffix("/chat/completions")
-  model = model or _environment(MODELS)
+  model = model_name(model)
   key = key or _environment(KEYS)
-  if not model:
-    raise ValueError("judge: no model; set judge.model or API_MODEL")
   if not url and not key:
     raise ValueError(
       "judge: neither address nor key; set judge.base_url or API_URL for a "
@@ -96,6 +94,14 @@ def connect(
   )
   url = str(client.base_url).rstrip("/")
   return Endpoint(client, url, model, key, schema=schema, **treatment)
+
+
+def model_name(model: str) -> str:
+  """The model's name, from the environment where it is empty."""
+  model = model or _environment(MODELS)
+  if not model:
+    raise ValueError("judge: no model; set judge.model or API_MODEL")
+  return model
 
 
 async def call(

@@ -1,0 +1,77 @@
+"""Videos to preference pairs: captions by the model, scores by a judge.
+
+python -m synpo_jax.make_pairs --config=configs/pairs.py --workdir=runs/pairs \
+  --config.videos='clips/*.mp4' --config.model.checkpoint=/path/to/AuroraCap
+
+The judge's address, model and key come from below or from API_URL, API_MODEL
+and API_KEY. Each stage can run alone, with --config.stages=judge,pairs. The
+same command goes on where it was stopped, and takes in videos added since.
+Values are those of the official recipe.
+"""
+
+import ml_collections
+
+from synpo_jax import prompts
+
+
+def get_config():
+  c = ml_collections.ConfigDict()
+  c.stages = "segments,clips,candidates,judge,pairs"
+  c.videos = "."  # files, folders, globs or .jsonl lists, separated by commas
+  c.root = "videos"  # where their paths start; training's data.videos
+  c.seed = 0
+  c.readers = 2  # videos decoded ahead
+  c.model = dict(
+    checkpoint="",  # folder of the captioner
+    adapter="",  # workdir of a run of ours, or a PEFT folder
+    kept_ratio=0.1,
+    dtype="bfloat16",
+  )
+  c.batch_size = 16  # videos, or parts of videos, at once
+  # Each part of a video alone, twice: what the judge compares with.
+  c.clips = dict(
+    frames=8,
+    question=f"{prompts.TRAINING_QUESTION} {prompts.CAUTION}",
+    caution=True,  # in the second look too
+    candidates=1,
+    temperature=0.0,  # greedy
+    top_k=1,
+    top_p=1.0,
+    max_new_tokens=800,
+  )
+  # The whole video, several times, each with a second look.
+  c.candidates = dict(
+    frames=dict(min_frames=8, max_frames=16, frames_per_second=0.5),
+    question=prompts.TRAINING_QUESTION,
+    caution=False,
+    candidates=10,
+    temperature=0.9,
+    top_k=32,
+    top_p=0.95,
+    max_new_tokens=800,
+  )
+  c.judge = dict(kind="openai")  # openai | truth
+  c.judge.openai = dict(
+    base_url="",  # API_URL, OPENAI_BASE_URL
+    model="",  # API_MODEL, OPENAI_MODEL
+    key="",  # API_KEY, OPENAI_API_KEY; shown and written nowhere
+    temperature=0.0,  # None: the server's own
+    schema=True,  # JSON-schema output, where the server takes it
+    asks=3,  # of one question, until the reply can be read
+    concurrency=16,
+    timeout=120.0,  # seconds, of one try
+    tries=6,  # of one request, while the server is busy or away
+    first_wait=1.0,  # seconds; doubles from try to try
+    longest_wait=300.0,
+    stop_after=50,  # requests in a row without an answer
+    limit_name="max_tokens",  # max_completion_tokens for some hosted models
+    extra=dict(),  # further fields of a request
+  )
+  c.judge.truth = dict(scenes="")  # scenes.jsonl of the synthetic world
+  c.prices = dict(prompt=0.0, completion=0.0)  # of a million judge tokens
+  c.pairs = dict(
+    negative="worst",  # worst | second_worst | gap
+    target_gap=None,  # with gap: points between chosen and rejected
+  )
+  c.page = dict(limit=200)  # pairs on pairs.html
+  return c

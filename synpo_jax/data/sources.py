@@ -1,0 +1,91 @@
+"""Which videos are meant: files, folders, globs, lists in JSONL."""
+
+import glob
+import json
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from synpo_jax.data.video import SUFFIXES
+
+
+class Source(NamedTuple):
+  """A video file under the name by which every later row knows it."""
+
+  id: str  # path from the root, with forward slashes; absolute outside of it
+  path: Path
+
+
+def find(wanted: str, root: str | Path) -> list[Source]:
+  """The videos of `wanted`, each once, in order of writing, then of name.
+
+  Args:
+    wanted: parts separated by commas, each a video file, a folder (searched
+      to the bottom), a glob (`**` too), or a .jsonl file whose rows have a
+      "video" (or the release's "video_name"), a path.
+    root: where relative paths start, and what ids are relative to.
+
+  Raises:
+    FileNotFoundError: a part that leads to no video.
+    ValueError: a line of a list that names none.
+  """
+  root = Path(root)
+  found = {}
+  for part in (part.strip() for part in wanted.split(",")):
+    paths = _paths(part, root) if part else []
+    if not paths:
+      raise FileNotFoundError(
+        f"{part or 'videos'}: no such video, folder of videos or list below "
+        f"{root.resolve()}; known suffixes are {' '.join(sorted(SUFFIXES))}"
+      )
+    for path in paths:
+      found.setdefault(_name(path, root), path)
+  return [Source(name, path) for name, path in found.items()]
+
+
+def _paths(part: str, root: Path) -> list[Path]:
+  path = root / part
+  if path.is_dir():
+    return _videos(path.rglob("*"))
+  if path.is_file():
+    return _listed(path, root) if path.suffix == ".jsonl" else [path]
+  return _videos(Path(p) for p in glob.glob(str(path), recursive=True))
+
+
+def _videos(paths) -> list[Path]:
+  return sorted(
+    p for p in paths if p.suffix.lower() in SUFFIXES and p.is_file()
+  )
+
+
+def _listed(path: Path, root: Path) -> list[Path]:
+  """Video paths of the rows of a JSONL file."""
+  names = []
+  for number, line in enumerate(path.read_bytes().splitlines(), 1):
+    if not line.strip():
+      continue
+    try:
+      row = json.loads(line)
+      name = row.get("video", row.get("video_name"))
+    except (ValueError, AttributeError):
+      name = None
+    if not isinstance(name, str) or not name:
+      raise ValueError(f"{path} line {number}: no JSON row with a 'video'")
+    names.append(name)
+  return [_located(path, name, root) for name in names]
+
+
+def _located(listing: Path, name: str, root: Path) -> Path:
+  for folder in (root, listing.parent):
+    if (folder / name).is_file():
+      return folder / name
+  raise FileNotFoundError(
+    f"{listing}: {name} is neither in {root.resolve()} nor beside the list"
+  )
+
+
+def _name(path: Path, root: Path) -> str:
+  whole, base = (Path(os.path.abspath(p)) for p in (path, root))
+  if whole.is_relative_to(base):
+    return whole.relative_to(base).as_posix()
+  return whole.as_posix()

@@ -1,0 +1,185 @@
+"""Entry: videos to judged preference pairs.
+
+python -m synpo_jax.make_pairs --config=configs/pairs.py --workdir=runs/pairs
+python -m synpo_jax.make_pairs --workdir=runs/pairs --sample=5
+
+Stages, each resumable and each alone by --config.stages: segments, clips,
+candidates, judge, pairs. The workdir then holds pairs.jsonl for training,
+pairs.html for looking, and summary.json, which says what was left out.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from absl import app, flags
+from ml_collections import config_flags
+from rich import console
+
+from synpo_jax import journal, prompts
+from synpo_jax.data import sources
+from synpo_jax.judging import endpoint
+from synpo_jax.pairing import (
+  captioning,
+  criteria,
+  judging,
+  ledger,
+  page,
+  pairs,
+  terminal,
+  writing,
+)
+from synpo_jax.pairing import segments as cutting
+
+CONFIG = config_flags.DEFINE_config_file(
+  "config", None, "File that describes the run, as configs/pairs.py."
+)
+WORKDIR = flags.DEFINE_string(
+  "workdir", None, "Folder of the run: rows of all stages, pairs, page."
+)
+SAMPLE = flags.DEFINE_integer(
+  "sample", None, "Show so many of the pairs in the terminal.", lower_bound=1
+)
+# What decides a judgement; the rest only decides how it is come by.
+JUDGE_KEYS = ("temperature", "extra", "asks")
+
+
+def run(c, workdir: Path, open_writer=writing.open_writer) -> dict:
+  """Runs the stages of the config; returns and writes the summary.
+
+  Args:
+    c: a config like configs/pairs.py.
+    workdir: made if missing; rows in it are kept and extended.
+    open_writer: called with c.model and c.batch_size, when captions are to
+      be written; returns (prepare, write) of captioning.Work.
+
+  Raises:
+    ValueError, OSError: one line that says what is wrong and where.
+  """
+  stages = _stages(c.stages)
+  summary, faults = {}, {}
+  with journal.lock(workdir / ".lock"):
+    if "segments" in stages:
+      _cut(c, workdir, faults)
+    for stage, caption in (
+      ("clips", captioning.caption_segments),
+      ("candidates", captioning.caption_videos),
+    ):
+      if stage in stages:
+        _caption(c, workdir, stage, caption, faults, open_writer)
+    if "judge" in stages:
+      _judge(c, workdir)
+    if "pairs" in stages:
+      summary = _pair(c, workdir)
+    summary |= _counts(c, workdir, faults)
+    text = json.dumps(summary, indent=2, ensure_ascii=False)
+    (workdir / "summary.json").write_text(text + "\n", "utf-8")
+  return summary
+
+
+def _stages(wanted: str) -> list[str]:
+  stages = [name.strip() for name in wanted.split(",")]
+  for name in stages:
+    if name not in ledger.FILES:
+      known = ",".join(ledger.FILES)
+      raise ValueError(f"stages: {name!r} is none of {known}")
+  return stages
+
+
+def _cut(c, workdir, faults):
+  found = sources.find(c.videos, c.root)
+  rule = dict(seconds=cutting.SECONDS, fewest=cutting.FEWEST, most=cutting.MOST)
+  mark = ledger.register(workdir, "segments", rule)
+  captioning.cut(workdir, found, mark, faults)
+
+
+def _caption(c, workdir, stage, caption, faults, open_writer):
+  how = c[stage].to_dict()
+  settings = dict(model=c.model.to_dict(), seed=c.seed, **how)
+  settings["prompts"] = prompts.PROMPTS_VERSION
+  mark = ledger.register(workdir, stage, settings)
+  done = journal.read(ledger.path(workdir, stage))
+  if ledger.rows(workdir, "segments").keys() <= done.keys():
+    return
+  prepare, write = open_writer(**c.model, batch_size=c.batch_size)
+  root = Path(c.root)
+  work = captioning.Work(
+    workdir, root, write, prepare, c.seed, c.readers, faults
+  )
+  caption(work, mark, **how)
+
+
+def _judge(c, workdir):
+  kind = c.judge.kind
+  known = journal.read(workdir / ledger.SETTINGS, "stage")
+  made = {name: known[name]["hash"] for name in ("clips", "candidates")}
+  if kind == "truth":
+    judge = dict(kind=kind, model="truth", version=judging.TRUTH_VERSION)
+    mark = ledger.register(workdir, "judge", judge | made)
+    judging.by_truth(workdir, _origin(judge, mark), **c.judge.truth)
+  elif kind == "openai":
+    settings = c.judge.openai.to_dict()
+    model = endpoint.model_name(settings["model"])
+    judge = dict(kind=kind, model=model, version=criteria.VERSION)
+    kept = {key: settings[key] for key in JUDGE_KEYS}
+    mark = ledger.register(workdir, "judge", judge | kept | made)
+    judging.by_model(
+      workdir,
+      _origin(judge, mark),
+      c.prices.to_dict(),
+      cache=workdir / ledger.CACHE,
+      **settings | {"model": model},
+    )
+  else:
+    raise ValueError(f"judge.kind={kind!r}: choose openai or truth")
+
+
+def _origin(judge, mark):
+  return {"judge": judge | {"config": mark}}
+
+
+def _pair(c, workdir):
+  known = journal.read(workdir / ledger.SETTINGS, "stage")
+  shared = dict(
+    model=known["candidates"]["settings"]["model"],
+    config={name: row["hash"] for name, row in known.items()},
+    prompts=known["candidates"]["settings"]["prompts"],
+  )
+  summary = pairs.write(workdir, shared, **c.pairs)
+  made = list(journal.read(ledger.path(workdir, "pairs")).values())
+  line = terminal.sentence(summary)
+  page.write(workdir / "pairs.html", made, line, Path(c.root), **c.page)
+  return summary
+
+
+def _counts(c, workdir, faults):
+  """Rows of each stage, what was unreadable, and what the judge cost."""
+  rows = {
+    name: len(journal.read(ledger.path(workdir, name))) for name in ledger.FILES
+  }
+  replies = journal.read(workdir / ledger.CACHE, "key").values()
+  paid = {"calls": len(replies)}
+  for key in ("prompt_tokens", "completion_tokens"):
+    paid[key] = sum(row["reply"][key] for row in replies)
+  return {"rows": rows, "unreadable": faults, "judge": paid}
+
+
+def main(argv):
+  """Reads the flags, runs, and says in one line what stops it."""
+  if len(argv) > 1:
+    sys.exit(f"error: unexpected arguments {' '.join(argv[1:])}")
+  workdir, out = Path(WORKDIR.value), console.Console()
+  try:
+    if CONFIG.value is not None:
+      terminal.show_summary(out, run(CONFIG.value, workdir), workdir)
+    elif SAMPLE.value is None:
+      raise ValueError("give --config to make pairs, --sample to look at them")
+    if SAMPLE.value is not None:
+      terminal.show_sample(out, workdir, SAMPLE.value)
+  except (ValueError, OSError) as error:
+    sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+  flags.mark_flags_as_required(["workdir"])
+  app.run(main)

@@ -1,0 +1,196 @@
+"""pairs.html: pairs to look at, in one file that fetches nothing."""
+
+import base64
+import difflib
+import html
+import io
+import re
+import string
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from synpo_jax.data import video
+from synpo_jax.pairing.criteria import RANGES, WEIGHTS
+
+TEMPLATE = Path(__file__).with_name("page.html")
+HIGHEST = sum(WEIGHTS[name] * high for name, (_, high) in RANGES.items())
+FRAMES, WIDTH, QUALITY = 6, 192, 70  # of a strip; width in pixels
+BINS = 27  # of half a point
+LEFT, RIGHT, TOP, FLOOR, CHART_WIDTH = 4, 4, 14, 104, 360
+
+
+def write(
+  path: Path, rows: list[dict], summary: str, root: Path, *, limit: int
+) -> None:
+  """Writes the page of these pairs, the first that exist `limit` at most.
+
+  Args:
+    rows: of pairs.jsonl; histograms count all of them.
+    summary: a line below the title.
+    root: of relative video paths.
+    limit: more pairs than this are thinned out evenly, and the page says so.
+  """
+  shown = thinned(rows, limit)
+  if len(shown) < len(rows):
+    summary += f" The page shows {len(shown)} of them, evenly spread."
+  articles = [_article(row, strip(root / row["video"])) for row in shown]
+  chosen = [row["chosen_score"] for row in rows]
+  rejected = [row["rejected_score"] for row in rows]
+  gaps = [a - b for a, b in zip(chosen, rejected, strict=True)]
+  text = string.Template(TEMPLATE.read_text("utf-8")).substitute(
+    title="Preference pairs",
+    summary=html.escape(summary),
+    scores=_chart([("good", chosen), ("bad", rejected)]),
+    gaps=_chart([("mark", gaps)], line=True),
+    shown=len(shown),
+    articles="\n".join(articles),
+  )
+  draft = path.with_name(f".{path.name}.draft")
+  draft.write_text(text, "utf-8", "replace")
+  draft.replace(path)
+
+
+def thinned(rows: list, limit: int) -> list:
+  """At most `limit` of the rows, evenly spread."""
+  if len(rows) <= limit:
+    return rows
+  return [rows[i] for i in video.spread(0, len(rows) - 1, limit).tolist()]
+
+
+def strip(path: Path) -> list[bytes]:
+  """Frames spread over a video as small JPEGs; [] when it cannot be read."""
+  try:
+    clip = video.read(
+      path, lambda _, n: video.spread(0, n - 1, min(n, FRAMES)), _small
+    )
+  except (ValueError, OSError):
+    return []
+  return [_jpeg(frame) for frame in clip.frames]
+
+
+def differences(
+  chosen: str, rejected: str
+) -> tuple[list[tuple[str, bool]], list[tuple[str, bool]]]:
+  """Both texts as (piece, is it only in this one), words compared caselessly.
+
+  The pieces of each text join to that text; spaces are never marked.
+  """
+  ours, theirs = (_words(text) for text in (chosen, rejected))
+  plain = ([w.strip().casefold() for w in words] for words in (ours, theirs))
+  matcher = difflib.SequenceMatcher(None, *plain, autojunk=False)
+  left, right = [], []
+  for kind, a, b, c, d in matcher.get_opcodes():
+    left += _pieces(ours[a:b], kind != "equal")
+    right += _pieces(theirs[c:d], kind != "equal")
+  return left, right
+
+
+def _words(text: str) -> list[str]:
+  """Words and marks, each with the space behind it; together the text."""
+  return re.findall(r"^\s+|(?:\w+|[^\w\s])\s*", text)
+
+
+def _pieces(words, own) -> list[tuple[str, bool]]:
+  text = "".join(words)
+  core = text.rstrip()
+  parts = [(core, own), (text[len(core) :], False)]
+  return [(part, mark) for part, mark in parts if part]
+
+
+def _small(frame: UInt8[np.ndarray, "y x 3"]) -> UInt8[np.ndarray, "Y X 3"]:
+  rows, columns = frame.shape[:2]
+  height = max(1, min(2 * WIDTH, round(WIDTH * rows / columns)))
+  return np.asarray(Image.fromarray(frame).resize((WIDTH, height)))
+
+
+def _jpeg(frame) -> bytes:
+  out = io.BytesIO()
+  Image.fromarray(frame).save(out, "JPEG", quality=QUALITY)
+  return out.getvalue()
+
+
+def _article(row: dict, frames: list[bytes]) -> str:
+  gap = row["chosen_score"] - row["rejected_score"]
+  kept, lost = differences(row["chosen"], row["rejected"])
+  pictures = "".join(
+    '<img alt="" src="data:image/jpeg;base64,'
+    f'{base64.b64encode(data).decode()}">'
+    for data in frames
+  )
+  strip_ = f'<div class="strip">{pictures}</div>'
+  return (
+    f'<article class="sheet" data-gap="{gap:.6f}"><header>'
+    f"<h2>{html.escape(row['video'])}</h2>"
+    f'<span class="total">gap {gap:.1f}</span></header>'
+    f"{strip_ if frames else '<p class=quiet>The video cannot be read.</p>'}"
+    f'<p class="quiet">{html.escape(row["question"])}</p>'
+    f'<div class="texts">{_text("Chosen", "ins", kept, row, "chosen")}'
+    f"{_text('Rejected', 'del', lost, row, 'rejected')}</div></article>"
+  )
+
+
+def _text(title, tag, pieces, row, which) -> str:
+  text = "".join(
+    f"<{tag}>{html.escape(piece)}</{tag}>" if own else html.escape(piece)
+    for piece, own in pieces
+  )
+  scores, index = _scores(row), row["provenance"]["candidates"][which]
+  parts = ", ".join(f"{name} {scores[name][index]:g}" for name in WEIGHTS)
+  return (
+    f'<section><h2>{title} <span class="total">'
+    f"{row[f'{which}_score']:.1f}</span></h2>"
+    f'<p class="quiet">{parts}; candidate {index + 1}</p><p>{text}</p>'
+    "</section>"
+  )
+
+
+def _scores(row) -> dict:
+  return row["provenance"]["scores"]
+
+
+def _chart(series: list[tuple[str, list[float]]], line: bool = False) -> str:
+  """A histogram in SVG: bars side by side, half a point wide together."""
+  edges = np.linspace(0.0, HIGHEST, BINS + 1)
+  counts = [np.histogram(values, edges)[0] for _, values in series]
+  most = max(1, max(int(count.max()) for count in counts))
+  scale = (CHART_WIDTH - LEFT - RIGHT) / HIGHEST
+  bars = "".join(
+    _bar(name, LEFT + scale * edges[i], n, most, scale, place, len(series))
+    for place, ((name, _), count) in enumerate(zip(series, counts, strict=True))
+    for i, n in enumerate(count.tolist())
+    if n
+  )
+  ticks = "".join(
+    f'<text x="{LEFT + scale * x:.1f}" y="{FLOOR + 13}" '
+    f'text-anchor="{anchor}">{x}</text>'
+    for x, anchor in (
+      (0, "start"),
+      (4, "middle"),
+      (8, "middle"),
+      (12, "middle"),
+    )
+  )
+  marker = (
+    f'<line id="limit" class="limit" data-left="{LEFT}" '
+    f'data-scale="{scale:.4f}" x1="{LEFT}" x2="{LEFT}" y1="{TOP}" '
+    f'y2="{FLOOR}"/>'
+  )
+  return (
+    f'<svg viewBox="0 0 {CHART_WIDTH} {FLOOR + 18}" role="img" '
+    f'aria-label="Histogram"><text x="{LEFT}" y="10">tallest: {most}</text>'
+    f'{bars}<line class="rule" x1="{LEFT}" x2="{CHART_WIDTH - RIGHT}" '
+    f'y1="{FLOOR}" y2="{FLOOR}"/>{ticks}{marker if line else ""}</svg>'
+  )
+
+
+def _bar(name, x, count, most, scale, place, of) -> str:
+  width = 0.9 * scale * HIGHEST / BINS / of
+  height = (FLOOR - TOP) * count / most
+  return (
+    f'<rect class="{name}" x="{x + place * width:.1f}" '
+    f'y="{FLOOR - height:.1f}" width="{width:.1f}" height="{height:.1f}">'
+    f"<title>{count}</title></rect>"
+  )

@@ -1,0 +1,77 @@
+"""Pairs and the summary of a run, for reading in a terminal."""
+
+from pathlib import Path
+
+from rich import box, columns, console, panel, table, text
+
+from synpo_jax.pairing import ledger, page
+from synpo_jax.pairing.criteria import WEIGHTS
+
+
+def sentence(summary: dict) -> str:
+  """What became of the judged videos, and of the candidates left out."""
+  parts = [
+    f"{summary['pairs']} pairs from {summary['judged']} judged videos, "
+    f"{summary['pairs_with_gap_4']} with a gap of at least 4."
+  ]
+  for name, what in (
+    ("dropped", "Videos without a pair"),
+    ("excluded", "Candidates left out"),
+  ):
+    if summary[name]:
+      reasons = sorted(summary[name].items(), key=lambda item: -item[1])
+      listed = ", ".join(f"{reason} {count}" for reason, count in reasons)
+      parts.append(f"{what}: {listed}.")
+  return " ".join(parts)
+
+
+def show_summary(out: console.Console, summary: dict, workdir: Path) -> None:
+  """Counts per stage, what was left out and why, where the results lie."""
+  shown = table.Table("stage", "rows", box=box.SIMPLE)
+  for stage, count in summary["rows"].items():
+    shown.add_row(stage, str(count))
+  out.print(shown)
+  for name, reason in summary["unreadable"].items():
+    out.print(f"left out {name}: {reason}", style="yellow", markup=False)
+  paid = summary["judge"]
+  if paid["calls"]:
+    out.print(
+      f"judge: {paid['calls']:,} calls, {paid['prompt_tokens']:,} prompt and "
+      f"{paid['completion_tokens']:,} completion tokens in all"
+    )
+  if "pairs" in summary:
+    out.print(sentence(summary))
+    out.print(f"{ledger.path(workdir, 'pairs')}  {workdir / 'pairs.html'}")
+
+
+def show_sample(out: console.Console, workdir: Path, count: int) -> None:
+  """`count` pairs, evenly spread, with their differences marked."""
+  rows = list(ledger.rows(workdir, "pairs").values())
+  for row in page.thinned(rows, count):
+    kept, lost = page.differences(row["chosen"], row["rejected"])
+    gap = row["chosen_score"] - row["rejected_score"]
+    out.rule(text.Text(f"{row['video']}  gap {gap:.1f}"))
+    out.print(text.Text(row["question"], style="dim"))
+    both = [
+      _panel(row, "chosen", kept, "green"),
+      _panel(row, "rejected", lost, "red"),
+    ]
+    if out.width >= 100:
+      grid = table.Table.grid(expand=True)
+      grid.add_column(ratio=1)
+      grid.add_column(ratio=1)
+      grid.add_row(*both)
+      out.print(grid)
+    else:
+      out.print(columns.Columns(both, width=out.width))
+
+
+def _panel(row, which, pieces, colour):
+  scores = row["provenance"]["scores"]
+  index = row["provenance"]["candidates"][which]
+  parts = ", ".join(f"{name} {scores[name][index]:g}" for name in WEIGHTS)
+  styled = text.Text()
+  for piece, own in pieces:
+    styled.append(piece, style=f"bold {colour}" if own else "")
+  title = text.Text(f"{which} {row[f'{which}_score']:.1f}: {parts}")
+  return panel.Panel(styled, title=title, border_style=colour)
