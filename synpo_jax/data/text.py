@@ -91,8 +91,9 @@ def prompt_ids(
   """
   if MARK in question or any(MARK in text for _, text in history):
     raise ValueError("a question holds U+FFFC, which marks visual blocks")
-  form = TEMPLATES[template]
-  if isinstance(form, Written):
+  form = _form(template)
+  plain = isinstance(form, Written)
+  if plain:
     if history:
       raise ValueError(f"template {template!r} has no earlier turns")
     pieces = _written(form, question, len(blocks))
@@ -100,9 +101,18 @@ def prompt_ids(
   else:
     pieces, ids = _rendered(tokenizer, form, question, len(blocks), history), []
   for piece, block in zip(pieces, [*blocks, 0], strict=True):
-    ids += tokenizer.encode(piece, add_special_tokens=False)
+    ids += tokenizer.encode(
+      piece, add_special_tokens=False, split_special_tokens=plain
+    )
     ids += [IMAGE_TOKEN] * block
   return ids
+
+
+def _form(template: str) -> Written | Chat:
+  if template not in TEMPLATES:
+    known = ", ".join(TEMPLATES)
+    raise ValueError(f"template={template!r}: choose one of {known}")
+  return TEMPLATES[template]
 
 
 def _written(form: Written, question: str, blocks: int) -> list[str]:
@@ -146,7 +156,7 @@ def end_id(tokenizer: PreTrainedTokenizerBase, template: str) -> int:
   answer (`<|im_end|>`, `<|eot_id|>`, …); else the tokenizer's EOS.
   """
   end = tokenizer.eos_token_id
-  if isinstance(TEMPLATES[template], Chat):
+  if isinstance(_form(template), Chat):
     turns = [("user", "a"), ("assistant", MARK)]
     after = _render(tokenizer, turns, answer=False).split(MARK)[-1]
     ids = tokenizer.encode(after, add_special_tokens=False)
