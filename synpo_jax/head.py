@@ -7,6 +7,7 @@ sums per position cross devices, never logits.
 """
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,29 +22,50 @@ def token_logps(
   chunk: int,
   softcap: float | None = None,
   trainable: bool = False,
+  tied: bool = False,
+  kernel_sharding: jax.sharding.Sharding | None = None,
 ) -> Float[Array, "B M"]:
   """Float32 log-prob of each target token under softmax(hidden @ kernel).
 
-  `chunk` is the number of positions of every row that meet the vocabulary at
-  once: B * chunk * V float32 logits are live. A tied head passes the transposed
-  embedding; softcap c bounds the logits z to c tanh(z / c). Targets outside
-  [0, V) count as no token and give a finite value of no meaning.
+  chunk: positions of every row that meet the vocabulary at once; B * chunk * V
+    float32 logits are live.
+  softcap: c bounds the logits z to c tanh(z / c).
+  trainable: recompute each chunk's logits backward, with gradients to the
+    kernel. Otherwise the kernel is a constant (its gradient is zero) and the
+    forward pass saves d logp / d hidden, so no logit is computed twice.
+  tied: kernel is the transpose of an embedding table, which is then read as
+    it is stored; the loop would copy it else.
+  kernel_sharding: brought about once before the loop. Kernel rows that are
+    sharded (FSDP) are otherwise gathered for every chunk, and logits with
+    them: give a sharding of columns only.
 
-  Products run in hidden's dtype and are summed in float32. Unless
-  `trainable`, the kernel is a constant (its gradient is zero) and the forward
-  pass saves d logp / d hidden, so that no logit is computed twice; a trainable
-  head recomputes each chunk's logits backward. Let the kernel's columns be
-  sharded when it comes here, not its rows: those may be gathered every chunk.
+  Products run in hidden's dtype and are summed in float32. Targets outside
+  [0, V) count as no token and give a finite value of no meaning.
   """
   if chunk < 1:
     raise ValueError(f"head chunk is {chunk}: it must be at least 1 position")
+  if kernel_sharding is not None:
+    kernel = jax.lax.with_sharding_constraint(kernel, kernel_sharding)
+  if tied:
+    kernel = kernel.T
   length = hidden.shape[1]
   count = -(-length // chunk)
   hidden_nBcD = split(hidden, count)
   targets_nBc = split(targets, count)
   score = _recomputed_logps if trainable else _frozen_logps
-  logps_nBc = score(hidden_nBcD, kernel, targets_nBc, softcap)
+  logps_nBc = score(hidden_nBcD, kernel, targets_nBc, _Form(softcap, tied))
   return _join(logps_nBc)[:, :length]
+
+
+class _Form(NamedTuple):
+  """What kind of head it is: a kernel [V, D] if tied, else [D, V]."""
+
+  softcap: float | None
+  tied: bool
+
+  @property
+  def kernel(self):
+    return "vd" if self.tied else "dv"
 
 
 def split(x: Array, count: int) -> Array:
@@ -75,11 +97,11 @@ def _matmul(equation, x, w):
   )
 
 
-def _score(hidden_BcD, kernel, targets_Bc, softcap):
+def _score(hidden_BcD, kernel, targets_Bc, form):
   """Log-probs [B, c], and what their Jacobian needs: z, log sum exp, hits."""
-  z_BcV = _matmul("bcd,dv->bcv", hidden_BcD, kernel)
-  if softcap is not None:
-    z_BcV = softcap * jnp.tanh(z_BcV / softcap)
+  z_BcV = _matmul(f"bcd,{form.kernel}->bcv", hidden_BcD, kernel)
+  if form.softcap is not None:
+    z_BcV = form.softcap * jnp.tanh(z_BcV / form.softcap)
   hit_BcV = jax.lax.broadcasted_iota(
     targets_Bc.dtype, z_BcV.shape, 2
   ) == jnp.expand_dims(targets_Bc, -1)
@@ -88,35 +110,35 @@ def _score(hidden_BcD, kernel, targets_Bc, softcap):
   return picked_Bc - lse_Bc, z_BcV, lse_Bc, hit_BcV
 
 
-def _score_with_jacobian(hidden_BcD, kernel, targets_Bc, softcap):
+def _score_with_jacobian(hidden_BcD, kernel, targets_Bc, form):
   """Log-probs [B, c] and d logp / d hidden [B, c, D] in hidden's dtype."""
   logps_Bc, z_BcV, lse_Bc, hit_BcV = _score(
-    hidden_BcD, kernel, targets_Bc, softcap
+    hidden_BcD, kernel, targets_Bc, form
   )
   slope_BcV = hit_BcV - jnp.exp(z_BcV - lse_Bc[..., None])
-  if softcap is not None:
-    slope_BcV *= 1 - jnp.square(z_BcV / softcap)
+  if form.softcap is not None:
+    slope_BcV *= 1 - jnp.square(z_BcV / form.softcap)
   dtype = hidden_BcD.dtype
-  jacobian = _matmul("bcv,dv->bcd", slope_BcV.astype(dtype), kernel)
+  jacobian = _matmul(f"bcv,{form.kernel}->bcd", slope_BcV.astype(dtype), kernel)
   return logps_Bc, jacobian.astype(dtype)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
-def _frozen_logps(hidden_nBcD, kernel, targets_nBc, softcap):
+def _frozen_logps(hidden_nBcD, kernel, targets_nBc, form):
   return jax.lax.map(
-    lambda x: _score(x[0], kernel, x[1], softcap)[0],
+    lambda x: _score(x[0], kernel, x[1], form)[0],
     (hidden_nBcD, targets_nBc),
   )
 
 
-def _frozen_forward(hidden_nBcD, kernel, targets_nBc, softcap):
+def _frozen_forward(hidden_nBcD, kernel, targets_nBc, form):
   return jax.lax.map(
-    lambda x: _score_with_jacobian(x[0], kernel, x[1], softcap),
+    lambda x: _score_with_jacobian(x[0], kernel, x[1], form),
     (hidden_nBcD, targets_nBc),
   )
 
 
-def _frozen_backward(softcap, jacobian_nBcD, grad_nBc):
+def _frozen_backward(form, jacobian_nBcD, grad_nBc):
   grad_hidden = grad_nBc[..., None] * jacobian_nBcD.astype(jnp.float32)
   return grad_hidden.astype(jacobian_nBcD.dtype), None, None
 
@@ -124,13 +146,13 @@ def _frozen_backward(softcap, jacobian_nBcD, grad_nBc):
 _frozen_logps.defvjp(_frozen_forward, _frozen_backward)
 
 
-def _recomputed_logps(hidden_nBcD, kernel, targets_nBc, softcap):
+def _recomputed_logps(hidden_nBcD, kernel, targets_nBc, form):
   """The same with gradients to the kernel; keeps no chunk's logits."""
 
   # Within a loop the compiler cannot merge the two computations of a chunk;
   # a loop of one is unrolled, so there it must be told not to.
   @functools.partial(jax.checkpoint, prevent_cse=len(hidden_nBcD) == 1)
   def score(x):
-    return _score(x[0], kernel, x[1], softcap)[0]
+    return _score(x[0], kernel, x[1], form)[0]
 
   return jax.lax.map(score, (hidden_nBcD, targets_nBc))

@@ -1,6 +1,7 @@
 """The chunked head against full float64 logits, and what it compiles to."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -38,7 +39,10 @@ def inputs(seed=0, shape=(B, M, D, V), dtype=jnp.float32):
   return hidden, kernel, targets, jax.random.normal(keys[3], (B, M))
 
 
-@functools.partial(jax.jit, static_argnames=("chunk", "trainable", "softcap"))
+@functools.partial(
+  jax.jit,
+  static_argnames=("chunk", "trainable", "softcap", "tied", "kernel_sharding"),
+)
 def value_and_grads(hidden, kernel, targets, g, **how):
   def total(hidden, kernel):
     logps = head.token_logps(hidden, kernel, targets, **how)
@@ -122,15 +126,20 @@ def compiled(fn, *shapes):
   return jax.jit(fn).lower(*shapes).compile()
 
 
-def memory_of(trainable, chunk):
+def memory_of(*, chunk, trainable, width=16, tied=False):
   """Temporary bytes of value and gradients; 2 x 256 positions, 8192 tokens."""
+
+  def fn(hidden, kernel, targets, g):
+    how = dict(chunk=chunk, trainable=trainable, tied=tied)
+    kernel = kernel.T if tied else kernel
+    out = value_and_grads(hidden, kernel, targets, g, **how)
+    return out if trainable else out[:2]
+
   shape = jax.ShapeDtypeStruct
-  fn = functools.partial(value_and_grads, chunk=chunk, trainable=trainable)
-  fn = (lambda f: lambda *x: f(*x)[: 3 if trainable else 2])(fn)
   program = compiled(
     fn,
-    shape((2, 256, 16), jnp.float32),
-    shape((16, 8192), jnp.float32),
+    shape((2, 256, width), jnp.float32),
+    shape((8192, width) if tied else (width, 8192), jnp.float32),
     shape((2, 256), jnp.int32),
     shape((2, 256), jnp.float32),
   )
@@ -140,29 +149,57 @@ def memory_of(trainable, chunk):
 @pytest.mark.parametrize("trainable", [False, True])
 def test_full_logits_are_never_held(trainable):
   logits = 2 * 256 * 8192 * 4
-  assert memory_of(trainable, chunk=256) > logits  # the measure sees them
-  assert memory_of(trainable, chunk=16) < logits / 3
+  assert (
+    memory_of(trainable=trainable, chunk=256) > logits
+  )  # the measure sees them
+  assert memory_of(trainable=trainable, chunk=16) < logits / 3
 
 
-@pytest.mark.parametrize("softcap", [None, 3.0])
+def test_a_tied_table_is_not_transposed_in_memory():
+  how = dict(trainable=False, chunk=16, width=512)
+  untied, tied = memory_of(**how), memory_of(tied=True, **how)
+  assert tied - untied < 8192 * 512 * 4 / 4
+
+
 @pytest.mark.parametrize("trainable", [False, True])
-def test_a_sharded_vocabulary_gathers_no_logits(trainable, softcap):
+def test_a_tied_head_gives_the_same(trainable):
+  args = inputs()
+  how = dict(chunk=3, trainable=trainable, softcap=3.0, tied=True)
+  logps, d_hidden, d_kernel = value_and_grads(*args, **how)
+  wanted = naive(*args, 3.0)
+  close(logps, wanted[0], 2e-6)
+  close(d_hidden, wanted[1], 3e-6)
+  if trainable:
+    close(d_kernel, wanted[2], 3e-6)
+
+
+def sharded(args, rows, how):
+  """The program on 2 x 4 devices, and what it returns."""
   mesh = jax.make_mesh(
-    (2, 4), ("data", "model"), axis_types=(jax.sharding.AxisType.Auto,) * 2
+    (2, 4), ("fsdp", "model"), axis_types=(jax.sharding.AxisType.Auto,) * 2
   )
-  specs = (P("data"), P(None, "model"), P("data"), P("data"))
-  args = inputs(shape=(4, 12, D, V))
+  specs = (P("fsdp"), P(rows, "model"), P("fsdp"), P("fsdp"))
   placed = [
     jax.device_put(x, NamedSharding(mesh, spec))
     for x, spec in zip(args, specs, strict=True)
   ]
-  how = dict(chunk=4, trainable=trainable, softcap=softcap)
-  program = compiled(functools.partial(value_and_grads, **how), *placed)
-  text = program.as_text()
+  columns = NamedSharding(mesh, P(None, "model"))
+  fn = functools.partial(value_and_grads, kernel_sharding=columns, **how)
+  program = compiled(fn, *placed)
+  return program.as_text(), program(*placed)
+
+
+@pytest.mark.parametrize("rows", [None, "fsdp"])
+@pytest.mark.parametrize("trainable", [False, True])
+def test_a_sharded_vocabulary_gathers_no_logits(trainable, rows):
+  args = inputs(shape=(4, 12, D, V))
+  how = dict(chunk=4, trainable=trainable, softcap=3.0)
+  text, (logps, d_hidden, d_kernel) = sharded(args, rows, how)
   assert "all-reduce" in text  # the sums over the vocabulary
-  assert "all-gather" not in text and "all-to-all" not in text
-  logps, d_hidden, d_kernel = program(*placed)
-  wanted = naive(*args, softcap)
+  gathered = re.findall(r"= (\S+?)\{\S* all-gather(?:-start)?\(", text)
+  assert gathered == ([f"f32[{D},{V // 4}]"] if rows else [])
+  assert "all-to-all" not in text
+  wanted = naive(*args, 3.0)
   close(logps, wanted[0], 2e-6)
   close(d_hidden, wanted[1], 3e-6)
   if trainable:
