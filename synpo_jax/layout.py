@@ -76,6 +76,7 @@ def _head_logps(model, variables, hidden_BCRD, targets_BCR, chunk, train_head):
     chunk=chunk,
     softcap=model.config.decoder.final_softcap,
     trainable=train_head,
+    tied=model.config.decoder.tied,
   )
   return logps_BM.reshape(B, C, R)
 
