@@ -7,22 +7,17 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
-from synpo_jax.models.config import IMAGE_TOKEN, CaptionerConfig, LoraConfig
+from synpo_jax.models import positions
+from synpo_jax.models.config import (
+  IMAGE_TOKEN,
+  CaptionerConfig,
+  LoraConfig,
+  WindowTowerConfig,
+)
+from synpo_jax.models.connectors import Connector, PatchMerger
 from synpo_jax.models.decoder import KV, Decoder
+from synpo_jax.models.qwen_vit import WindowTower
 from synpo_jax.models.vit import Tower
-
-
-class Projector(nn.Module):
-  """Two linear layers with an exact GELU between them."""
-
-  width: int
-  dtype: DTypeLike
-
-  @nn.compact
-  def __call__(self, x: Float[Array, "*N Dv"]) -> Float[Array, "*N D"]:
-    x = nn.Dense(self.width, dtype=self.dtype, name="fc0")(x)
-    x = jax.nn.gelu(x, approximate=False)
-    return nn.Dense(self.width, dtype=self.dtype, name="fc1")(x)
 
 
 class Captioner(nn.Module):
@@ -43,41 +38,60 @@ class Captioner(nn.Module):
     self.decoder = Decoder(
       c.decoder, self.lora, self.dtype, self.remat, self.attention
     )
-    if c.tower is not None:
+    width = c.decoder.width
+    if isinstance(c.tower, WindowTowerConfig):
+      self.tower = WindowTower(c.tower, dtype=self.dtype)
+      self.projector = PatchMerger(c.tower, width, self.dtype)
+    elif c.tower is not None:
       self.tower = Tower(c.tower, dtype=self.dtype)
-      self.projector = Projector(c.decoder.width, self.dtype)
+      self.projector = Connector(c.connector, width, self.dtype)
 
   def encode(
     self, frames: UInt8[Array, "B F Y X 3"]
-  ) -> Float[Array, "B F K Dv"]:
-    """Tower features of every frame: what a feature cache stores."""
+  ) -> Float[Array, "B S K Dv"]:
+    """Tower features of every step: what a feature cache stores.
+
+    A step is a frame, or the `config.frames_per_step` that a tower reads
+    together.
+    """
     pixels = normalise(frames, self.config.tower.mean, self.config.tower.std)
     return self.encode_pixels(pixels)
 
   def encode_pixels(
     self, pixels: Float[Array, "B F Y X 3"]
-  ) -> Float[Array, "B F K Dv"]:
+  ) -> Float[Array, "B S K Dv"]:
     """As `encode`, for pixels that are normalised already."""
     B, F, *rest = pixels.shape
-    features = self.tower(pixels.reshape(B * F, *rest))
-    return features.reshape(B, F, *features.shape[1:])
+    together = self.config.frames_per_step
+    if F % together:
+      raise ValueError(f"{F} frames: this tower reads {together} at a time")
+    group = (together,) if isinstance(self.tower, WindowTower) else ()
+    features = self.tower(pixels.reshape(-1, *group, *rest))
+    return features.reshape(B, F // together, *features.shape[1:])
 
   def connect(
-    self, features: Float[Array, "B F K Dv"]
+    self, features: Float[Array, "B S K Dv"]
   ) -> Float[Array, "B M D"]:
-    """The embeddings of a video, frame after frame."""
-    B = features.shape[0]
-    return self.projector(features).reshape(B, -1, self.config.decoder.width)
+    """The embeddings of a video, step after step."""
+    return self.projector(features)
 
   def embed(
     self, tokens: Int[Array, "N T"], visual: Float[Array, "N M D"] | None
   ) -> Float[Array, "N T D"]:
-    """Embeddings; the i-th IMAGE_TOKEN of a row takes the row's visual i."""
+    """Embeddings; the i-th IMAGE_TOKEN of a row takes the row's visual i.
+
+    Where a learned embedding closes the video, a row's last IMAGE_TOKEN takes
+    the last visual, however many of the frames before it are the row's own.
+    """
     is_image_NT = tokens == IMAGE_TOKEN
     x_NTD = self.decoder.embed_tokens(jnp.where(is_image_NT, 0, tokens))
     if visual is None:
       return x_NTD
-    index_NT = jnp.maximum(jnp.cumsum(is_image_NT, axis=1) - 1, 0)
+    count_NT = jnp.cumsum(is_image_NT, axis=1)
+    index_NT = jnp.maximum(count_NT - 1, 0)
+    if self.config.connector.newline:
+      closes_NT = count_NT == count_NT[:, -1:]
+      index_NT = jnp.where(closes_NT, visual.shape[1] - 1, index_NT)
     picked_NTD = jnp.take_along_axis(
       visual.astype(x_NTD.dtype), index_NT[..., None], axis=1, mode="clip"
     )
@@ -86,13 +100,18 @@ class Captioner(nn.Module):
   def positions(
     self, tokens: Int[Array, "N T"], mask: Bool[Array, "N T"]
   ) -> tuple[Int[Array, "N T *axes"], Int[Array, "N"]]:
-    """Positions counted over real tokens, and the first free one of a row.
+    """Positions of real tokens, and the first free one of a row.
 
-    Padding may lie anywhere; its positions mean nothing.
+    Padding may lie anywhere; its positions mean nothing. Under M-RoPE there
+    are three axes, and a row's video is one unbroken run of IMAGE_TOKENs.
     """
-    del tokens  # their kind matters to M-RoPE only
-    count_NT = jnp.cumsum(mask.astype(jnp.int32), axis=1)
-    return jnp.maximum(count_NT - 1, 0), count_NT[:, -1]
+    if not self.config.decoder.mrope_sections:
+      return positions.counted(mask)
+    side, pace = 1, 0.0
+    if self.config.tower is not None:
+      side = self.config.tower.side
+      pace = self.config.connector.step_positions
+    return positions.with_video(tokens == IMAGE_TOKEN, mask, side, pace)
 
   def decode(
     self,
@@ -138,7 +157,8 @@ def shapes(model: Captioner):
   frames = None
   if model.config.tower is not None:
     side = model.config.tower.image_size
-    frames = jax.ShapeDtypeStruct((1, 1, side, side, 3), jnp.uint8)
+    together = model.config.frames_per_step
+    frames = jax.ShapeDtypeStruct((1, together, side, side, 3), jnp.uint8)
   tokens = jax.ShapeDtypeStruct((1, 2), jnp.int32)
   key = jax.eval_shape(lambda: jax.random.key(0))
   plain = model.clone(remat="none", attention="xla")

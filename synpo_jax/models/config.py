@@ -5,10 +5,10 @@ An option we do not compute is refused here, before any weight is read.
 
 import dataclasses
 import json
+import math
 import pathlib
 
-from synpo_jax.models import families
-from synpo_jax.models.published import DEFAULTS, PIXELS
+from synpo_jax.models import families, multimodal, towers
 
 IMAGE_TOKEN = -200  # a placeholder id: one visual embedding goes here
 
@@ -98,30 +98,99 @@ class TowerConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class WindowTowerConfig:
+  """Qwen2.5-VL's tower: several frames at a time, attention in windows."""
+
+  image_size: int  # pixels of the (square) frames we feed
+  patch: int
+  frames: int  # read together: a step
+  merge: int  # the connector joins merge x merge patches
+  window: int  # patches on a side of an attention window
+  full_layers: tuple[int, ...]  # layers that see across windows
+  width: int
+  layers: int
+  heads: int
+  mlp_width: int
+  norm_eps: float
+  mean: tuple[float, float, float]  # of pixels in 0..1
+  std: tuple[float, float, float]
+
+  @property
+  def side(self) -> int:
+    """Visual tokens on a side of the square grid of a step."""
+    return self.image_size // (self.patch * self.merge)
+
+  @property
+  def tokens(self) -> int:
+    """Visual tokens per step."""
+    return self.side**2
+
+
+@dataclasses.dataclass(frozen=True)
+class ConnectorConfig:
+  """From the features of a video to embeddings of the decoder."""
+
+  family: str  # the published model_type; names the tensors
+  pool: str | None = None  # "average" before or "bilinear" behind the MLP
+  stride: int = 1  # of the pooling
+  newline: bool = False  # a learned embedding closes the video
+  one_block: bool = False  # one marker in the prompt for the whole video
+  step_positions: float = 0.0  # M-RoPE: temporal positions per step
+
+  def pooled(self, tokens: int) -> int:
+    """Embeddings that remain of the `tokens` of a frame."""
+    if self.pool is None:
+      return tokens
+    side = math.isqrt(tokens)
+    if side**2 != tokens:
+      raise ValueError(
+        f"{self.family} pools a square grid, {tokens} tokens a frame are "
+        "none; set kept_ratio to 1"
+      )
+    over = self.stride - 1 if self.pool == "bilinear" else 0
+    return ((side + over) // self.stride) ** 2
+
+
+@dataclasses.dataclass(frozen=True)
 class CaptionerConfig:
   """Tower, connector and decoder; a plain language model has no tower."""
 
   decoder: DecoderConfig
-  tower: TowerConfig | None = None
-  connector: str | None = None  # "mlp2x_gelu"
+  tower: TowerConfig | WindowTowerConfig | None = None
+  connector: ConnectorConfig | None = None
+
+  @property
+  def frames_per_step(self) -> int:
+    """Frames that the tower reads together; every video has whole steps."""
+    windowed = isinstance(self.tower, WindowTowerConfig)
+    return self.tower.frames if windowed else 1
 
   @property
   def tokens_per_frame(self) -> int:
-    """Embeddings per frame that enter the decoder."""
+    """Embeddings per frame (per step) that enter the decoder."""
     if self.tower is None:
       raise ValueError("a text-only model has no tokens per frame")
-    return self.tower.tokens
+    return self.connector.pooled(self.tower.tokens)
 
   def with_kept_ratio(self, ratio: float) -> "CaptionerConfig":
     """The same captioner with another ratio of token merging."""
-    if self.tower is None:
-      raise ValueError("a text-only model has no kept ratio")
+    if not isinstance(self.tower, TowerConfig):
+      raise ValueError("this model has no tower whose tokens could be merged")
     tower = dataclasses.replace(self.tower, kept_ratio=ratio)
     return dataclasses.replace(self, tower=tower)
 
   def blocks(self, num_frames: int) -> list[int]:
-    """Placeholders behind each image marker of a prompt: one per frame."""
-    return [self.tokens_per_frame] * num_frames
+    """Placeholders behind each image marker of a prompt."""
+    steps, rest = divmod(num_frames, self.frames_per_step)
+    if rest:
+      raise ValueError(
+        f"{num_frames} frames: this model reads {self.frames_per_step} at a "
+        "time; set frames.fixed to a multiple of that"
+      )
+    sizes = [self.tokens_per_frame] * steps
+    if not self.connector.one_block:
+      return sizes
+    return [sum(sizes) + self.connector.newline]
 
 
 def decoder_config(hf: dict) -> DecoderConfig:
@@ -137,66 +206,37 @@ def decoder_config(hf: dict) -> DecoderConfig:
   return DecoderConfig(rope_scaling=scaling, **fields)
 
 
-_LAYOUTS = {
-  "clip_vision_model": "clip",
-  "siglip_vision_model": "siglip",
-  "dinov2": "dinov2",
-}
-
-
 def tower_config(
   hf: dict, *, feature_layer: int, pixels: dict | None = None
-) -> TowerConfig:
+) -> TowerConfig | WindowTowerConfig:
   """The tower a published vision config describes.
 
   `feature_layer` is the hidden state that is tapped, counted as in a list of
   layers + 1 states (-2: all layers but the last). `pixels` is the content of
-  a `preprocessor_config.json`. `kept_ratio` in `hf` is our own addition: the
-  published files leave the ratio of token merging to the caller. So is
-  `merge_layers`, which a tower saved up to its tap needs.
+  a `preprocessor_config.json`. Our own keys in `hf`: `feed_size`, the size of
+  frames where it is not the published one; `kept_ratio` of token merging,
+  which published files leave to the caller; `merge_layers` and `final_norm`,
+  which a tower saved up to its tap needs.
   """
-  kind = hf["model_type"]
-  if kind not in _LAYOUTS:
-    raise ValueError(f"tower {kind!r} is not one of {', '.join(_LAYOUTS)}")
-  c = {**DEFAULTS[kind], **hf}
-  if c.get("use_swiglu_ffn"):
-    raise ValueError("use_swiglu_ffn: a gated DINOv2 MLP is not supported")
-  layers, width = c["num_hidden_layers"], c["hidden_size"]
-  mean, std = PIXELS[kind]
-  if pixels:
-    mean, std = tuple(pixels["image_mean"]), tuple(pixels["image_std"])
-  return TowerConfig(
-    layout=_LAYOUTS[kind],
-    image_size=c.get("feed_size") or c["image_size"],
-    table_size=c["image_size"],
-    patch=c["patch_size"],
-    width=width,
-    layers=c.get("merge_layers") or layers,
-    tap=feature_layer % (layers + 1),
-    heads=c["num_attention_heads"],
-    mlp_width=c.get("intermediate_size") or width * c["mlp_ratio"],
-    activation=families.activation(c),
-    norm_eps=c["layer_norm_eps"],
-    embed_norm_eps=c["layer_norm_eps"],
-    class_token=kind != "siglip_vision_model",
-    layer_scale=kind == "dinov2",
-    final_norm=kind == "dinov2" and feature_layer == -1,
-    mean=mean,
-    std=std,
-    kept_ratio=c.get("kept_ratio", 1.0),
-  )
+  if hf["model_type"] == "qwen2_5_vl_vision":
+    return WindowTowerConfig(**towers.window_fields(hf, pixels))
+  return TowerConfig(**towers.vit_fields(hf, feature_layer, pixels))
 
 
 def captioner_config(source: str | pathlib.Path | dict) -> CaptionerConfig:
   """The captioner of a checkpoint folder, or of its configs as one dict.
 
-  A dict is either a language model's `config.json` or, for the AuroraCap
-  layout, {"llm": ..., "visual_encoder": ..., "projector": ...} with the
-  content of the three folders' `config.json`.
+  A dict is the `config.json` of a language model or of a video language
+  model (`multimodal.FAMILIES`), or, for the AuroraCap layout,
+  {"llm": ..., "visual_encoder": ..., "projector": ...} with the content of
+  the three folders' `config.json`.
   """
   c = source if isinstance(source, dict) else read_folder(source)
+  root = c.get("llm", c)
+  if root.get("model_type") in multimodal.FAMILIES:
+    return _multimodal_config(root, c.get("preprocessor"))
   if "visual_encoder" not in c:
-    return CaptionerConfig(decoder_config(c.get("llm", c)))
+    return CaptionerConfig(decoder_config(root))
   vision = c["visual_encoder"]
   tower = tower_config(
     vision,
@@ -206,7 +246,17 @@ def captioner_config(source: str | pathlib.Path | dict) -> CaptionerConfig:
   if tower.layout == "clip":  # AuroraCap's layers ignore the file's epsilon
     tower = dataclasses.replace(tower, norm_eps=1e-5)
   _check_projector(c["projector"])
-  return CaptionerConfig(decoder_config(c["llm"]), tower, "mlp2x_gelu")
+  return CaptionerConfig(
+    decoder_config(root), tower, ConnectorConfig("auroracap")
+  )
+
+
+def _multimodal_config(hf: dict, pixels: dict | None) -> CaptionerConfig:
+  parts = multimodal.parts(hf)
+  layer = parts.feature_layer
+  tower = tower_config(parts.vision, feature_layer=layer, pixels=pixels)
+  connector = ConnectorConfig(**parts.connector)
+  return CaptionerConfig(decoder_config(parts.text), tower, connector)
 
 
 def _check_projector(hf: dict) -> None:
@@ -222,12 +272,16 @@ def read_folder(folder: str | pathlib.Path) -> dict:
   if not (folder / "config.json").exists():
     raise FileNotFoundError(f"{folder}/config.json: no such file")
   c = {"llm": json.loads((folder / "config.json").read_text())}
-  files = {
-    "visual_encoder": "visual_encoder/config.json",
-    "preprocessor": "visual_encoder/preprocessor_config.json",
-    "projector": "projector/config.json",
+  files = {  # the later of two files with one key wins
+    "visual_encoder": ("visual_encoder/config.json",),
+    "preprocessor": (
+      "preprocessor_config.json",
+      "visual_encoder/preprocessor_config.json",
+    ),
+    "projector": ("projector/config.json",),
   }
-  for key, name in files.items():
-    if (folder / name).exists():
-      c[key] = json.loads((folder / name).read_text())
+  for key, choices in files.items():
+    for name in choices:
+      if (folder / name).exists():
+        c[key] = json.loads((folder / name).read_text())
   return c

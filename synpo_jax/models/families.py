@@ -90,6 +90,7 @@ FAMILIES = {
   "llama": _llama,
   "mistral": _mistral,
   "qwen2": _qwen2,
+  "qwen2_5_vl_text": _qwen2,
   "gemma2": _gemma2,
   "gemma3_text": _gemma3,
 }

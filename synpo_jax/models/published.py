@@ -19,6 +19,7 @@ _HALF = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 
 PIXELS = {  # mean and standard deviation of pixels in 0..1
   "clip_vision_model": _CLIP,
+  "qwen2_5_vl_vision": _CLIP,
   "siglip_vision_model": _HALF,
   "dinov2": _IMAGENET,
 }
@@ -130,5 +131,65 @@ DEFAULTS = {  # what the published classes assume when the file is silent
     layer_norm_eps=1e-6,
     qkv_bias=True,
     use_swiglu_ffn=False,
+  ),
+  "qwen2_5_vl_text": dict(
+    vocab_size=152064,
+    hidden_size=8192,
+    intermediate_size=29568,
+    num_hidden_layers=80,
+    num_attention_heads=64,
+    num_key_value_heads=8,
+    hidden_act="silu",
+    rms_norm_eps=1e-5,
+    rope_theta=1e6,
+    tie_word_embeddings=False,
+    use_sliding_window=False,
+    sliding_window=4096,
+    max_window_layers=80,
+  ),
+  "qwen2_5_vl_vision": dict(
+    depth=32,
+    hidden_size=3584,
+    intermediate_size=3420,
+    num_heads=16,
+    hidden_act="silu",
+    patch_size=14,
+    spatial_merge_size=2,
+    temporal_patch_size=2,
+    tokens_per_second=4,
+    window_size=112,
+    out_hidden_size=3584,
+    fullatt_block_indexes=(7, 15, 23, 31),
+    feed_size=336,  # ours: any size is read; a multiple of 112 fills windows
+  ),
+  "llava": dict(
+    text_config=dict(model_type="llama"),
+    vision_config=dict(model_type="clip_vision_model"),
+    vision_feature_layer=-2,
+    vision_feature_select_strategy="default",
+    projector_hidden_act="gelu",
+    multimodal_projector_bias=True,
+  ),
+  "llava_next_video": dict(
+    text_config=dict(model_type="llama"),
+    vision_config=dict(model_type="clip_vision_model"),
+    vision_feature_layer=-2,
+    vision_feature_select_strategy="default",
+    projector_hidden_act="gelu",
+    multimodal_projector_bias=True,
+    spatial_pool_mode="average",
+    spatial_pool_stride=2,
+  ),
+  "llava_onevision": dict(
+    text_config=dict(model_type="qwen2"),
+    vision_config=dict(model_type="siglip_vision_model"),
+    vision_feature_layer=-1,
+    vision_feature_select_strategy="full",
+    projector_hidden_act="gelu",
+    multimodal_projector_bias=True,
+  ),
+  "qwen2_5_vl": dict(
+    vision_config=dict(),
+    seconds_per_step=1.0,  # ours: what the published class assumes
   ),
 }

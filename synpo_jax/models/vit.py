@@ -234,7 +234,7 @@ def _initializers(config: TowerConfig) -> dict[str, Callable]:
   normal = nn.initializers.normal(0.02)
   biased = config.layout != "clip"
   inits = {
-    "patch": lambda key: _linear(key, (size, size, 3, width), biased),
+    "patch": lambda key: draw_linear(key, (size, size, 3, width), biased),
     "positions": lambda key: normal(key, (tokens, width)),
     "layers": lambda key: _layers(key, config),
   }
@@ -254,11 +254,11 @@ def _layers(key: jax.Array, config: TowerConfig) -> dict:
   square = (deep, width, width)
   layers = {
     "attn_norm": _norm((deep, width)),
-    "attn": {n: _linear(next(keys), square) for n in ("q", "k", "v", "o")},
+    "attn": {n: draw_linear(next(keys), square) for n in ("q", "k", "v", "o")},
     "mlp_norm": _norm((deep, width)),
     "mlp": {
-      "up": _linear(next(keys), (deep, width, mlp)),
-      "down": _linear(next(keys), (deep, mlp, width)),
+      "up": draw_linear(next(keys), (deep, width, mlp)),
+      "down": draw_linear(next(keys), (deep, mlp, width)),
     },
   }
   if config.layer_scale:
@@ -271,7 +271,7 @@ def _norm(shape: tuple[int, ...]) -> dict:
   return {"scale": jnp.ones(shape), "bias": jnp.zeros(shape)}
 
 
-def _linear(key: jax.Array, shape: tuple[int, ...], biased: bool = True):
+def draw_linear(key: jax.Array, shape: tuple[int, ...], biased: bool = True):
   """Kernel of variance 1 / inputs, and a zero bias; 3 axes: a layer stack."""
   stack = shape[:1] if len(shape) == 3 else ()
   inputs = math.prod(shape[len(stack) : -1])

@@ -1,0 +1,110 @@
+"""What stands between a tower and a decoder: pooling, MLP, closing token."""
+
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from synpo_jax.models.config import ConnectorConfig, WindowTowerConfig
+
+
+class Connector(nn.Module):
+  """Features of a video to embeddings, as `ConnectorConfig` says.
+
+  A two-layer MLP with an exact GELU; LLaVA-NeXT-Video averages squares of
+  patches before it, LLaVA-OneVision resizes the grid behind it and closes
+  the video with a learned embedding.
+  """
+
+  config: ConnectorConfig
+  width: int  # of the decoder
+  dtype: DTypeLike
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "B F K Dv"]) -> Float[Array, "B M D"]:
+    c = self.config
+    if c.pool == "average":
+      x = average_pool(x, c.stride)
+    x = mlp(x, self.width, self.width, self.dtype)
+    if c.pool == "bilinear":
+      x = bilinear_pool(x, c.stride)
+    x = x.reshape(x.shape[0], -1, self.width)
+    if c.newline:
+      start = nn.initializers.normal(self.width**-0.5)
+      newline = self.param("newline", start, (self.width,)).astype(self.dtype)
+      last = jnp.broadcast_to(newline, (x.shape[0], 1, self.width))
+      x = jnp.concatenate([x, last], axis=1)
+    return x
+
+
+class PatchMerger(nn.Module):
+  """Qwen2.5-VL: the patches of a square, each normalised, through one MLP."""
+
+  tower: WindowTowerConfig
+  width: int  # of the decoder
+  dtype: DTypeLike
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "B F K Dv"]) -> Float[Array, "B M D"]:
+    ones = nn.initializers.ones
+    norm = self.param(
+      "norm", lambda key: {"scale": ones(key, (self.tower.width,))}
+    )
+    wide = x.astype(jnp.float32).reshape(*x.shape[:3], -1, self.tower.width)
+    power = jnp.mean(wide**2, axis=-1, keepdims=True)
+    wide *= jax.lax.rsqrt(power + self.tower.norm_eps)
+    wide *= jnp.broadcast_to(norm["scale"].astype(jnp.float32), wide.shape)
+    x = wide.reshape(x.shape).astype(self.dtype)
+    x = mlp(x, x.shape[-1], self.width, self.dtype)
+    return x.reshape(x.shape[0], -1, self.width)
+
+
+def mlp(x, hidden: int, width: int, dtype) -> Float[Array, "*N D"]:
+  """Two linear layers with an exact GELU between; within a module."""
+  x = nn.Dense(hidden, dtype=dtype, name="fc0")(x)
+  x = jax.nn.gelu(x, approximate=False)
+  return nn.Dense(width, dtype=dtype, name="fc1")(x)
+
+
+def average_pool(
+  x: Float[Array, "B F K D"], stride: int
+) -> Float[Array, "B F k D"]:
+  """Means of `stride` x `stride` patches; what is left at the edges goes."""
+  side = math.isqrt(x.shape[2])
+  new = side // stride
+  matrix = np.zeros((new, side), np.float32)
+  matrix[np.arange(new * stride) // stride, np.arange(new * stride)] = 1
+  return _resize(x, matrix / stride)
+
+
+def bilinear_pool(
+  x: Float[Array, "B F K D"], stride: int
+) -> Float[Array, "B F k D"]:
+  """The grid resized to 1 / stride, rounded up: bilinear, no antialiasing."""
+  side = math.isqrt(x.shape[2])
+  return _resize(x, bilinear(side, -(-side // stride)))
+
+
+def bilinear(old: int, new: int) -> Float[np.ndarray, "new old"]:
+  """Matrix that resizes `old` samples to `new` between the nearest two."""
+  place = np.maximum((np.arange(new) + 0.5) * old / new - 0.5, 0)
+  below = np.floor(place).astype(int)
+  above = np.minimum(below + 1, old - 1)
+  matrix = np.zeros((new, old))
+  rows = np.arange(new)
+  np.add.at(matrix, (rows, below), 1 - (place - below))
+  np.add.at(matrix, (rows, above), place - below)
+  return matrix.astype(np.float32)
+
+
+def _resize(x, matrix) -> Float[Array, "B F k D"]:
+  """Applies a matrix to both sides of the square grid of each frame."""
+  new, side = matrix.shape
+  grid = x.reshape(*x.shape[:2], side, side, x.shape[-1])
+  matrix = jnp.asarray(matrix, x.dtype)
+  grid = jnp.einsum("yg,xh,bfghd->bfyxd", matrix, matrix, grid)
+  return grid.reshape(*x.shape[:2], new**2, x.shape[-1])

@@ -1,0 +1,92 @@
+"""How each family of video language models writes its `config.json`.
+
+The vision and language parts are described by nested configs; what joins
+them stands at the top. Only the way videos are read is computed: the tiled
+high-resolution images of the LLaVA family are not.
+"""
+
+from typing import NamedTuple
+
+from synpo_jax.models.published import DEFAULTS
+
+
+class Parts(NamedTuple):
+  """text, vision: the nested configs, complete with `model_type`.
+
+  feature_layer: the tower's hidden state that is tapped. connector:
+  `ConnectorConfig`'s arguments.
+  """
+
+  text: dict
+  vision: dict
+  feature_layer: int
+  connector: dict
+
+
+def parts(hf: dict) -> Parts:
+  """The parts of a published config of one of `FAMILIES`.
+
+  Raises ValueError naming a field with a value that we do not compute.
+  """
+  family = hf["model_type"]
+  c = {**DEFAULTS[family], **hf}
+  connector = dict(family=family, **FAMILIES[family](c))
+  if family == "qwen2_5_vl":
+    vision = {**c["vision_config"], "model_type": "qwen2_5_vl_vision"}
+    return Parts(_qwen_text(hf), vision, -1, connector)
+  text = {**DEFAULTS[family]["text_config"], **c["text_config"]}
+  vision = {**DEFAULTS[family]["vision_config"], **c["vision_config"]}
+  _check_llava(c, vision)
+  return Parts(text, vision, c["vision_feature_layer"], connector)
+
+
+def _check_llava(c: dict, vision: dict) -> None:
+  has_class_token = vision["model_type"] != "siglip_vision_model"
+  wanted = dict(
+    projector_hidden_act="gelu",
+    multimodal_projector_bias=True,
+    vision_feature_select_strategy="default" if has_class_token else "full",
+  )
+  for key, value in wanted.items():
+    if c[key] != value:
+      raise ValueError(f"{key} {c[key]!r}: only {value!r} is known")
+  if not isinstance(c["vision_feature_layer"], int):
+    layers = c["vision_feature_layer"]
+    raise ValueError(f"vision_feature_layer {layers}: only one layer is known")
+
+
+def _llava(c: dict) -> dict:
+  return {}
+
+
+def _llava_next_video(c: dict) -> dict:
+  mode = c["spatial_pool_mode"]
+  if mode != "average":
+    raise ValueError(f"spatial_pool_mode {mode!r}: only 'average' is known")
+  return dict(pool="average", stride=c["spatial_pool_stride"], one_block=True)
+
+
+def _llava_onevision(c: dict) -> dict:
+  return dict(pool="bilinear", stride=2, newline=True, one_block=True)
+
+
+def _qwen2_5_vl(c: dict) -> dict:
+  """`seconds_per_step` is our own key: the time that two frames span."""
+  vision = {**DEFAULTS["qwen2_5_vl_vision"], **c["vision_config"]}
+  pace = vision["tokens_per_second"] * c["seconds_per_step"]
+  return dict(one_block=True, step_positions=pace)
+
+
+FAMILIES = {
+  "llava": _llava,
+  "llava_next_video": _llava_next_video,
+  "llava_onevision": _llava_onevision,
+  "qwen2_5_vl": _qwen2_5_vl,
+}
+
+
+def _qwen_text(hf: dict) -> dict:
+  """The language config: nested, or spread over the top level."""
+  spread = {k: v for k, v in hf.items() if k != "vision_config"}
+  text = hf["text_config"] if "text_config" in hf else spread
+  return {**text, "model_type": "qwen2_5_vl_text"}
