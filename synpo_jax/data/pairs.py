@@ -59,9 +59,9 @@ class Fault(Exception):
 def read_pairs(
   path: str | Path,
   *,
-  question: str | None,
+  question: str | None = None,
   captions: int = 2,
-  min_score_gap: float | int | None,
+  min_score_gap: float | int | None = None,
 ) -> Filtered:
   """Reads and checks all rows, then keeps those with a large enough gap.
 
