@@ -93,8 +93,8 @@ def _scaling_json(s: RopeScaling | None) -> dict | None:
 
 
 def tower_json(c: TowerConfig) -> dict:
-  """A tower that ends at its tap; `feature_layer`, `feed_size`, `kept_ratio`
-  and `merge_layers` are our own keys, the rest is the published format's."""
+  """A tower that ends at its tap; `feature_layer`, `feed_size`, `kept_ratio`,
+  `final_norm` and `merge_layers` are our own keys, the rest is the published format's."""
   kinds = {"clip": "clip_vision_model", "siglip": "siglip_vision_model"}
   out = dict(
     model_type=kinds.get(c.layout, c.layout),
@@ -108,6 +108,7 @@ def tower_json(c: TowerConfig) -> dict:
     layer_norm_eps=c.embed_norm_eps,
     feature_layer=-1,
     feed_size=c.image_size,
+    final_norm=c.final_norm,
     kept_ratio=c.kept_ratio,
     merge_layers=c.layers,
   )

@@ -1,89 +1,86 @@
 """Published tensor names <-> places in our tree; the only file that knows.
 
-A leaf of ours is one published tensor, or a stack of one per layer. Torch
-checkpoints and Transformers' Flax ports differ in the last part of a name and
-in the order of axes; `KINDS` says how.
+How a single array is published is said in `leaf`.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from synpo_jax.models import leaf
+from synpo_jax.models.config import (
+  CaptionerConfig,
+  DecoderConfig,
+  TowerConfig,
+  WindowTowerConfig,
+)
+from synpo_jax.models.leaf import KINDS, Leaf
 
-import numpy as np
-
-from synpo_jax.models.config import CaptionerConfig, DecoderConfig, TowerConfig
-
-
-class Kind(NamedTuple):
-  """How one sort of tensor is published.
-
-  `torch` and `flax` end its name; `to_ours` and `to_torch` reorder a torch
-  tensor's axes; a Flax tensor is in our order unless `flax_reorders`.
-  """
-
-  torch: str
-  flax: str
-  to_ours: Callable = lambda x: x
-  to_torch: Callable = lambda x: x
-  flax_reorders: bool = False
-
-
-KINDS = {
-  "linear": Kind(".weight", ".kernel", np.transpose, np.transpose),
-  "conv": Kind(
-    ".weight",
-    ".kernel",
-    lambda x: np.transpose(x, (2, 3, 1, 0)),
-    lambda x: np.transpose(x, (3, 2, 0, 1)),
-  ),
-  "embedding": Kind(".weight", ".embedding"),
-  "rms": Kind(".weight", ".weight"),
-  "norm": Kind(".weight", ".scale"),
-  "bias": Kind(".bias", ".bias"),
-  "raw": Kind("", ""),
-  "table": Kind("", "", lambda x: x[0], lambda x: x[None], True),
-  "token": Kind("", "", lambda x: x[0, 0], lambda x: x[None, None], True),
-}
-
-
-class Leaf(NamedTuple):
-  """One array of ours: `path` in the tree, where it is published.
-
-  part: the folder ("" is the root). stems: the name less its end, one for
-  each layer of a stack. kind: a key of `KINDS`.
-  """
-
-  path: str
-  part: str
-  stems: tuple[str, ...]
-  kind: str
-  stacked: bool
-
-  def names(self, flax: bool) -> list[str]:
-    """Published names, dots between the parts."""
-    end = KINDS[self.kind].flax if flax else KINDS[self.kind].torch
-    return [stem + end for stem in self.stems]
+__all__ = ["KINDS", "Leaf"]
 
 
 def leaves(config: CaptionerConfig) -> list[Leaf]:
   """Every array of the model's `params`."""
-  found = decoder_leaves(config.decoder, "model.", "lm_head")
-  if config.tower is not None:
-    found += tower_leaves(config.tower, "visual_encoder")
-    for i, name in enumerate(("fc0", "fc1")):
-      found += _linear(f"projector/{name}", "projector", f"model.{2 * i}", True)
+  family = config.connector.family if config.connector else None
+  if family is None or family == "auroracap":
+    found = decoder_leaves(config.decoder, "model.", "lm_head")
+    return found + (_auroracap(config) if family else [])
+  if family == "qwen2_5_vl":
+    return decoder_leaves(config.decoder, "model.", "lm_head") + _qwen(config)
+  return _llava(config)
+
+
+def _auroracap(c: CaptionerConfig) -> list[Leaf]:
+  """Tower and projector in folders of their own."""
+  found = tower_leaves(c.tower, "visual_encoder")
+  for name, number in (("fc0", 0), ("fc1", 2)):
+    stem = f"model.{number}"
+    found += leaf.linear(f"projector/{name}", "projector", stem, True)
+  return found
+
+
+def _llava(c: CaptionerConfig) -> list[Leaf]:
+  """All parts in one folder, each behind a prefix."""
+  prefix = "language_model."
+  found = decoder_leaves(c.decoder, prefix + "model.", prefix + "lm_head")
+  found += tower_leaves(c.tower, "", "vision_tower.")
+  for name, number in (("fc0", 1), ("fc1", 2)):
+    stem = f"multi_modal_projector.linear_{number}"
+    found += leaf.linear(f"projector/{name}", "", stem, True)
+  if c.connector.newline:
+    found.append(leaf.single("projector/newline", "", "image_newline", "raw"))
+  return found
+
+
+def _qwen(c: CaptionerConfig) -> list[Leaf]:
+  """Tower and patch merger of Qwen2.5-VL."""
+  tower: WindowTowerConfig = c.tower
+  patch, merger = "visual.patch_embed.proj", "visual.merger."
+  found = [
+    leaf.single("tower/patch/kernel", "", patch, "conv3"),
+    leaf.single("projector/norm/scale", "", merger + "ln_q", "rms"),
+  ]
+  for name, number in (("fc0", 0), ("fc1", 2)):
+    stem = f"{merger}mlp.{number}"
+    found += leaf.linear(f"projector/{name}", "", stem, True)
+  layer, deep = "visual.blocks.{}.", tower.layers
+  places = {"attn/qkv": "attn.qkv", "attn/o": "attn.proj"}
+  places |= {f"mlp/{n}": f"mlp.{n}_proj" for n in ("gate", "up", "down")}
+  for ours, theirs in places.items():
+    path = f"tower/layers/{ours}"
+    found += leaf.linear(path, "", layer + theirs, True, deep)
+  for ours, theirs in (("attn_norm", "norm1"), ("mlp_norm", "norm2")):
+    path = f"tower/layers/{ours}/scale"
+    found.append(leaf.stack(path, "", layer + theirs, "rms", deep))
   return found
 
 
 def decoder_leaves(c: DecoderConfig, prefix: str, head: str) -> list[Leaf]:
   """A decoder published as `prefix`embed_tokens ..., with its head."""
   found = [
-    _single(
+    leaf.single(
       "decoder/embed/embedding", "", prefix + "embed_tokens", "embedding"
     ),
-    _single("decoder/norm/scale", "", prefix + "norm", "rms"),
+    leaf.single("decoder/norm/scale", "", prefix + "norm", "rms"),
   ]
   if not c.tied:
-    found += _linear("decoder/head", "", head, False)
+    found += leaf.linear("decoder/head", "", head, False)
   layer, deep = prefix + "layers.{}.", c.layers
   for name, biased in (
     ("q", c.qkv_bias),
@@ -92,13 +89,15 @@ def decoder_leaves(c: DecoderConfig, prefix: str, head: str) -> list[Leaf]:
     ("o", c.o_bias),
   ):
     stem = f"{layer}self_attn.{name}_proj"
-    found += _linear(f"decoder/layers/attn/{name}", "", stem, biased, deep)
+    found += leaf.linear(f"decoder/layers/attn/{name}", "", stem, biased, deep)
   for name in ("gate", "up", "down"):
     stem = f"{layer}mlp.{name}_proj"
-    found += _linear(f"decoder/layers/mlp/{name}", "", stem, c.mlp_bias, deep)
+    found += leaf.linear(
+      f"decoder/layers/mlp/{name}", "", stem, c.mlp_bias, deep
+    )
   for ours, theirs in _decoder_norms(c).items():
     path = f"decoder/layers/{ours}/scale"
-    found.append(_stack(path, "", layer + theirs, "rms", deep))
+    found.append(leaf.stack(path, "", layer + theirs, "rms", deep))
   return found
 
 
@@ -116,28 +115,29 @@ def _decoder_norms(c: DecoderConfig) -> dict[str, str]:
   return norms
 
 
-def tower_leaves(c: TowerConfig, part: str) -> list[Leaf]:
+def tower_leaves(c: TowerConfig, part: str, prefix: str = "") -> list[Leaf]:
   """A tower's arrays; layers above the tap have none."""
-  return _dinov2(c, part) if c.layout == "dinov2" else _clip(c, part)
+  names = _dinov2 if c.layout == "dinov2" else _clip
+  return names(c, part, prefix)
 
 
-def _clip(c: TowerConfig, part: str) -> list[Leaf]:
+def _clip(c: TowerConfig, part: str, prefix: str) -> list[Leaf]:
   """CLIP's names, which SigLIP shares."""
-  root = "vision_model."
+  root = prefix + "vision_model."
   table, patch = "embeddings.position_embedding", "embeddings.patch_embedding"
   found = [
-    _single("tower/positions", part, root + table, "embedding"),
-    _single("tower/patch/kernel", part, root + patch, "conv"),
+    leaf.single("tower/positions", part, root + table, "embedding"),
+    leaf.single("tower/patch/kernel", part, root + patch, "conv"),
   ]
   if c.layout == "siglip":
-    found.append(_single("tower/patch/bias", part, root + patch, "bias"))
+    found.append(leaf.single("tower/patch/bias", part, root + patch, "bias"))
   if c.class_token:
     stem = root + "embeddings.class_embedding"
-    found.append(_single("tower/class_token", part, stem, "raw"))
+    found.append(leaf.single("tower/class_token", part, stem, "raw"))
   if c.layout == "clip":
-    found += _norm("tower/embed_norm", part, root + "pre_layrnorm")
+    found += leaf.norm("tower/embed_norm", part, root + "pre_layrnorm")
   if c.final_norm:
-    found += _norm("tower/norm", part, root + "post_layernorm")
+    found += leaf.norm("tower/norm", part, root + "post_layernorm")
   places = {
     "attn/q": "self_attn.q_proj",
     "attn/k": "self_attn.k_proj",
@@ -154,13 +154,15 @@ def _clip(c: TowerConfig, part: str) -> list[Leaf]:
 def _dinov2(c: TowerConfig, part: str) -> list[Leaf]:
   patch = "embeddings.patch_embeddings.projection"
   found = [
-    _single("tower/class_token", part, "embeddings.cls_token", "token"),
-    _single("tower/positions", part, "embeddings.position_embeddings", "table"),
-    _single("tower/patch/kernel", part, patch, "conv"),
-    _single("tower/patch/bias", part, patch, "bias"),
+    leaf.single("tower/class_token", part, "embeddings.cls_token", "token"),
+    leaf.single(
+      "tower/positions", part, "embeddings.position_embeddings", "table"
+    ),
+    leaf.single("tower/patch/kernel", part, patch, "conv"),
+    leaf.single("tower/patch/bias", part, patch, "bias"),
   ]
   if c.final_norm:
-    found += _norm("tower/norm", part, "layernorm")
+    found += leaf.norm("tower/norm", part, "layernorm")
   places = {
     "attn/q": "attention.attention.query",
     "attn/k": "attention.attention.key",
@@ -174,7 +176,7 @@ def _dinov2(c: TowerConfig, part: str) -> list[Leaf]:
   found += _tower_layers(c, part, stem, places, norms)
   for ours, theirs in (("attn_scale", "1"), ("mlp_scale", "2")):
     name = f"{stem}layer_scale{theirs}.lambda1"
-    found.append(_stack(f"tower/layers/{ours}", part, name, "raw", c.tap))
+    found.append(leaf.stack(f"tower/layers/{ours}", part, name, "raw", c.tap))
   return found
 
 
@@ -182,36 +184,10 @@ def _tower_layers(c, part, stem, places, norms) -> list[Leaf]:
   found = []
   for ours, theirs in places.items():
     path = f"tower/layers/{ours}"
-    found += _linear(path, part, stem + theirs, True, c.tap)
+    found += leaf.linear(path, part, stem + theirs, True, c.tap)
   for ours, theirs in norms.items():
-    found += _norm(f"tower/layers/{ours}", part, stem + theirs, c.tap)
+    found += leaf.norm(f"tower/layers/{ours}", part, stem + theirs, c.tap)
   return found
-
-
-def _linear(path, part, stem, biased, layers=0) -> list[Leaf]:
-  found = [_stack(f"{path}/kernel", part, stem, "linear", layers)]
-  if biased:
-    found.append(_stack(f"{path}/bias", part, stem, "bias", layers))
-  return found
-
-
-def _norm(path, part, stem, layers=0) -> list[Leaf]:
-  return [
-    _stack(f"{path}/scale", part, stem, "norm", layers),
-    _stack(f"{path}/bias", part, stem, "bias", layers),
-  ]
-
-
-def _single(path, part, stem, kind) -> Leaf:
-  return Leaf(path, part, (stem,), kind, False)
-
-
-def _stack(path, part, stem, kind, layers) -> Leaf:
-  """`layers` tensors, or one tensor when it is 0."""
-  if not layers:
-    return _single(path, part, stem, kind)
-  stems = tuple(stem.format(i) for i in range(layers))
-  return Leaf(path, part, stems, kind, True)
 
 
 # Published tensors that a model may carry and that are never computed with.
