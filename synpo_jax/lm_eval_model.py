@@ -15,8 +15,6 @@ import json
 import pathlib
 import sys
 
-import jax.numpy as jnp
-import numpy as np
 import transformers
 from lm_eval import utils
 from lm_eval._cli import HarnessCLI
@@ -29,11 +27,8 @@ from lm_eval.models.utils import (
   resolve_max_length,
 )
 
-from synpo_jax import decode, progress, sharding
-from synpo_jax.evaluation import text_scores
-from synpo_jax.models import weights
-from synpo_jax.models.captioner import Captioner, shapes
-from synpo_jax.models.config import captioner_config
+from synpo_jax import progress
+from synpo_jax.evaluation import text_model, text_scores
 from synpo_jax.sampling import GREEDY, Sampling
 
 GENERATION_KEYS = {
@@ -73,23 +68,22 @@ class JaxLM(TemplateLM):
     device: str | None = None,
   ):
     super().__init__()
-    folder = pathlib.Path(model_dir)
-    self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    self.mesh = sharding.make_mesh(
-      data=mesh_data, fsdp=mesh_fsdp, model=mesh_model
-    )
-    self.model, self.variables = load(folder, dtype, attention, self.mesh)
-    self.scorer = text_scores.make_scorer(
-      self.model, self.mesh, head_chunk=head_chunk
-    )
     self.batch_size = _whole_number(batch_size)
-    self.add_bos_token, self.seed = add_bos_token, seed
+    self.lm = text_model.load(
+      model_dir,
+      dtype=dtype,
+      batch_size=self.batch_size,
+      mesh=dict(data=mesh_data, fsdp=mesh_fsdp, model=mesh_model),
+      attention=attention,
+      head_chunk=head_chunk,
+    )
+    self.tokenizer = self.lm.tokenizer
     self.max_length = max_length or resolve_max_length(
-      transformers.AutoConfig.from_pretrained(folder), self.tokenizer
+      transformers.AutoConfig.from_pretrained(model_dir), self.tokenizer
     )
     self.max_gen_toks = 256
-    self.eos_ids = eos_ids(folder, self.tokenizer)
-    self.folder = folder
+    self.add_bos_token, self.seed = add_bos_token, seed
+    self.folder = pathlib.Path(model_dir)
 
   @property
   def eot_token_id(self) -> int:
@@ -147,14 +141,7 @@ class JaxLM(TemplateLM):
 
   def _score(self, rows, title):
     with progress.bar(title, len(rows)) as advance:
-      return text_scores.score_rows(
-        self.scorer,
-        self.variables,
-        self.mesh,
-        rows,
-        batch_size=self.batch_size,
-        on_batch=advance,
-      )
+      return text_model.score(self.lm, rows, advance)
 
   def loglikelihood_rolling(self, requests, disable_tqdm=False):
     """Log-prob of each whole text, in windows with all the context there is."""
@@ -201,67 +188,23 @@ class JaxLM(TemplateLM):
         f"max_gen_toks={kwargs['max_gen_toks']} leaves no room for a prompt "
         f"in the model's {self.max_length} tokens"
       )
-    how = sampling_of(kwargs, len(self.tokenizer))
-    prompts = {i: self.tok_encode(requests[i].args[0])[-room:] for i in group}
-    order = sorted(group, key=lambda i: -len(prompts[i]))
-    size = text_scores.whole_batch(self.mesh, self.batch_size)
-    for start in range(0, len(order), size):
-      picked = order[start : start + size]
-      ids = [prompts[i] for i in picked]
-      new = self._generate(ids, size, kwargs["max_gen_toks"], how, start)
-      for i, tokens in zip(picked, new, strict=True):
-        text = self.tokenizer.decode(tokens, skip_special_tokens=True)
-        texts[i] = postprocess_generated_text(text, until, None)
-        self.cache_hook.add_partial(
-          "generate_until", requests[i].args, texts[i]
-        )
-      advance(len(picked))
-
-  def _generate(self, prompts, size, max_new_tokens, how, start):
-    """Token ids behind each prompt, up to the end of the text."""
-    rows = prompts + prompts[-1:] * (size - len(prompts))
-    P = text_scores.bucket(max(map(len, rows)))
-    prefix = np.zeros((size, P), np.int32)
-    prefix_mask = np.zeros((size, P), bool)
-    for n, row in enumerate(rows):
-      prefix[n, P - len(row) :] = row
-      prefix_mask[n, P - len(row) :] = True
-    batch = {"prefix": prefix, "prefix_mask": prefix_mask}
-    out = decode.generate(
-      self.model,
-      self.variables,
-      text_scores.put(batch, self.mesh),
-      decode.row_keys(self.seed, [f"{start + n}" for n in range(size)]),
-      candidates=1,
-      max_new_tokens=max_new_tokens,
-      how=how,
-      eos_ids=self.eos_ids,
+    prompts = {
+      str(i): self.tok_encode(requests[i].args[0])[-room:] for i in group
+    }
+    made = text_model.generate(
+      self.lm,
+      prompts,
+      max_new_tokens=kwargs["max_gen_toks"],
+      how=sampling_of(kwargs, len(self.tokenizer)),
+      seed=self.seed,
     )
-    return [
-      out.tokens[n, 0, : out.lengths[n, 0]].tolist()
-      for n in range(len(prompts))
-    ]
-
-
-def load(folder, dtype: str, attention: str, mesh):
-  """(Captioner, {"params"}) of a folder, placed on the mesh."""
-  config = captioner_config(pathlib.Path(folder))
-  model = Captioner(config, dtype=jnp.dtype(dtype), attention=attention)
-  places = sharding.tree_shardings({"params": shapes(model)["params"]}, mesh)
-  _, params = weights.load(
-    folder, dtype=jnp.dtype(dtype), shardings=places["params"]
-  )
-  return model, {"params": params}
-
-
-def eos_ids(folder: pathlib.Path, tokenizer) -> tuple[int, ...]:
-  """The tokens that end a generation: generation_config.json's, else one."""
-  path = folder / "generation_config.json"
-  held = json.loads(path.read_text()) if path.exists() else {}
-  ids = held["eos_token_id"] if "eos_token_id" in held else None
-  if ids is None:
-    ids = tokenizer.eos_token_id
-  return tuple(ids) if isinstance(ids, list) else (ids,)
+    for batch in made:
+      for name, whole in batch.items():
+        text = postprocess_generated_text(whole, until, None)
+        texts[int(name)] = text
+        args = requests[int(name)].args
+        self.cache_hook.add_partial("generate_until", args, text)
+      advance(len(batch))
 
 
 def sampling_of(kwargs: dict, vocabulary: int) -> Sampling:

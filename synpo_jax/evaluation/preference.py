@@ -11,8 +11,11 @@ import pathlib
 from collections.abc import Callable
 from typing import NamedTuple
 
-from synpo_jax import judge
-from synpo_jax.evaluation import judge_prompts, replies
+from synpo_jax import journal, judge, progress
+from synpo_jax.data import text
+from synpo_jax.evaluation import judge_prompts, replies, text_model
+from synpo_jax.evaluation.captions import Item
+from synpo_jax.sampling import Sampling
 
 
 class Duel(NamedTuple):
@@ -54,6 +57,42 @@ def write_outputs(
   ]
   text = json.dumps(full, ensure_ascii=False, indent=1)
   pathlib.Path(path).write_text(text + "\n", encoding="utf-8")
+
+
+def answer(
+  items: list[Item],
+  path: pathlib.Path,
+  open_model: Callable[[], text_model.TextModel],
+  *,
+  template: str,
+  max_new_tokens: int,
+  how: Sampling,
+  seed: int,
+) -> dict[str, dict]:
+  """{item id: {"prompt", "caption"}}: a text model's own answers.
+
+  path: JSONL that grows batch by batch; what it holds is kept. open_model is
+  called only when something is left to do. template: a key of
+  data.text.TEMPLATES.
+  """
+  with journal.extend(path) as (rows, append):
+    new = [item for item in items if item.id not in rows]
+    if new:
+      lm = open_model()
+      prompts = {
+        item.id: text.prompt_ids(lm.tokenizer, template, item.id, blocks=[])
+        for item in new
+      }
+      made = text_model.generate(
+        lm, prompts, max_new_tokens=max_new_tokens, how=how, seed=seed
+      )
+      done = len(items) - len(new)
+      with progress.bar("answers", len(items), done=done) as advance:
+        for batch in made:
+          for name, words in batch.items():
+            append({"id": name, "prompt": name, "caption": words.strip()})
+          advance(len(batch))
+    return {item.id: rows[item.id] for item in items}
 
 
 def duels(ours: dict[str, str], theirs: dict[str, str]) -> list[Duel]:

@@ -7,6 +7,7 @@ import pathlib
 import platform
 
 PACKAGES = ("jax", "jaxlib", "flax", "transformers", "numpy", "av", "openai")
+METRICS_VERSION = "2026-11-a"  # changes when a score's definition does
 SAMPLED_BLOCKS, BLOCK = 64, 1 << 16
 
 

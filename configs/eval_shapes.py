@@ -1,0 +1,24 @@
+"""The synthetic world: exact marks from scene graphs, no judge.
+
+python -m synpo_jax.evaluate --config=configs/eval_shapes.py \
+  --workdir=runs/shapes --config.root=world/clips \
+  --config.data.scenes=world/scenes.jsonl --config.data.only=world/heldout.txt
+"""
+
+from configs import evaluation
+
+
+def get_config():
+  c = evaluation.shared()
+  c.benchmark = "shapes"
+  c.root = "world/clips"
+  c.data = dict(
+    scenes="world/scenes.jsonl",
+    only="world/heldout.txt",  # ids to score, one a line; empty takes all
+  )
+  c.model.update(
+    checkpoint="synpo_jax/assets/tiny", kept_ratio=0.3, dtype="float32"
+  )
+  c.captioning.update(max_new_tokens=128)
+  c.captioning.frames.update(min_frames=8, max_frames=8)
+  return c

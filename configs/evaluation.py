@@ -1,0 +1,50 @@
+"""What the evaluation configs have in common: captioner and judge."""
+
+import ml_collections
+
+
+def shared():
+  """A config without data: eval_vdc.py and its kin add theirs."""
+  c = ml_collections.ConfigDict()
+  c.seed = 0  # of the choice of prompts, and of sampling
+  c.limit = 0  # first so many videos (of each category); 0 takes all
+  c.predictions = ""  # JSONL of captions made elsewhere; then no captioner
+  c.only_predicted = False  # leave out videos without a prediction
+  c.videos = "."  # files, folders or globs, separated by commas
+  c.root = "videos"  # where their paths start
+  c.model = dict(
+    checkpoint="",  # folder of the captioner
+    adapter="",  # workdir of a run of ours, or a PEFT folder
+    kept_ratio=0.1,
+    dtype="bfloat16",
+  )
+  c.batch_size = 16  # videos at once
+  c.captioning = dict(
+    frames=dict(min_frames=8, max_frames=16, frames_per_second=0.5),
+    candidates=1,
+    temperature=0.0,  # greedy
+    top_k=1,
+    top_p=1.0,
+    max_new_tokens=1024,
+  )
+  return c
+
+
+def judge():
+  """A judge behind an OpenAI-compatible endpoint, at temperature 0."""
+  return dict(
+    base_url="",  # API_URL, OPENAI_BASE_URL
+    model="",  # API_MODEL, OPENAI_MODEL
+    key="",  # API_KEY, OPENAI_API_KEY; shown and written nowhere
+    temperature=0.0,
+    schema="json_schema",  # json_object (llama-cpp-python) | none
+    asks=3,  # of one question, until the reply can be read
+    concurrency=16,
+    timeout=120.0,  # seconds, of one try
+    tries=6,  # of one request, while the server is busy or away
+    first_wait=1.0,  # seconds; doubles from try to try
+    longest_wait=300.0,
+    stop_after=50,  # requests in a row without an answer
+    limit_name="max_tokens",  # max_completion_tokens for some hosted models
+    extra=dict(),  # further fields of a request
+  )

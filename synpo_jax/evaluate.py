@@ -1,0 +1,232 @@
+"""Entry: scores a captioner on a benchmark.
+
+python -m synpo_jax.evaluate --config=configs/eval_vdc.py --workdir=runs/vdc \
+  --config.model.checkpoint=/path/to/AuroraCap
+
+Captions the test videos, or reads captions made elsewhere
+(--config.predictions=captions.jsonl), and writes into the workdir
+results.json (scores, the full recipe and its hash), items.jsonl (a row per
+item) and what makes the same command go on where it was stopped: captions
+and the judge's replies.
+"""
+
+import json
+import pathlib
+import sys
+
+from absl import app, flags
+from ml_collections import config_flags
+from rich import console, table
+
+from synpo_jax import journal, judge, progress
+from synpo_jax.evaluation import captions as making
+from synpo_jax.evaluation import judge_prompts, preference, recipe, text_model
+from synpo_jax.evaluation.benchmarks import BENCHMARKS
+from synpo_jax.judging import endpoint
+from synpo_jax.pairing import writing
+from synpo_jax.sampling import Sampling
+
+CONFIG = config_flags.DEFINE_config_file(
+  "config", None, "File that describes the evaluation, as configs/eval_vdc.py."
+)
+WORKDIR = flags.DEFINE_string(
+  "workdir", None, "Folder of the evaluation: captions, judgements, results."
+)
+# What decides a judgement; the rest only decides how it is come by.
+JUDGE_KEYS = ("base_url", "temperature", "extra", "asks")
+
+
+def run(c, workdir: pathlib.Path, open_writer=writing.open_writer) -> dict:
+  """Evaluates as the config says; returns what results.json holds.
+
+  Args:
+    c: a config like configs/eval_vdc.py.
+    workdir: made if missing; captions and judgements in it are kept.
+    open_writer: called with c.model and c.batch_size when captions are to be
+      made; returns (prepare, write), as pairing.captioning has them.
+
+  Raises:
+    ValueError, OSError: one line that says what is wrong and where.
+  """
+  benchmark = _benchmark(c.benchmark)
+  prompts = judge_prompts.OURS_ALONE
+  if benchmark.judged:
+    prompts = judge_prompts.load(c.prompts, c.benchmark)
+  items = benchmark.items(c, prompts)
+  made_with = make_recipe(c, benchmark, prompts)
+  mark = recipe.claim(workdir, made_with)
+  rows = _captions(c, workdir, items, open_writer)
+  items = [item for item in items if item.id in rows]
+  texts = {item.id: rows[item.id]["caption"] for item in items}
+  ask = None
+  if benchmark.judged:
+    ask = _make_ask(c, workdir / "judge.jsonl")
+  scored, summary, usage = benchmark.score(c, items, texts, prompts, ask)
+  for row in scored:
+    row["prompt"] = rows[row["id"]]["prompt"] if row["id"] in rows else None
+  results = {
+    "benchmark": c.benchmark,
+    "scores": summary,
+    "items": len(items),
+    "recipe_hash": mark,
+    "recipe": made_with,
+    "judge_cost": None if usage is None else usage._asdict(),
+  }
+  journal.rewrite(workdir / "items.jsonl", scored)
+  _write(workdir / "results.json", results)
+  return results
+
+
+def _benchmark(name):
+  if name not in BENCHMARKS:
+    known = ", ".join(BENCHMARKS)
+    raise ValueError(f"benchmark={name!r}: choose one of {known}")
+  return BENCHMARKS[name]
+
+
+def make_recipe(c, benchmark, prompts) -> dict:
+  """All that a score of this config depends on, as JSON."""
+  made = {
+    "benchmark": c.benchmark,
+    "seed": c.seed,
+    "limit": c.limit,
+    "data": c.data.to_dict(),
+    "data_content": {p: recipe.fingerprint(p) for p in benchmark.files(c)},
+    "packages": recipe.versions(),
+    "metrics_version": recipe.METRICS_VERSION,
+  }
+  if c.predictions:
+    content = recipe.fingerprint(c.predictions)
+    made["predictions"] = {"file": str(c.predictions), "content": content}
+  else:
+    model = c.model.to_dict()
+    made["model"] = model
+    made["model_content"] = {
+      name: recipe.fingerprint(model[name])
+      for name in ("checkpoint", "adapter")
+      if name in model and model[name]
+    }
+    how = c.answers if c.benchmark == "preference" else c.captioning
+    made["captioning"] = how.to_dict()
+  if benchmark.judged:
+    settings = c.judge.to_dict()
+    made["judge"] = {key: settings[key] for key in JUDGE_KEYS}
+    made["judge"]["model"] = endpoint.model_name(settings["model"])
+    made["judge"]["tokens"] = c.judge_tokens.to_dict()
+    made["judge"]["prompts"] = prompts.source
+    made["judge"]["prompts_version"] = prompts.version
+  return made
+
+
+def _captions(c, workdir, items, open_writer) -> dict[str, dict]:
+  """Rows {"prompt", "caption"} by item id."""
+  if c.benchmark == "preference":
+    return _answers(c, workdir, items)
+  if c.predictions:
+    return making.read_predictions(
+      c.predictions, items, only_predicted=c.only_predicted
+    )
+  files = making.find_videos(items, c.videos, c.root)
+  return making.make(
+    items,
+    files,
+    workdir / "captions.jsonl",
+    lambda: open_writer(**c.model, batch_size=c.batch_size),
+    seed=c.seed,
+    **c.captioning.to_dict(),
+  )
+
+
+def _answers(c, workdir, items) -> dict[str, dict]:
+  """Answers of another's file, or of our text model; then outputs.json."""
+  if c.predictions:
+    outputs = preference.read_outputs(c.predictions)
+    return {
+      item.id: {"prompt": item.id, "caption": outputs[item.id]}
+      for item in items
+      if item.id in outputs
+    }
+  settings = c.answers.to_dict()
+  sampling_ = Sampling(**settings.pop("sampling"))
+  rows = preference.answer(
+    items,
+    workdir / "captions.jsonl",
+    lambda: text_model.load(c.model.checkpoint, **c.text_model),
+    how=sampling_,
+    seed=c.seed,
+    **settings,
+  )
+  made = [
+    {"dataset": c.data.name, "instruction": name, "output": row["caption"]}
+    for name, row in rows.items()
+  ]
+  name = pathlib.Path(c.model.checkpoint).name
+  preference.write_outputs(workdir / "outputs.json", made, generator=name)
+  return rows
+
+
+def _make_ask(c, cache):
+  """judge.ask with the config's settings and a progress bar."""
+  settings = c.judge.to_dict()
+
+  def ask(requests, on_answer):
+    requests = list(requests)
+    with progress.bar("judge", len(requests)) as advance:
+
+      def note(answer, usage):
+        on_answer(answer, usage)
+        advance(1, usage.note())
+
+      return judge.ask(requests, note, cache=cache, **settings)
+
+  return ask
+
+
+def _write(path, value):
+  text = json.dumps(value, indent=2, ensure_ascii=False)
+  path.write_text(text + "\n", "utf-8")
+
+
+def show(results: dict, out: console.Console) -> None:
+  """The scores as a table in the terminal."""
+  shown = table.Table("score", "value", title=results["benchmark"])
+  for name, value in _flat(results["scores"]):
+    shown.add_row(name, _words(value))
+  out.print(shown)
+  recipe_ = results["recipe"]
+  by = "exact"
+  if "judge" in recipe_:
+    by = f"{recipe_['judge']['model']}, prompts: {recipe_['judge']['prompts']}"
+  out.print(f"judge: {by}; recipe {results['recipe_hash']}", highlight=False)
+
+
+def _flat(scores, prefix=""):
+  for name, value in scores.items():
+    if isinstance(value, dict):
+      yield from _flat(value, f"{prefix}{name} / ")
+    else:
+      yield prefix + name, value
+
+
+def _words(value) -> str:
+  if value is None:
+    return "-"
+  return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def main(argv):
+  """Reads the flags, runs, and says in one line what stops it."""
+  if len(argv) > 1:
+    sys.exit(f"error: unexpected arguments {' '.join(argv[1:])}")
+  workdir = pathlib.Path(WORKDIR.value)
+  try:
+    results = run(CONFIG.value, workdir)
+  except (ValueError, OSError) as error:
+    sys.exit(f"error: {error}")
+  show(results, console.Console())
+  print(f"results: {workdir / 'results.json'}")
+
+
+if __name__ == "__main__":
+  flags.mark_flags_as_required(["config", "workdir"])
+  app.run(main)

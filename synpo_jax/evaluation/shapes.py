@@ -1,0 +1,76 @@
+"""The synthetic world: captions marked exactly against scene graphs."""
+
+import pathlib
+
+import numpy as np
+
+from synpo_jax.data import scene as graph
+from synpo_jax.data import truth
+from synpo_jax.data.quiz import CATEGORIES
+from synpo_jax.data.scene import Scene
+from synpo_jax.evaluation import caption_metrics
+from synpo_jax.evaluation.tokenizer import tokenize
+
+MEANS = ("qa_accuracy", "hallucination", "order_accuracy", "factuality")
+
+
+def read_scenes(
+  path: str | pathlib.Path, only: str | pathlib.Path
+) -> dict[str, Scene]:
+  """Scenes by video id; `only` is a file of ids, or empty for all of them."""
+  scenes = graph.read_scenes(str(path))
+  if not only:
+    return scenes
+  names = pathlib.Path(only).read_text("utf-8").split()
+  missing = [name for name in names if name not in scenes]
+  if missing or not names:
+    what = f"no scene of {missing[0]}" if missing else f"{only} names no video"
+    raise ValueError(f"{path}: {what}")
+  return {name: scenes[name] for name in names}
+
+
+def score(
+  scenes: dict[str, Scene], captions: dict[str, str]
+) -> tuple[list[dict], dict]:
+  """(rows, means over videos) of one caption per video.
+
+  qa_accuracy: share of questions that the caption answers rightly, a mean
+  over the five categories; hallucination: share of its claims that do not
+  hold; order_accuracy: share of pairs of events told in order, over clips
+  with two events or more; factuality: 0 to 5, as the pair pipeline's judge.
+  """
+  rows = [_row(name, captions[name], scenes[name]) for name in captions]
+  summary = {name: _mean(row[name] for row in rows) for name in MEANS}
+  summary["categories"] = {
+    category: _mean(row["categories"].get(category) for row in rows)
+    for category in CATEGORIES
+  }
+  tokens = [tokenize(text) for text in captions.values()]
+  summary |= {
+    "repetition": caption_metrics.repetition(tokens),
+    "distinct_1": caption_metrics.distinct(tokens, n=1),
+    "distinct_2": caption_metrics.distinct(tokens, n=2),
+    "videos": len(rows),
+  }
+  return rows, summary
+
+
+def _row(name, caption, scene) -> dict:
+  categories = truth.qa_accuracy(caption, scene)
+  judged = truth.judge(caption, scene)
+  return {
+    "id": name,
+    "video": name,
+    "caption": caption,
+    "qa_accuracy": float(np.mean(list(categories.values()))),
+    "hallucination": truth.hallucination_rate(caption, scene),
+    "order_accuracy": truth.order_accuracy(caption, scene),
+    "factuality": judged.factuality,
+    "faults": list(judged.faults),
+    "categories": categories,
+  }
+
+
+def _mean(values) -> float | None:
+  present = [value for value in values if value is not None]
+  return float(np.mean(present)) if present else None

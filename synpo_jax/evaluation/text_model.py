@@ -1,0 +1,137 @@
+"""A language model that reads and writes text, on a mesh, in batches.
+
+Any text LM that `models.weights` loads, or the language half of a captioner.
+"""
+
+import json
+import pathlib
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import transformers
+
+from synpo_jax import decode, sharding
+from synpo_jax.data import text
+from synpo_jax.evaluation import text_scores
+from synpo_jax.models import weights
+from synpo_jax.models.captioner import Captioner, shapes
+from synpo_jax.models.config import captioner_config
+from synpo_jax.sampling import Sampling
+
+
+class TextModel(NamedTuple):
+  """A loaded model and what it takes to use it; see `load`."""
+
+  model: Captioner
+  variables: dict
+  tokenizer: transformers.PreTrainedTokenizerBase
+  mesh: object
+  scorer: Callable
+  eos_ids: tuple[int, ...]  # any of them ends a generation
+  batch_size: int  # rows of every batch; the mesh's data axes divide it
+
+
+def load(
+  folder: str | pathlib.Path,
+  *,
+  dtype: str,
+  batch_size: int,
+  mesh: dict[str, int],
+  attention: str,
+  head_chunk: int,
+) -> TextModel:
+  """Loads a published folder with its tokenizer and places it on a mesh.
+
+  dtype: of weights and computation. mesh: sizes of data, fsdp and model.
+  attention: a backend of `models.attention`. head_chunk: positions of a row
+  whose logits exist at once while scoring.
+  """
+  folder = pathlib.Path(folder)
+  tokenizer = text.load_tokenizer(folder)
+  places = sharding.make_mesh(**mesh)
+  config = captioner_config(folder)
+  model = Captioner(config, dtype=jnp.dtype(dtype), attention=attention)
+  tree = {"params": shapes(model)["params"]}
+  shardings = sharding.tree_shardings(tree, places)["params"]
+  _, params = weights.load(folder, dtype=jnp.dtype(dtype), shardings=shardings)
+  return TextModel(
+    model,
+    {"params": params},
+    tokenizer,
+    places,
+    text_scores.make_scorer(model, places, head_chunk=head_chunk),
+    eos_ids(folder, tokenizer),
+    text_scores.whole_batch(places, batch_size),
+  )
+
+
+def eos_ids(folder: pathlib.Path, tokenizer) -> tuple[int, ...]:
+  """The tokens that end a generation: generation_config.json's, else one."""
+  path = folder / "generation_config.json"
+  held = json.loads(path.read_text()) if path.exists() else {}
+  ids = held["eos_token_id"] if "eos_token_id" in held else None
+  if ids is None:
+    ids = tokenizer.eos_token_id
+  return tuple(ids) if isinstance(ids, list) else (ids,)
+
+
+def score(
+  lm: TextModel, rows: list[text_scores.Row], on_batch: Callable[[int], None]
+) -> list[text_scores.Score]:
+  """Log-prob of the last tokens of each row; `on_batch` gets rows done."""
+  return text_scores.score_rows(
+    lm.scorer,
+    lm.variables,
+    lm.mesh,
+    rows,
+    batch_size=lm.batch_size,
+    on_batch=on_batch,
+  )
+
+
+def generate(
+  lm: TextModel,
+  prompts: dict[str, list[int]],
+  *,
+  max_new_tokens: int,
+  how: Sampling,
+  seed: int,
+) -> Iterator[dict[str, str]]:
+  """Continuations of prompts by name, a batch at a time, long ones first.
+
+  A continuation depends on the seed and the prompt's name, not on its batch.
+  Special tokens are left out of the texts.
+  """
+  order = sorted(prompts, key=lambda name: -len(prompts[name]))
+  for start in range(0, len(order), lm.batch_size):
+    names = order[start : start + lm.batch_size]
+    filled = names + names[-1:] * (lm.batch_size - len(names))
+    out = decode.generate(
+      lm.model,
+      lm.variables,
+      text_scores.put(_prefixes([prompts[n] for n in filled]), lm.mesh),
+      decode.row_keys(seed, filled),
+      candidates=1,
+      max_new_tokens=max_new_tokens,
+      how=how,
+      eos_ids=lm.eos_ids,
+    )
+    yield {
+      name: lm.tokenizer.decode(
+        out.tokens[n, 0, : out.lengths[n, 0]], skip_special_tokens=True
+      )
+      for n, name in enumerate(names)
+    }
+
+
+def _prefixes(rows: list[list[int]]) -> dict[str, np.ndarray]:
+  """Left-padded prompts."""
+  P = text_scores.bucket(max(map(len, rows)))
+  prefix = np.zeros((len(rows), P), np.int32)
+  mask = np.zeros((len(rows), P), bool)
+  for n, row in enumerate(rows):
+    prefix[n, P - len(row) :] = row
+    mask[n, P - len(row) :] = True
+  return {"prefix": prefix, "prefix_mask": mask}
