@@ -43,6 +43,7 @@ class Panel(NamedTuple):
   source: str = "metrics"  # which rows of the run
   log_y: bool = False
   level: float | None = None  # a grey line to compare with
+  missing: str = "no row has it"  # why there may be nothing to draw
 
 
 def column(rows: list[dict], key: str) -> tuple[np.ndarray, np.ndarray]:

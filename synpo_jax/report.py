@@ -39,6 +39,7 @@ PANELS = {
       },
       "norm / trained elements",
       log_y=True,
+      missing="every.reward_norms was 0",
     ),
     plots.Panel(
       "grad_norm",
@@ -71,6 +72,7 @@ PANELS = {
       {"reference_logp": "reference captions"},
       "mean log-prob per token",
       source="evaluations",
+      missing="every.evaluate was 0, or heldout had none",
     ),
     plots.Panel(
       "text_logp",
@@ -78,6 +80,7 @@ PANELS = {
       {"text_logp": "held-out text"},
       "mean log-prob per token",
       source="evaluations",
+      missing="every.evaluate was 0, or heldout had none",
     ),
     plots.Panel(
       "repetition",
@@ -85,6 +88,7 @@ PANELS = {
       {"repetition": "repeated 4-grams"},
       "share of 4-grams",
       source="evaluations",
+      missing="every.evaluate was 0, or heldout had none",
     ),
     plots.Panel(
       "distinct",
@@ -92,6 +96,7 @@ PANELS = {
       {"distinct_1": "distinct-1", "distinct_2": "distinct-2"},
       "different n-grams per n-gram",
       source="evaluations",
+      missing="every.evaluate was 0, or heldout had none",
     ),
   ),
   "Training": (
@@ -141,20 +146,23 @@ def short_names(workdirs: list[str]) -> list[str]:
 
 
 def figures(runs: list[plots.Run]) -> dict[str, list[report_page.Figure]]:
-  """Every figure with data, by section, in both themes."""
-  drawn = {section: [] for section in PANELS}
+  """Every figure by section, in both themes; without data, no images."""
+  drawn = {}
   for section, panels in PANELS.items():
-    for panel in panels:
-      if plots.recorded(panel, runs):
-        images = {t: plots.draw(panel, runs, t) for t in plots.THEMES}
-        drawn[section].append(
-          report_page.Figure(panel.name, panel.title, images)
-        )
+    drawn[section] = [_figure(panel, runs) for panel in panels]
+  title, images = "Log-prob against token importance", {}
   if any(run.importance for run in runs):
     images = {t: plots.draw_importance(runs, t) for t in plots.THEMES}
-    title = "Log-prob against token importance"
-    drawn["Importance"] = [report_page.Figure("importance", title, images)]
+  why = "python -m synpo_jax.importance computes it"
+  drawn["Importance"] = [report_page.Figure("importance", title, images, why)]
   return drawn
+
+
+def _figure(panel, runs):
+  images = {}
+  if plots.recorded(panel, runs):
+    images = {t: plots.draw(panel, runs, t) for t in plots.THEMES}
+  return report_page.Figure(panel.name, panel.title, images, panel.missing)
 
 
 def write(workdirs: list[str], out: str | pathlib.Path) -> pathlib.Path:
@@ -166,7 +174,8 @@ def write(workdirs: list[str], out: str | pathlib.Path) -> pathlib.Path:
   drawn = figures(runs)
   for section in drawn.values():
     for figure in section:
-      (out / f"{figure.name}.png").write_bytes(figure.images["light"])
+      if figure.images:
+        (out / f"{figure.name}.png").write_bytes(figure.images["light"])
   page = out / "index.html"
   page.write_text(report_page.page(runs, drawn), encoding="utf-8")
   return page

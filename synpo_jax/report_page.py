@@ -30,11 +30,6 @@ SECTIONS = {
   "Training": "The loss of every method has a scale of its own; compare its"
   " shape only.",
 }
-MISSING = {
-  "Gradients": "Not recorded: every.reward_norms was 0.",
-  "Language": "Not recorded: every.evaluate was 0.",
-  "Importance": "Not computed: python -m synpo_jax.importance does it.",
-}
 COLUMNS = (
   ("accuracy", "ranking accuracy"),
   ("margin", "margin"),
@@ -63,11 +58,12 @@ th:first-child,td:first-child,th:nth-child(2),td:nth-child(2){text-align:left}
 
 
 class Figure(NamedTuple):
-  """A figure and its PNG bytes by theme."""
+  """A figure and its PNG bytes by theme; none, and why, without data."""
 
   name: str
   title: str
   images: dict[str, bytes]
+  missing: str
 
 
 def page(runs: list[plots.Run], drawn: dict[str, list[Figure]]) -> str:
@@ -75,12 +71,13 @@ def page(runs: list[plots.Run], drawn: dict[str, list[Figure]]) -> str:
   names = ", ".join(run.name for run in runs)
   body = [f"<h1>{html.escape(names)}</h1>", _summary(runs)]
   for section, words in SECTIONS.items():
-    found = drawn.get(section)
-    note = words if found else MISSING.get(section, "Not recorded.")
-    body.append(f"<h2>{section}</h2><p>{html.escape(note)}</p>")
-    if found:
-      shown = "".join(_figure(figure) for figure in found)
-      body.append(f'<div class="grid">{shown}</div>')
+    shown = [f for f in drawn[section] if f.images]
+    body.append(f"<h2>{section}</h2><p>{html.escape(words)}</p>")
+    body.append(f'<div class="grid">{"".join(map(_figure, shown))}</div>')
+    for figure in drawn[section]:
+      if not figure.images:
+        note = f"Not recorded: {figure.title} ({figure.missing})."
+        body.append(f"<p>{html.escape(note)}</p>")
   return (
     '<!doctype html><html lang="en"><head><meta charset="utf-8">'
     '<meta name="viewport" content="width=device-width,initial-scale=1">'
