@@ -5,11 +5,15 @@ full line and rejected a dashed one, so that no figure needs its colours.
 """
 
 import io
+import pathlib
 from typing import NamedTuple
 
 import numpy as np
 from matplotlib import ticker
 from matplotlib.figure import Figure
+
+from synpo_jax import metrics
+from synpo_jax.panels import OVERVIEW, Panel
 
 COLOURS = {
   "light": ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"),
@@ -31,19 +35,6 @@ class Run(NamedTuple):
   metrics: list[dict]
   evaluations: list[dict]
   importance: list[dict]
-
-
-class Panel(NamedTuple):
-  """One figure: `lines` maps a column of the rows to its label."""
-
-  name: str
-  title: str
-  lines: dict[str, str]
-  ylabel: str
-  source: str = "metrics"  # which rows of the run
-  log_y: bool = False
-  level: float | None = None  # a grey line to compare with
-  missing: str = "no row has it"  # why there may be nothing to draw
 
 
 def column(rows: list[dict], key: str) -> tuple[np.ndarray, np.ndarray]:
@@ -81,17 +72,7 @@ def draw(panel: Panel, runs: list[Run], theme: str) -> bytes:
       colour = _colour(theme, index if len(runs) > 1 else part)
       name = label if len(runs) == 1 else _label(run.name, label, panel)
       _line(axes, steps, values, colour, DASHES[part % len(DASHES)], name)
-  if panel.log_y:
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter(
-      ticker.LogFormatterSciNotation(
-        labelOnlyBase=False, minor_thresholds=(9, 9)
-      )
-    )
-    axes.yaxis.set_minor_formatter(ticker.NullFormatter())
-  if panel.level is not None:
-    axes.axhline(panel.level, color=THEMES[theme]["quiet"], lw=0.8, zorder=1)
+  _decorate(axes, panel, theme)
   return finish(figure, axes, theme)
 
 
@@ -198,3 +179,39 @@ def _errors(axes, points, *, dashes=(None, None), **style):
   axes.errorbar(
     *points.T[:2], yerr=points.T[2], lw=1.6, ms=3, marker="o", **style
   )
+
+
+def draw_run(workdir: str | pathlib.Path) -> pathlib.Path:
+  """Draws `workdir`/curves.png from metrics.jsonl; returns its path."""
+  folder = pathlib.Path(workdir)
+  rows = metrics.read_rows(folder / "metrics.jsonl")
+  figure = Figure(figsize=(9, 5.6), dpi=130, layout="constrained")
+  for axes, panel in zip(figure.subplots(2, 2).flat, OVERVIEW, strict=True):
+    axes.set_title(panel.title, loc="left", fontsize=10)
+    axes.set_xlabel("update")
+    for part, (key, label) in enumerate(panel.lines.items()):
+      steps, values = column(rows, key)
+      if len(steps):
+        colour, dashes = _colour("light", part), DASHES[part]
+        _line(axes, steps, values, colour, dashes, label)
+    _decorate(axes, panel, "light")
+    if axes.get_legend_handles_labels()[1]:
+      axes.legend(frameon=False, fontsize=8)
+  path = folder / "curves.png"
+  figure.savefig(path)
+  return path
+
+
+def _decorate(axes, panel, theme):
+  """Scale and line of comparison that a panel asks for."""
+  if panel.log_y:
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(
+      ticker.LogFormatterSciNotation(
+        labelOnlyBase=False, minor_thresholds=(9, 9)
+      )
+    )
+    axes.yaxis.set_minor_formatter(ticker.NullFormatter())
+  if panel.level is not None:
+    axes.axhline(panel.level, color=THEMES[theme]["quiet"], lw=0.8, zorder=1)

@@ -12,100 +12,7 @@ import json
 import pathlib
 import sys
 
-from synpo_jax import metrics, plots, report_page
-
-PANELS = {
-  "Rewards": (
-    plots.Panel(
-      "logp",
-      "Log-prob of the captions",
-      {"chosen_logp": "chosen", "rejected_logp": "rejected"},
-      "mean log-prob per token",
-    ),
-    plots.Panel(
-      "geo_prob",
-      "Geometric-mean probability S",
-      {"chosen_geo_prob": "chosen", "rejected_geo_prob": "rejected"},
-      "S",
-    ),
-  ),
-  "Gradients": (
-    plots.Panel(
-      "reward_grad_norms",
-      "Gradient norm of each reward",
-      {
-        "chosen_reward_grad_norm": "chosen",
-        "rejected_reward_grad_norm": "rejected",
-      },
-      "norm / trained elements",
-      log_y=True,
-      missing="every.reward_norms was 0",
-    ),
-    plots.Panel(
-      "grad_norm",
-      "Gradient norm of the loss",
-      {"grad_norm": "loss"},
-      "norm",
-      log_y=True,
-    ),
-  ),
-  "Ranking": (
-    plots.Panel(
-      "accuracy",
-      "Ranking accuracy",
-      {"accuracy": "accuracy"},
-      "share of pairs ranked rightly",
-      level=0.5,
-    ),
-    plots.Panel(
-      "margin",
-      "Margin",
-      {"margin": "margin"},
-      "S chosen - S rejected",
-      level=0.0,
-    ),
-  ),
-  "Language": (
-    plots.Panel(
-      "reference_logp",
-      "Log-prob of reference captions",
-      {"reference_logp": "reference captions"},
-      "mean log-prob per token",
-      source="evaluations",
-      missing="every.evaluate was 0, or heldout had none",
-    ),
-    plots.Panel(
-      "text_logp",
-      "Log-prob of held-out text",
-      {"text_logp": "held-out text"},
-      "mean log-prob per token",
-      source="evaluations",
-      missing="every.evaluate was 0, or heldout had none",
-    ),
-    plots.Panel(
-      "repetition",
-      "Repetition of greedy captions",
-      {"repetition": "repeated 4-grams"},
-      "share of 4-grams",
-      source="evaluations",
-      missing="every.evaluate was 0, or heldout had none",
-    ),
-    plots.Panel(
-      "distinct",
-      "Variety of greedy captions",
-      {"distinct_1": "distinct-1", "distinct_2": "distinct-2"},
-      "different n-grams per n-gram",
-      source="evaluations",
-      missing="every.evaluate was 0, or heldout had none",
-    ),
-  ),
-  "Training": (
-    plots.Panel("loss", "Loss", {"loss": "loss"}, "loss"),
-    plots.Panel(
-      "pairs_per_s", "Speed", {"pairs_per_s": "pairs/s"}, "pairs per second"
-    ),
-  ),
-}
+from synpo_jax import metrics, panels, plots, report_page
 
 
 def read_run(workdir: str | pathlib.Path, name: str) -> plots.Run:
@@ -148,8 +55,8 @@ def short_names(workdirs: list[str]) -> list[str]:
 def figures(runs: list[plots.Run]) -> dict[str, list[report_page.Figure]]:
   """Every figure by section, in both themes; without data, no images."""
   drawn = {}
-  for section, panels in PANELS.items():
-    drawn[section] = [_figure(panel, runs) for panel in panels]
+  for section, own in panels.PANELS.items():
+    drawn[section] = [_figure(panel, runs) for panel in own]
   title, images = "Log-prob against token importance", {}
   if any(run.importance for run in runs):
     images = {t: plots.draw_importance(runs, t) for t in plots.THEMES}
