@@ -168,24 +168,18 @@ class Batches:
       return fresh
     return self._plans[epoch]
 
-  def chosen_rows(self, index: int) -> tuple[Bucket, Int[np.ndarray, "A B"]]:
-    """Bucket and rows (FILLER: none) of this process in update `index`."""
-    epoch, position = divmod(int(index), self.per_epoch)
-    bucket, rows = self._plan(epoch)[position]
-    return bucket, rows.reshape(self.shape)[:, self.mine]
-
   def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-    bucket, numbers = self.chosen_rows(index)
+    epoch, position = divmod(index, self.per_epoch)
+    bucket, group = self._plan(epoch)[position]
+    numbers = group.reshape(self.shape)[:, self.mine]
     real = numbers != FILLER
-    epoch, position = divmod(int(index), self.per_epoch)
-    spare = self._plan(epoch)[position][1][0]
-    read = np.where(real, numbers, spare)
+    read = np.where(real, numbers, group[0])
     batch = _tokens(self.rows, read, bucket)
     if bucket[2]:
       batch[self.visual_key] = _stack(self.visual, self.rows, read, bucket[2])
     batch["weight"] = real.astype(np.float32)
-    table = np.where(real, self.rows.pair[read], FILLER)
-    return batch | {"row": table.astype(np.int32)}
+    row = np.where(real, self.rows.pair[read], FILLER)
+    return batch | {"row": row.astype(np.int32)}
 
 
 def _tokens(rows: Rows, read, bucket: Bucket) -> dict[str, np.ndarray]:
@@ -194,7 +188,7 @@ def _tokens(rows: Rows, read, bucket: Bucket) -> dict[str, np.ndarray]:
   prefix = np.zeros((read.size, P), np.int32)
   response = np.zeros((read.size * C, R), np.int32)
   prefix_mask, response_mask = prefix > 0, response > 0
-  for place, row in enumerate(read.flat):
+  for place, row in enumerate(read.ravel().tolist()):
     ids = rows.prefix[row]
     prefix[place, P - len(ids) :] = ids
     prefix_mask[place, P - len(ids) :] = True
@@ -213,7 +207,7 @@ def _tokens(rows: Rows, read, bucket: Bucket) -> dict[str, np.ndarray]:
 def _stack(visual, rows: Rows, read, F: int) -> np.ndarray:
   """Frames or features of all rows, [A, B, F, ...], zero where none."""
   stacked = None
-  for place, row in enumerate(read.flat):
+  for place, row in enumerate(read.ravel().tolist()):
     one = visual(int(rows.video[row]))
     if stacked is None:
       stacked = np.zeros((read.size, F, *one.shape[1:]), one.dtype)
