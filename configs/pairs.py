@@ -56,7 +56,7 @@ def get_config():
     model="",  # API_MODEL, OPENAI_MODEL
     key="",  # API_KEY, OPENAI_API_KEY; shown and written nowhere
     temperature=0.0,  # None: the server's own
-    schema=True,  # JSON-schema output, where the server takes it
+    schema="json_schema",  # json_object (llama-cpp-python) | none
     asks=3,  # of one question, until the reply can be read
     concurrency=16,
     timeout=120.0,  # seconds, of one try

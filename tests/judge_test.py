@@ -36,7 +36,7 @@ def run(tmp_path, url, requests, **changes):
     base_url=url,
     model="m",
     key="sk-secret",
-    schema=True,
+    schema="json_schema",
     timeout=5.0,
     tries=4,
     first_wait=0.01,
@@ -157,10 +157,11 @@ def test_a_reply_cut_by_its_limit_gets_twice_the_room(tmp_path):
   assert [body["max_tokens"] for body in log.bodies] == [64, 128]
 
 
-def test_a_server_without_schemas_is_found_out_once(tmp_path):
+@pytest.mark.parametrize("status", [400, 422, 500])
+def test_a_server_without_schemas_is_found_out_once(tmp_path, status):
   def behave(n, body):
     if "response_format" in body:
-      return 400, {}, '{"error": {"message": "response_format: unknown"}}'
+      return status, {}, '{"error": {"message": "response_format: unknown"}}'
     return GOOD
 
   with serve(behave) as (url, log):
@@ -171,6 +172,17 @@ def test_a_server_without_schemas_is_found_out_once(tmp_path):
   assert len(shaped) == 1 and len(log.bodies) == 13
   assert shaped[0]["response_format"]["json_schema"]["schema"] == SCHEMA
   assert usage.calls == 12
+
+
+def test_schemas_in_the_words_of_another_server(tmp_path):
+  with serve(after([], GOOD)) as (url, log):
+    run(tmp_path, url, [question("a")], schema="json_object")
+    run(tmp_path / "b", url, [question("a")], schema="none")
+  shape = {"type": "json_object", "schema": SCHEMA}
+  assert log.bodies[0]["response_format"] == shape
+  assert "response_format" not in log.bodies[1]
+  with pytest.raises(ValueError, match="schema='yes'"):
+    run(tmp_path, url, [question("a")], schema="yes")
 
 
 def test_a_refused_request_is_missing_and_the_schema_stays(tmp_path):

@@ -247,7 +247,7 @@ def test_what_was_unavailable_is_asked_again_later(done, videos, tmp_path):
   behave = failing(
     lambda kind, captions: (500, {}, "") if kind == "fluency" else None
   )
-  summary, _ = make(videos, tmp_path, behave, tries=2, schema=False)
+  summary, _ = make(videos, tmp_path, behave, tries=2, schema="none")
   assert summary["pairs"] == 0
   assert summary["excluded"] == {"fluency unavailable": 24}
   _, log = make(videos, tmp_path)

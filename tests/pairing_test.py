@@ -1,4 +1,5 @@
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -62,6 +63,8 @@ def test_every_candidate_is_asked_about_by_itself_and_all_together():
   text = found["factuality", 0].messages[0]["content"]
   assert "1. It is red." in text and "One {brace}." in text
   assert "It is red." not in found["fluency", 0].messages[0]["content"]
+  shape = found["consistency", None].schema["properties"]["scores"]
+  assert shape["required"] == ["1", "2"] and not shape["additionalProperties"]
   assert found["consistency", None].parse(
     '{"scores": [{"caption": 2, "score": 1}, {"caption": 1, "score": 3}]}'
   ) == {0: 3, 2: 1}

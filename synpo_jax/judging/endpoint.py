@@ -22,6 +22,16 @@ URLS = ("API_URL", "OPENAI_BASE_URL")
 KEYS = ("API_KEY", "OPENAI_API_KEY")
 MODELS = ("API_MODEL", "OPENAI_MODEL")
 PASSING = {408, 409, 425, 429}  # and 500 upwards
+# Ways to ask for output of a schema. The first is the common one; the second
+# is what llama-cpp-python's server understands.
+SHAPES = {
+  "json_schema": lambda schema: {
+    "type": "json_schema",
+    "json_schema": {"name": "reply", "strict": True, "schema": schema},
+  },
+  "json_object": lambda schema: {"type": "json_object", "schema": schema},
+  "none": None,
+}
 PATIENCE = ("retry-after-ms", "retry-after")
 
 
@@ -58,7 +68,7 @@ class Endpoint:
   stop_after: int  # requests in a row without an answer
   limit_name: str
   extra: dict
-  schema: bool  # ask for JSON-schema output
+  schema: str  # how JSON-schema output is asked for: a key of SHAPES
   takes: dict[str, bool] = dataclasses.field(default_factory=dict)  # schemas
   probe: asyncio.Lock = dataclasses.field(default_factory=asyncio.Lock)
   probed: bool = False  # the first structured request is through
@@ -69,7 +79,7 @@ class Endpoint:
 
 
 def connect(
-  *, base_url: str, model: str, key: str, schema: bool, **treatment: Any
+  *, base_url: str, model: str, key: str, schema: str, **treatment: Any
 ) -> Endpoint:
   """The endpoint of these settings; empty ones come from the environment.
 
@@ -80,6 +90,8 @@ def connect(
   url = (base_url or _environment(URLS)).rstrip("/")
   url = url.removesuffix("/chat/completions")
   model = model_name(model)
+  if schema not in SHAPES:
+    raise ValueError(f"judge: schema={schema!r} is none of {', '.join(SHAPES)}")
   key = key or _environment(KEYS)
   if not url and not key:
     raise ValueError(
@@ -125,7 +137,7 @@ async def call(
   }
   if temperature is not None:
     request["temperature"] = temperature
-  if schema is None or not endpoint.schema:
+  if schema is None or endpoint.schema == "none":
     return await _persist(endpoint, request)
   if endpoint.probed:
     return await _structured(endpoint, request, schema)
@@ -138,8 +150,7 @@ async def call(
 
 async def _structured(endpoint, request, schema):
   """With the schema; without it where that is what the server refuses."""
-  shape = {"name": "reply", "strict": True, "schema": schema}
-  shaped = {"type": "json_schema", "json_schema": shape}
+  shaped = SHAPES[endpoint.schema](schema)
   name = json.dumps(schema, sort_keys=True)
   takes = endpoint.takes
   if not takes.get(name, any(takes.values()) or not takes):
@@ -221,7 +232,8 @@ def _status(endpoint, error):
   """One line for a status that may pass; raises for one that will not."""
   detail = _clean(endpoint, error.message)
   why = f"status {error.status_code}: {detail}"
-  if error.status_code in PASSING or error.status_code >= 500:
+  refusal = "response_format" in error.message  # by some servers with a 500
+  if error.status_code in PASSING or error.status_code >= 500 and not refusal:
     return why
   if error.status_code in (401, 403, 404):
     raise ValueError(
