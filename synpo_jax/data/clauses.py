@@ -49,8 +49,7 @@ class Draft:
     if not fresh:
       for index, known in enumerate(self.things):
         if self._same(index, known, thing):
-          if known.size is None:
-            self.things[index] = dataclasses.replace(known, size=thing.size)
+          self.describe(index, thing.colour, thing.size)
           return index
     self.things.append(thing)
     self.colours.append({thing.colour} - {None})
@@ -61,7 +60,17 @@ class Draft:
       return False
     if thing.shape is None and thing.colour is None:
       return False
-    return thing.colour is None or thing.colour in self.colours[index]
+    seen = self.colours[index]
+    return thing.colour is None or not seen or thing.colour in seen
+
+  def describe(self, who: int, colour: str | None, size: str | None) -> None:
+    """Fills in a thing's looks where they are still open."""
+    thing = self.things[who]
+    if thing.colour is None and colour is not None:
+      self.things[who] = thing = dataclasses.replace(thing, colour=colour)
+      self.colours[who].add(colour)
+    if thing.size is None:
+      self.things[who] = dataclasses.replace(thing, size=size)
 
   def put(self, who: int, zone: str) -> None:
     """Notes where a thing is at the start, if that is still open."""
@@ -93,12 +102,17 @@ class Sentence:
     self.events: list[_Event] = []
     self.open: _Event | None = None
     self.listing = False
+    self.acted = False  # whether the subjects have had their verb
     self.negated = False
+    self.predicate = False  # whether `is` has been said of the subject
     self.before = ""
     self._forget()
 
   def _forget(self) -> None:
-    """Drops the adjectives of a noun phrase that has ended."""
+    """Ends a noun phrase; adjectives left over say how the subject is."""
+    if self.predicate and self.open is None:
+      for who in self.subjects:
+        self.draft.describe(who, self.hue, self.size)
     self.size = self.hue = self.number = None
     self.fresh = False
 
@@ -131,20 +145,24 @@ class Sentence:
     elif tag in ("it", "they"):
       self._mention(self.draft.last[:1] if tag == "it" else self.draft.last)
     else:
+      if tag in ("ground", "setting", "tone"):
+        self.hue = None  # the wall's, not a thing's
       self._forget()
       self._other(tag, word)
 
   def _other(self, tag: str, word: str) -> None:
     if tag in ("and", "comma"):
       self._end_place()
-      self.listing = self.open is None
+      self.listing = not self.acted
     elif tag == "not":
       self.negated = True
+    elif word in ("is", "are", "was"):
+      self.predicate = bool(self.subjects)
     elif tag in ("way", "middle"):
       self._say_way("middle" if tag == "middle" else word)
     elif tag == "still" or (tag == "move" and self.negated):
       self._end_place()
-      self.open, self.negated = None, False
+      self.open, self.negated, self.acted = None, False, True
       self.draft.still.update(self.subjects)
     elif tag in VERBS or tag in MEETINGS:
       self._verb(tag)
@@ -155,6 +173,10 @@ class Sentence:
   def _say_hue(self, word: str) -> None:
     event = self.open
     if event is not None and event.kind == "colour":
+      if self.before == "from":
+        for who in event.who:
+          self.draft.describe(who, word, None)
+        return
       if event.hue is None or self.before in ("to", "into"):
         event.hue = word
         return
@@ -179,11 +201,12 @@ class Sentence:
     self._end_place()
     self.subjects = self.subjects + ids if self.listing else list(ids)
     self.open, self.listing, self.negated = None, False, False
+    self.predicate = self.acted = False
     self.spot = list(ids)
 
   def _verb(self, tag: str) -> None:
     self._end_place()
-    self.listing = False
+    self.listing, self.acted = False, True
     if self.negated or not self.subjects:
       self.open, self.negated = None, False
       return
@@ -266,25 +289,29 @@ def _told(events: list[_Event]) -> list[_Event]:
     before = events[index - 1] if index else None
     after = events[index + 1] if index + 1 < len(events) else None
     if event.kind == "move" and (
-      _part_of_entry(event, before) or _part_of_next(event, after)
+      _part_of_last(event, before) or _part_of_next(event, after)
     ):
       continue
     kept.append(event)
   return kept
 
 
-def _part_of_entry(move: _Event, entry: _Event | None) -> bool:
-  """`enters from the left and moves right` is one event."""
-  if entry is None or entry.kind != "enter" or entry.who != move.who:
+def _part_of_last(move: _Event, last: _Event | None) -> bool:
+  """`enters from the left and moves right`, `hits B and B moves away`."""
+  if last is None:
     return False
-  return _where(move) in (None, OPPOSITE.get(_where(entry) or ""))
+  if last.kind == "collide" and [last.whom] == move.who:
+    return True
+  if last.kind != "enter" or last.who != move.who:
+    return False
+  return _where(move) in (None, OPPOSITE.get(_where(last) or ""))
 
 
 def _part_of_next(move: _Event, after: _Event | None) -> bool:
-  """`moves on and collides`, `moves left and leaves through the left`."""
+  """`moves up until it hits B`, `moves left and leaves through the left`."""
   if after is None or after.who != move.who or after.kind == "move":
     return False
-  if _where(move) is None:
+  if _where(move) is None or after.kind in MEETINGS:
     return True
   side = _where(after) or ""
   return after.kind == "leave" and _where(move) == OUTWARD.get(side)

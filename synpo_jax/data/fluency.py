@@ -50,7 +50,7 @@ _NEVER = {
   "in": (*_VERBS, "name", "edge"),
   "and": ("and", "be", "stop", "name"),
   "there": ("article", "there", "part", "look"),
-  "part": ("part", *_VERBS),
+  "part": ("part", "be"),
 }
 # Two prepositions and the like that do follow one another.
 _FINE = re.compile(
@@ -66,6 +66,10 @@ _BROKEN = re.compile(
   r"\b(?:up|down) and the (?:left|right)\b|\bzooms out the\b|"
   r"\bits colou?r (?!to|from|and|again|into|is)\w|"
   r"\bwhere it[.]|\bnothing see\b|\b(\w+) \1\b"
+)
+_GLUED = re.compile(
+  r"(?:circle|square|triangle|camera|background|yellow|purple|orange)"
+  r"(?!s?$|d$|ly$|ish$|y$|like$)"
 )
 _STILL_IMAGE = re.compile(r"\b(?:image|photo|photograph|picture shows)\b")
 _PRAISE = re.compile(
@@ -149,7 +153,7 @@ def _shifted(words: list[str]) -> list[list[str]]:
 
 
 def _unfinished(sentence: str) -> bool:
-  return not sentence.endswith((".", "!", "?")) or not sentence[0].isupper()
+  return not sentence.endswith((".", "!", "?"))
 
 
 def _misspelt(sentence: str) -> bool:
@@ -159,7 +163,7 @@ def _misspelt(sentence: str) -> bool:
     "\ufffd" in sentence
     or re.search(r"[,.;:]{2}| [,.;:]|[a-z][,.;:][a-z]|\w\d|\d[a-z]", sentence)
     is not None
-    or any(len(word) > 15 for word in words)
+    or any(len(word) > 15 or _GLUED.match(word.lower()) for word in words)
     or not any(w.lower() in _CLASS or w.lower() in _COMMON for w in words)
     or any(re.search(r"[a-z][A-Z]", word) for word in words)
     or any(len(w) > 3 and not re.search(r"[aeiouy]", w.lower()) for w in words)

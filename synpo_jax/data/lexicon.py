@@ -89,7 +89,8 @@ PATTERNS = (
   (
     "aside",
     r"bounces?(?: back| off| away)?|bouncing(?: back| off)?|"
-    r"rebounds?|stays? hidden|is hidden|to begin|to see|in front of|"
+    r"rebounds?|(?:stays?|remains?|is) (?:hidden|visible|in view)|"
+    r"to begin|to see|in front of|"
     r"at (?:the )?(?:very )?(?:start|beginning|end|first|last)|in the end|"
     r"opens? with|starts? with|in view|there is|there are|is there",
   ),

@@ -9,6 +9,7 @@ import dataclasses
 import itertools
 
 import numpy as np
+from jaxtyping import Float
 
 from synpo_jax.data import scene as graph
 from synpo_jax.data.scene import Event, Thing, Track
@@ -135,30 +136,37 @@ def _collide(actor, other, start, end) -> bool:
   return True
 
 
-def _clear(camera, actors, events, spans) -> bool:
+def _clear(camera, actors, events, spans: Spans) -> bool:
   """Whether everything stays in sight and nothing overlaps by accident."""
-  crossing = {
-    (e.who, s)
-    for e, s in zip(events, spans, strict=True)
-    if e.kind in ("enter", "leave")
-  }
-  if not all(
-    _plain(camera, actors[e.who], e, *span)
-    for e, span in zip(events, spans, strict=True)
-  ):
+  told = list(zip(events, spans, strict=True))
+  if not all(_plain(camera, actors[e.who], e, *span) for e, span in told):
     return False
-  for t in PROBES:
-    seen = [i for i, a in enumerate(actors) if _there(a, t)]
-    for i in seen:
-      x, y = graph.to_screen(camera, t, *_place(actors[i], t))
-      passing = any(w == i and a <= t <= b for w, (a, b) in crossing)
-      edge = 0.45 * actors[i].radius * graph.camera_at(camera, t)[1]
-      if not passing and not edge <= min(x, y) <= max(x, y) <= 1 - edge:
-        return False
-    for i, j in itertools.combinations(seen, 2):
-      if not _apart(actors, i, j, t, events, spans):
-        return False
-  return True
+  ways = [_sampled(actor) for actor in actors]
+  there = [(a.present[0] <= PROBES) & (PROBES <= a.present[1]) for a in actors]
+  for i, actor in enumerate(actors):
+    watched = there[i].copy()
+    for event, (start, end) in told:
+      if event.who == i and event.kind in ("enter", "leave"):
+        watched &= (PROBES < start) | (PROBES > end)
+    if not _in_sight(camera, actor, ways[i][watched], PROBES[watched]):
+      return False
+  return all(
+    _apart(actors, i, j, ways, there[i] & there[j], told)
+    for i, j in itertools.combinations(range(len(actors)), 2)
+  )
+
+
+def _sampled(actor: _Actor) -> Float[np.ndarray, "T 2"]:
+  """World places at all probes."""
+  times, xs, ys = zip(*actor.knots, strict=True)
+  return np.stack([np.interp(PROBES, times, v) for v in (xs, ys)], axis=-1)
+
+
+def _in_sight(camera, actor, places, moments) -> bool:
+  xs, ys = graph.to_screen(camera, moments, *places.T)
+  edge = 0.45 * actor.radius * graph.camera_at(camera, moments)[1]
+  low, high = np.minimum(xs, ys), np.maximum(xs, ys)
+  return bool(np.all((edge <= low) & (high <= 1 - edge)))
 
 
 def _plain(camera, actor, event, start, end) -> bool:
@@ -172,28 +180,26 @@ def _plain(camera, actor, event, start, end) -> bool:
   return all(d * (b - a) >= 0.2 * abs(d) for a, b, d in steps)
 
 
-def _there(actor: _Actor, t: float) -> bool:
-  return actor.present[0] <= t <= actor.present[1]
-
-
-def _apart(actors, i, j, t, events, spans) -> bool:
+def _apart(actors, i, j, ways, together, told) -> bool:
   """Distance rule for a pair; meeting is allowed where an event says so."""
-  near = 1.08
-  for event, (start, end) in zip(events, spans, strict=True):
+  near = np.full(len(PROBES), 1.08)
+  for event, (start, end) in told:
     if {event.who, event.whom} != {i, j}:
       continue
-    if event.kind == "hide" and t >= start:
-      return True
-    if event.kind == "collide" and start <= t <= end:
-      near = 0.9
-  gap = np.subtract(_place(actors[i], t), _place(actors[j], t))
-  reach = actors[i].radius + actors[j].radius
-  return float(np.linalg.norm(gap)) >= near * reach
+    if event.kind == "hide":
+      near[start <= PROBES] = 0.0
+    elif event.kind == "collide":
+      near[(start <= PROBES) & (PROBES <= end)] *= 0.9 / 1.08
+  gaps = np.linalg.norm(ways[i] - ways[j], axis=-1)
+  reach = near * (actors[i].radius + actors[j].radius)
+  return bool(np.all(gaps[together] >= reach[together]))
 
 
 def _track(actor: _Actor) -> Track:
   return Track(
-    knots=tuple(tuple(round(v, 6) for v in knot) for knot in actor.knots),
+    knots=tuple(
+      tuple(round(float(v), 6) for v in knot) for knot in actor.knots
+    ),
     present=(actor.present[0], actor.present[1]),
     colours=tuple((round(t, 6), colour) for t, colour in actor.colours),
   )

@@ -65,18 +65,19 @@ def _parted(
   return camera, story
 
 
-def _read_camera(draft: "Draft", tokens: list[lexicon.Token]) -> None:
-  told, ways, negated = [], [], False
+def _read_camera(draft: Draft, tokens: list[lexicon.Token]) -> None:
+  told, ways, negated, denied = [], [], False, False
   for tag, word in tokens:
-    if tag in ("pan", "zoom") and not negated:
-      told.append(tag)
+    if tag in ("pan", "zoom", "move"):
+      denied |= negated
+      told += [] if negated else ["zoom" if tag == "zoom" else "pan"]
     elif tag in ("way", "in", "out"):
       ways.append(word if tag == "way" else "in" if tag == "in" else "out")
-    elif tag in ("fixed", "still") or (negated and tag == "move"):
+    elif tag in ("fixed", "still"):
       told.append("static")
-    elif tag == "move" and not negated:
-      told.append("pan")
-    negated = tag == "not" or (negated and tag == "other")
+    negated = tag == "not" or (negated and tag not in ("and", "comma", "stop"))
+  if denied and not told:
+    told = ["static"]
   wanted = {"pan": ("left", "right", "up", "down"), "zoom": ("in", "out")}
   for kind in dict.fromkeys(told):
     way = [way for way in ways if way in wanted.get(kind, ())]
@@ -88,6 +89,8 @@ def _read_ground(draft: "Draft", tokens: list[lexicon.Token]) -> None:
   kinds = [word for tag, word in tokens if tag == "ground"]
   if "setting" in tags and not kinds and _tone_of(tokens, "plain"):
     kinds = ["plain"]
+  if not kinds and any(word in ("moon", "stars") for _, word in tokens):
+    kinds = ["night"]
   if kinds == ["plain"] and "setting" not in tags:
     return
   kinds = [kind for kind in kinds if kind != "plain"] or kinds

@@ -12,6 +12,9 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+from jaxtyping import Float
+
 SHAPES = ("circle", "square", "triangle", "star", "ring")
 COLOURS = {
   "red": (225, 30, 35),
@@ -49,6 +52,7 @@ ZONES = {  # name -> centre, in the order of reading
   for row, y in ROWS.items()
   for column, x in COLUMNS.items()
 }
+COVERS = ("circle", "square")  # a large one hides a small thing wholly
 # Kinds of events and how long each takes, relative to a plain move.
 EVENTS = {
   "move": 1.0,
@@ -116,7 +120,10 @@ class Scene:
   layers: tuple[int, ...]  # things from back to front
 
 
-def camera_at(camera: str, t: float) -> tuple[float, float]:
+Real = float | Float[np.ndarray, "T"]  # one moment or many
+
+
+def camera_at(camera: str, t: Real) -> tuple[Real, Real]:
   """(x of the view's centre, scale) at moment t, in world units."""
   shift = {"pan left": -PAN, "pan right": PAN}
   if camera in shift:
@@ -128,7 +135,7 @@ def camera_at(camera: str, t: float) -> tuple[float, float]:
   return 0.5, 1.0
 
 
-def to_screen(camera: str, t: float, x: float, y: float) -> tuple[float, float]:
+def to_screen(camera: str, t: Real, x: Real, y: Real) -> tuple[Real, Real]:
   """World place -> place in the picture at moment t."""
   centre, scale = camera_at(camera, t)
   return (x - centre) * scale + 0.5, (y - 0.5) * scale + 0.5

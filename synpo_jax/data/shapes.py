@@ -8,6 +8,7 @@ libx264 the same bytes.
 """
 
 import functools
+import hashlib
 import math
 import os
 from fractions import Fraction
@@ -20,6 +21,7 @@ from jaxtyping import Float, UInt8
 from synpo_jax.data import scene as graph
 from synpo_jax.data.scene import Scene, Track
 
+WORLD = "synpo-shapes-1"  # raise it when the same scene is drawn otherwise
 EDGE = 96  # pixels, both ways
 GRAIN = 192  # pixels per world unit in the painted backgrounds
 REACH = 0.4  # how far a background goes on beyond the first view, each side
@@ -175,6 +177,7 @@ def encode(path: str | Path, scene: Scene, edge: int = EDGE) -> None:
   """Writes the clip as H.264 in mp4; the file appears only when whole."""
   part = Path(path).with_suffix(".part.mp4")
   with av.open(str(part), "w") as container:
+    container.metadata["comment"] = fingerprint(scene)
     stream = container.add_stream("libx264", rate=scene.fps, options=CODEC)
     stream.width = stream.height = edge
     stream.pix_fmt = "yuv420p"
@@ -184,3 +187,17 @@ def encode(path: str | Path, scene: Scene, edge: int = EDGE) -> None:
       container.mux(stream.encode(frame))
     container.mux(stream.encode())
   os.replace(part, path)
+
+
+def fingerprint(scene: Scene) -> str:
+  """Names a scene by its content; every clip carries it in its metadata."""
+  digest = hashlib.sha256(graph.to_json(scene).encode())
+  return f"{WORLD}:{digest.hexdigest()[:16]}"
+
+
+def is_rendered(path: str | Path, scene: Scene) -> bool:
+  """Whether the file is there and shows exactly this scene."""
+  if not Path(path).exists():
+    return False
+  with av.open(str(path)) as container:
+    return container.metadata.get("comment") == fingerprint(scene)

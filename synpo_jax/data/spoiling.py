@@ -5,6 +5,7 @@ wrong is known exactly; faults of language are planted in finished sentences.
 """
 
 import dataclasses
+from itertools import pairwise
 
 import numpy as np
 
@@ -33,7 +34,9 @@ def spoil(facts: Facts, rng: np.random.Generator, fault: str) -> Facts | None:
     "omission": _omission,
   }
   spoilt = plant[fault](facts, rng)
-  return None if spoilt is None else arranged(spoilt)
+  if spoilt is None or any(a == b for a, b in pairwise(spoilt.events)):
+    return None
+  return arranged(spoilt)
 
 
 def arranged(facts: Facts) -> Facts:
@@ -138,8 +141,6 @@ def _order(facts: Facts, rng) -> Facts | None:
   swapped = []
   for i in range(len(facts.events) - 1):
     events = list(facts.events)
-    if events[i] == events[i + 1]:
-      continue
     events[i], events[i + 1] = events[i + 1], events[i]
     if possible(facts.things, tuple(events)):
       swapped.append(tuple(events))

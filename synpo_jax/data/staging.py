@@ -28,7 +28,7 @@ LIKELY = {  # before the draws that do not fit are thrown away
   "leave": 2,
   "colour": 2,
   "collide": 6,
-  "hide": 8,
+  "hide": 24,
 }
 
 
@@ -41,6 +41,7 @@ class _Plan:
   camera: str
   things: int
   events: int
+  hides: bool  # rarely fits, so it is asked for
 
 
 def sample(seed: int, video: str | None = None) -> Scene:
@@ -54,7 +55,7 @@ def sample(seed: int, video: str | None = None) -> Scene:
   name = f"shapes-{seed:08d}" if video is None else video
   for _ in range(20):
     plan = _plan(rng)
-    for _ in range(400):
+    for _ in range(1500):
       scene = _attempt(rng, plan, seed, name)
       if scene is not None:
         return scene
@@ -69,7 +70,8 @@ def _plan(rng: np.random.Generator) -> _Plan:
     camera = "static"
   things = int(rng.choice([1, 2, 3], p=[0.25, 0.45, 0.3]))
   events = int(rng.integers(1, 4 if things == 3 else 5))
-  return _Plan(background, tone, camera, things, events)
+  hides = things > 1 and rng.random() < 0.2
+  return _Plan(background, tone, camera, things, events, hides)
 
 
 def _attempt(rng, plan: _Plan, seed: int, video: str) -> Scene | None:
@@ -77,6 +79,8 @@ def _attempt(rng, plan: _Plan, seed: int, video: str) -> Scene | None:
   palette = _free_colours(things, plan.background)
   events = _plot(rng, plan.events, things, palette)
   if events is None:
+    return None
+  if plan.hides and all(event.kind != "hide" for event in events):
     return None
   spans = _timetable(events)
   tracks = paths.lay_out(rng, plan.camera, things, events, spans)
@@ -158,7 +162,7 @@ def _next(rng, things, palette, state, events) -> Event | None:
     return None
   who = _pick(rng, able)
   others = [i for i in able if i != who]
-  covers = [i for i in others if things[i].size == "large"]
+  covers = [i for i in others if _covers(things[i])]
   kinds = dict(LIKELY)
   if not others:
     del kinds["collide"]
@@ -174,6 +178,8 @@ def _next(rng, things, palette, state, events) -> Event | None:
   elif kind == "leave":
     where, state[who] = _pick(rng, list(graph.SIDES)), "done"
   elif kind == "colour":
+    if not palette:
+      return None
     where = palette.pop(int(rng.integers(len(palette))))
   elif kind == "collide":
     whom = _pick(rng, others)
@@ -183,6 +189,10 @@ def _next(rng, things, palette, state, events) -> Event | None:
   event = Event(kind, who, where, whom)
   same = events and (events[-1].kind, events[-1].who) == (kind, who)
   return None if same else event
+
+
+def _covers(thing: Thing) -> bool:
+  return thing.size == "large" and thing.shape in graph.COVERS
 
 
 def _timetable(events) -> tuple[tuple[float, float], ...]:

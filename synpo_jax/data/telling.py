@@ -91,8 +91,9 @@ def _story(facts: Facts, rng) -> list[str]:
     when = say.FIRST if index == 0 else say.LAST if index == last else say.LATER
     if last == 0:
       when = say.ONLY
-    clause = _clause(facts, index, rng)
-    told.append(_sentence(f"{_pick(rng, when)} {clause}"))
+    told.append(_sentence(f"{_pick(rng, when)} {_clause(facts, index, rng)}"))
+    while told[-1] in told[:-1]:  # the same again, but not in the same words
+      told[-1] = _sentence(f"{_pick(rng, when)} {_clause(facts, index, rng)}")
   return told
 
 

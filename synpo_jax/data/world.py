@@ -4,7 +4,7 @@ python -m synpo_jax.data.world --out=world --clips=2000 --seed=0
 
 clips/ID.mp4     the videos            scenes.jsonl  their scene graphs
 sft.jsonl        captions to learn     pairs.jsonl   pairs with scores
-heldout.txt      ids of clips that appear in no row
+heldout.jsonl    pairs of clips that appear in no other row
 """
 
 import argparse
@@ -30,7 +30,8 @@ def render_world(
 
   Writes folder/clips/ID.mp4 for every seed, and folder/scenes.jsonl, which
   keeps what other calls put there. Safe to interrupt and call again: a clip
-  appears under its name only when it is whole. Returns the seeds' scenes.
+  appears under its name only when it is whole, and one that shows another
+  scene under the same name is rendered anew. Returns the seeds' scenes.
   """
   folder = Path(folder)
   (folder / "clips").mkdir(parents=True, exist_ok=True)
@@ -53,7 +54,7 @@ def render_world(
 def _render(clips: str, seed: int) -> Scene:
   scene = staging.sample(seed)
   path = Path(clips) / f"{scene.video}.mp4"
-  if not path.exists():
+  if not shapes.is_rendered(path, scene):
     shapes.encode(path, scene)
   return scene
 
@@ -88,8 +89,8 @@ def write_world(
   _write(folder / "sft.jsonl", captions)
   pairs = _rows(world_rows.pair_row, train, pairs_per_clip, stream=2)
   _write(folder / "pairs.jsonl", pairs)
-  kept_back = [scene.video + "\n" for scene in scenes[clips - heldout :]]
-  (folder / "heldout.txt").write_text("".join(kept_back), encoding="utf-8")
+  unseen = _rows(world_rows.pair_row, scenes[clips - heldout :], 1, stream=3)
+  _write(folder / "heldout.jsonl", unseen)
 
 
 def _rows(

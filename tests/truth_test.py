@@ -1,0 +1,369 @@
+"""The exact judge: reads captions, finds what is wrong with them."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from synpo_jax.data import quiz, spoiling, staging, telling, truth
+from synpo_jax.data.fluency import fluency
+from synpo_jax.data.reading import read_facts
+from synpo_jax.data.scene import Event, Facts, Scene, Thing
+
+SEEDS = range(60)
+FACTS = Facts(
+  "stripes",
+  "grey",
+  "pan right",
+  (
+    Thing("circle", "red", "large", "top left"),
+    Thing("star", "blue", "small", "middle right"),
+    Thing("ring", "white", "small", None),
+  ),
+  (
+    Event("turn", 0, "down"),
+    Event("enter", 2, "bottom"),
+    Event("collide", 1, None, 2),
+    Event("colour", 1, "green"),
+  ),
+)
+SCENE = Scene("hand", 0, 8, 40, FACTS, (), (), ())
+TOLD = (
+  "The background is a wall with grey stripes. The camera pans to the right."
+  " At first there is a large red circle at the top left and a small blue star"
+  " on the right. First, the red circle moves down and then turns back. Next, a"
+  " small white ring enters from the bottom. Then the blue star hits the white"
+  " ring and bounces back. Finally, the blue star turns green."
+)
+
+
+@pytest.fixture(scope="module")
+def scenes():
+  return [staging.sample(seed) for seed in SEEDS]
+
+
+def worded(scene, facts, rng, broken=0):
+  told = telling.sentences(facts, rng)
+  return " ".join(spoiling.clumsy(told, rng, broken))
+
+
+# Reading.
+
+
+def test_what_is_told_is_read(scenes):
+  for scene in scenes:
+    rng = np.random.default_rng(scene.seed)
+    assert read_facts(telling.tell(scene.facts, rng)) == scene.facts
+
+
+def test_spoilt_and_clumsy_captions_are_read_as_they_stand(scenes):
+  for scene in scenes:
+    rng = np.random.default_rng(scene.seed)
+    for _ in range(4):
+      facts, broken = spoiling.flawed(scene.facts, rng, 3)
+      assert read_facts(worded(scene, facts, rng, broken)) == facts
+
+
+THING = {
+  "r": ("circle", "red"),
+  "b": ("square", "blue"),
+  "w": ("star", "white"),
+}
+# Captions in nobody's templates: (text, background, tone, camera, events)
+FOREIGN = (
+  (
+    "A small red circle rolls in from the left side of the frame, crosses a"
+    " striped wall and then vanishes behind a big blue square. Meanwhile the"
+    " camera slowly pans right.",
+    ("stripes", None, "pan right"),
+    [("enter", "r", "left", None), ("hide", "r", None, "b")],
+  ),
+  (
+    "On a sunny day in a grassy field, the blue square turns green after the"
+    " white star leaves through the bottom. The camera is static throughout.",
+    ("field", "sunny", "static"),
+    [("leave", "w", "bottom", None), ("colour", "b", "green", None)],
+  ),
+  (
+    "The background is dark, with stars and a moon. The red circle moves right"
+    " until it hits the blue square. The camera does not zoom or pan.",
+    ("night", "moon", "static"),
+    [("collide", "r", None, "b")],
+  ),
+  (
+    "Before the red circle disappears, the white star travels from left to"
+    " right. As the camera zooms out, the blue square heads up and to the left"
+    " and then goes back. The wall is brown.",
+    ("plain", "brown", "zoom out"),
+    [
+      ("move", "w", "right", None),
+      ("leave", "r", None, None),
+      ("turn", "b", "up left", None),
+    ],
+  ),
+  (
+    "A checkered wall, grey. The red circle is hit by the blue square, and the"
+    " white star enters from the top and moves down.",
+    ("checks", "grey", None),
+    [("collide", "b", None, "r"), ("enter", "w", "top", None)],
+  ),
+)
+
+
+@pytest.mark.parametrize("text, setting, events", FOREIGN)
+def test_other_peoples_words_are_read(text, setting, events):
+  facts = read_facts(text)
+  names = {
+    (thing.shape, thing.colour): i for i, thing in enumerate(facts.things)
+  }
+  index = {key: names.get(name) for key, name in THING.items()}
+  assert (facts.background, facts.tone, facts.camera) == setting
+  assert list(facts.events) == [
+    Event(kind, index[who], where, None if whom is None else index[whom])
+    for kind, who, where, whom in events
+  ]
+  assert fluency(text, "short")[0] == 5.0
+
+
+def test_looks_and_places_are_read_from_full_sentences():
+  facts = read_facts(
+    "There is a large square that is blue in the middle. It never moves. The"
+    " circle is red and small. It starts at the top right."
+  )
+  assert facts.things == (
+    Thing("square", "blue", "large", "middle"),
+    Thing("circle", "red", "small", "top right"),
+  )
+  assert facts.still == (0,)
+
+
+def test_a_caption_that_contradicts_itself_is_right_in_neither():
+  text = "The camera zooms in. The camera pans to the left."
+  assert read_facts(text).camera == "zoom in and pan left"
+  two = "The background is a plain grey wall. Behind it is a grassy field."
+  assert read_facts(two).background == "plain and field"
+
+
+@pytest.mark.parametrize("text", ["", "   \n", "...", "asdf qwer", "12 % 7"])
+def test_nothing_is_read_from_nothing(text):
+  assert read_facts(text) == Facts()
+  judged = truth.judge(text, SCENE)
+  assert judged.factuality == 0.0 and judged.fluency == 0.0
+  assert truth.consistency([text, TOLD])[0] == 0.0
+  assert set(truth.qa_accuracy(text, SCENE).values()) == {0.0}
+
+
+def test_long_loops_are_judged_in_no_time():
+  text = "the red circle moves to the left and " * 2000
+  assert truth.judge(text, SCENE).fluency == 0.0
+
+
+# Scores.
+
+
+def test_true_captions_get_full_marks(scenes):
+  for scene in scenes:
+    rng = np.random.default_rng(scene.seed)
+    for kind in telling.KINDS:
+      caption = telling.tell(scene.facts, rng, kind)
+      judged = truth.judge(caption, scene, kind)
+      assert (judged.factuality, judged.fluency) == (5.0, 5.0), caption
+      assert judged.wrong == 0 and not judged.missing
+    caption = telling.tell(scene.facts, rng)
+    assert set(truth.qa_accuracy(caption, scene).values()) == {1.0}
+    assert truth.hallucination_rate(caption, scene) == 0.0
+    assert truth.order_accuracy(caption, scene) in (None, 1.0)
+
+
+def test_every_planted_fault_of_fact_costs_factuality_alone(scenes):
+  for scene in scenes:
+    rng = np.random.default_rng(scene.seed)
+    for fault in spoiling.FACTUAL:
+      facts = spoiling.spoil(scene.facts, rng, fault)
+      if facts is None:
+        continue
+      judged = truth.judge(worded(scene, facts, rng), scene)
+      assert judged.factuality < 5.0 == judged.fluency, (fault, facts)
+      if fault == "invention":
+        assert len(judged.invented) == 1
+      if fault == "omission":
+        assert judged.missing
+
+
+def test_every_planted_fault_of_language_costs_fluency_alone(scenes):
+  for scene in scenes:
+    rng = np.random.default_rng(scene.seed)
+    for broken in (1, 2, 3):
+      judged = truth.judge(worded(scene, scene.facts, rng, broken), scene)
+      assert judged.factuality == 5.0, judged
+      assert judged.fluency == 5.0 - 1.5 * broken, judged
+
+
+def test_known_scores_are_what_the_judge_finds(scenes):
+  for scene in scenes:
+    rng = np.random.default_rng(scene.seed)
+    facts, broken = spoiling.flawed(scene.facts, rng, 1 + scene.seed % 3)
+    known = truth.grade(facts, scene, broken)
+    told = worded(scene, facts, rng, broken)
+    judged = truth.judge(told, scene)
+    true = telling.tell(scene.facts, rng)
+    assert known["factuality"] == judged.factuality
+    assert known["fluency"] == judged.fluency
+    assert known["consistency"] == truth.consistency([told, true])[0]
+
+
+def swapped(old: str, new: str) -> truth.Judgement:
+  assert old in TOLD
+  return truth.judge(TOLD.replace(old, new), SCENE)
+
+
+def test_scores_by_hand():
+  # 3 of setting, 4 + 4 + 3 of things, 2 + 2 + 2 + 2 of events: 22 claims.
+  assert truth.judge(TOLD, SCENE).right == 22
+  wrong = 5 * 21 / (21 + 4)
+  assert swapped("grey", "brown").factuality == pytest.approx(wrong)
+  assert swapped("pans to the right", "zooms in").factuality == wrong
+  assert swapped("large red", "small red").factuality == wrong
+  assert swapped("from the bottom", "from the top").factuality == wrong
+  gone = swapped(" Finally, the blue star turns green.", "")
+  assert gone.factuality == pytest.approx(5 * 20 / (20 + 2 * 2), abs=1e-3)
+  assert gone.missing == ("event 4 kind", "event 4 where")
+  dog = swapped("Finally,", "A dog leaves. Finally,")
+  assert dog.factuality == pytest.approx(5 * 22 / (22 + 4 * 2), abs=1e-3)
+  assert dog.invented == ("dog",)
+
+
+def test_a_shape_or_colour_mixed_up_is_one_wrong_claim():
+  assert swapped("red circle", "red square").wrong == 1
+  assert swapped("red circle", "purple circle").wrong == 1
+  assert swapped("moves down", "moves up").wrong == 1
+  assert swapped("enters", "leaves").wrong >= 1
+
+
+def test_events_in_another_order_lower_order_and_factuality():
+  parts = TOLD.split(" First, ")
+  events = [e.split(", ", 1)[-1] for e in parts[1].split(". ")]
+  turn, enter, hit, colour = (event.rstrip(".") for event in events)
+  text = f"{parts[0]} First, {enter}. Next, {hit}. Next, {turn}. Then {colour}."
+  text = text.replace("Then Then", "Then").replace("Next, Then", "Then")
+  assert truth.order_accuracy(TOLD, SCENE) == 1.0
+  assert truth.order_accuracy(text, SCENE) == pytest.approx(4 / 6)
+  assert truth.judge(text, SCENE).factuality < 5.0
+  assert truth.order_accuracy("The blue star turns green.", SCENE) == 0.0
+
+
+def test_hallucination_rate_counts_claims():
+  # the circle's colour and size and the star's shape; a dog counts twice.
+  text = "A small red circle turns around. A dog appears."
+  assert truth.hallucination_rate(text, SCENE) == pytest.approx(3 / 6)
+
+
+# Language.
+
+
+BROKEN = (
+  "The red circle red circle moves up.",
+  "The the camera pans left.",
+  "Then the red circle moves to the",
+  "The red circle moves to the left and to the left and to the left.",
+  "Then the blue star.",
+  "The triangleareen moves up.",
+  "The camera The view pans left.",
+  "Red the circle moves up.",
+  "A red circle enters from from the left.",
+  "The circle moves the left.",
+  "The star is is blue.",
+  "A large red at the top left.",
+  "The ring moves up,, and turns red.",
+  "At the start there is large red ring.",
+  "Then moves moves blue.",
+)
+
+
+@pytest.mark.parametrize("sentence", BROKEN)
+def test_broken_sentences_are_found(sentence):
+  good = "The background is a plain grey wall. The camera zooms in."
+  assert fluency(f"{good} The star turns red.")[0] == 5.0
+  assert fluency(f"{good} {sentence}")[0] <= 3.5, sentence
+
+
+def test_repeated_sentences_cost_each_time_but_no_facts():
+  again = " Finally, the blue star turns green."
+  for times, score in ((0, 5.0), (1, 3.5), (2, 2.0), (4, 0.0)):
+    judged = truth.judge(TOLD + again * times, SCENE)
+    assert judged.factuality == 5.0 and judged.fluency == score
+
+
+def test_images_praise_and_brevity_cost():
+  assert fluency(TOLD + " This image shows a ring.")[0] == 4.0
+  assert fluency(TOLD + " It is a beautiful ring.")[0] == 4.0
+  assert fluency("The star turns red.")[0] == 3.5
+  assert fluency("The star turns red.", "short")[0] == 5.0
+
+
+# Agreement.
+
+
+def test_the_odd_caption_out_is_the_least_consistent():
+  other = TOLD.replace("red", "purple").replace("grey stripes", "brown checks")
+  scores = truth.consistency([TOLD, TOLD, other, TOLD])
+  assert scores[0] == scores[1] == scores[3] > scores[2] > 0
+  assert truth.consistency([TOLD, TOLD]) == [3.0, 3.0]
+  assert truth.consistency([TOLD]) == [3.0]
+
+
+# Questions.
+
+GOLD = {
+  ("camera", "How does the camera move?"): "it pans to the right",
+  ("camera", "Does the camera zoom?"): "no",
+  ("background", "What is the background?"): "stripes",
+  ("background", "What tone does the background have?"): "grey",
+  ("background", "Is this outdoors?"): "no",
+  ("short", "What is the clip mainly about?"): "a small blue star",
+  ("short", "Where is the clip set?"): "a wall with grey stripes",
+  ("main_object", "Where is the star at the start?"): "middle right",
+  ("main_object", "What does the star do second?"): "the star turns green",
+  ("detailed", "How many objects appear?"): "3",
+  ("detailed", "Where is the ring at the start?"): "not in view",
+  ("detailed", "What happens first?"): "the circle moves down and turns back",
+  ("detailed", "What happens last?"): "the star turns green",
+}
+
+
+def test_questions_have_the_answers_that_a_person_gives():
+  asked = {(q.category, q.text): q for q in quiz.questions(FACTS)}
+  assert {q.category for q in asked.values()} == set(quiz.CATEGORIES)
+  for key, gold in GOLD.items():
+    assert asked[key].answer == gold, key
+    assert truth.answer(asked[key], TOLD) == gold
+  which = [q for q in asked.values() if q.text.startswith("Which comes first")]
+  assert len(which) == 3
+  assert which[0].answer == "the circle moves down and turns back"
+
+
+def test_answers_come_from_the_caption_alone():
+  asked = {q.text: q for q in quiz.questions(FACTS)}
+  wrong = TOLD.replace("pans to the right", "zooms out")
+  assert truth.answer(asked["How does the camera move?"], wrong) == (
+    "it zooms out"
+  )
+  accuracy = truth.qa_accuracy(wrong, SCENE)
+  assert accuracy["camera"] == 0.25  # it does not stay still, to be sure
+  assert accuracy["background"] == accuracy["detailed"] == 1.0
+  brief = "The camera pans to the right."
+  assert truth.answer(asked["How many objects appear?"], brief) is None
+  assert truth.qa_accuracy(brief, SCENE)["detailed"] == 0.0
+
+
+def test_faulty_captions_answer_fewer_questions(scenes):
+  for scene in scenes[:60]:
+    rng = np.random.default_rng(scene.seed)
+    facts, _ = spoiling.flawed(scene.facts, rng, 3)
+    if facts == scene.facts:
+      continue
+    accuracy = truth.qa_accuracy(telling.tell(facts, rng), scene)
+    dropped = dataclasses.replace(facts, still=()) == dataclasses.replace(
+      scene.facts, still=()
+    )
+    assert dropped or min(accuracy.values()) < 1.0
