@@ -15,20 +15,38 @@ import ml_collections
 
 from configs import published
 
-# Coefficients that each paper uses, or recommends as a start.
+# The coefficients of each paper, as losses.py cites them; aot, bco and kto
+# want large batches.
 LOSSES = {
   "synpo": dict(alpha=30.0, beta=0.2),
   "dpo": dict(beta=0.1),
-  "cdpo": dict(beta=0.1, label_smoothing=0.1),
-  "robust_dpo": dict(beta=0.1, label_smoothing=0.1),
+  "cdpo": dict(beta=0.1, epsilon=0.1),
+  "robust_dpo": dict(beta=0.1, epsilon=0.1),
   "ipo": dict(beta=0.1),
-  "hinge": dict(beta=0.1),
-  "simpo": dict(beta=2.0, gamma=0.5),
-  "orpo": dict(weight=0.1),
-  "cpo": dict(beta=0.1, nll_weight=1.0),
+  "hinge": dict(beta=0.05),
+  "exo": dict(beta=0.1, epsilon=1e-3),
+  "nca": dict(beta=0.01),
+  "bco": dict(beta=0.01),
+  "sppo": dict(beta=0.001),
+  "apo_zero": dict(beta=0.1),
+  "apo_down": dict(beta=0.1),
+  "discopop": dict(beta=0.05, tau=0.05),
+  "aot": dict(beta=0.01),
+  "rpo": dict(beta=0.1, alpha=1.0),
+  "r_dpo": dict(beta=0.1, alpha=0.01),
   "kto": dict(beta=0.1),
+  "cpo": dict(beta=0.1, alpha=1.0),
+  "simpo": dict(beta=2.0, gamma=0.5),
+  "orpo": dict(lam=0.1),
+  "slic_hf": dict(delta=1.0, lam=0.1),
+  "rrhf": dict(lam=1.0),
   "sft": dict(),
 }
+
+QUESTION = (
+  "Describe this video in detail: what it is about, where it is set, and"
+  " what the people, animals or objects in it are doing."
+)
 
 
 def get_config(arg=""):
@@ -58,27 +76,33 @@ def paper(loss):
   c.trainable = "lora/.*"  # paths that learn; the rest is frozen
   c.model = dict(
     checkpoint="",  # folder; without one, random weights of the sizes in arch
+    arch={},
+    tokenizer="",  # folder of the tokenizer, where it is not the checkpoint's
     kept_ratio=0.1,  # token merging: share of visual tokens asked to stay
     dtype="bfloat16",
     remat="save_dots",  # none | full | save_attention | save_dots
     attention="auto",  # auto | xla | splash | cudnn
   )
-  c.lora = dict(rank=128, alpha=64.0, dropout=0.05)
+  c.lora = dict(rank=128, alpha=64.0, dropout=0.05)  # rank 0: no adapter
   c.loss = dict(name=loss, coefficients=dict(LOSSES[loss]))
   c.data = dict(
     pairs="pairs.jsonl",
     videos="videos",  # folder that relative video paths start from
     cache="runs/shards",  # decoded frames; shared by all runs
+    question=QUESTION,  # for rows without one
+    template="aurora",  # chat format: a key of data/text.py's TEMPLATES
     min_score_gap=4.0,
     max_len=2560,  # positions: visual + text + caption
     too_long="drop",  # drop | shorten the captions that do not fit
-    prefix_multiple=128,  # prompts are padded to a multiple of this
+    prefix_buckets=128,  # prompts are padded to a multiple of this
     response_buckets=(128, 256, 384, 512, 768),
+    frame_buckets=(8, 16),
     batch_size=1,  # pairs per micro-batch, all devices together
     accumulation=32,  # micro-batches per update
-    workers=8,  # processes that read ahead
+    workers=8,  # processes that decode, and that read ahead
   )
   c.frames = dict(min_frames=8, max_frames=16, frames_per_second=0.5)
+  c.pixels = dict(resize="crop", resample="bicubic")  # or "squash"
   c.optim = dict(
     lr=5e-6,
     warmup_frac=0.1,
@@ -89,38 +113,49 @@ def paper(loss):
     clip_norm=None,
   )
   c.mesh = dict(data=-1, fsdp=1, model=1)  # -1 takes the devices left over
-  c.step = dict(layout_name="shared", head_chunk=512)
-  c.every = dict(log=1, checkpoint=100, evaluate=100, reward_norms=0)
+  c.step = dict(layout_name="shared", head_chunk=128)  # or "two_sequence"
+  # Updates between two of each; 0: never. The last update saves in any case.
+  c.every = dict(checkpoint=100, reward_norms=0)
   c.keep_checkpoints = 2
   c.stop_after_skips = 10  # updates in a row without a finite gradient
-  c.heldout = dict(pairs="", scenes="", captions=0, max_new_tokens=256)
-  c.world = dict(clips=0, heldout=0, seed=0)  # 0: no synthetic world
+  # Held-out pairs, scored before and after training; greedy captions too,
+  # judged exactly where `scenes` holds the clips' scene graphs.
+  c.heldout = dict(pairs="", videos="", captions=0, max_new_tokens=256)
+  c.heldout.scenes = ""
+  # The synthetic world, rendered into `folder` before the run; 0: none.
+  c.world = dict(folder="runs/world", clips=0, heldout=0, seed=0)
   return c
 
 
 def embedded(c):
-  """The shipped 2-million-parameter captioner on the synthetic world."""
+  """The shipped captioner of 2.6 million weights on the synthetic world."""
   c.epochs = 2
   c.model.update(
     checkpoint="synpo_jax/assets/tiny",
-    arch={},
-    kept_ratio=0.3,
+    kept_ratio=None,
     dtype="float32",
     remat="none",
   )
   c.lora.update(rank=16, alpha=16.0, dropout=0.0)
+  c.world.update(clips=464, heldout=64)
   c.data.update(
-    pairs="pairs.jsonl",
-    videos="clips",
+    pairs="runs/world/pairs.jsonl",
+    videos="runs/world",
     batch_size=16,
     accumulation=1,
     workers=0,
-    prefix_multiple=32,
+    prefix_buckets=32,
     response_buckets=(128,),
+    frame_buckets=(8,),
   )
   c.frames.update(min_frames=8, max_frames=8)
   c.optim.lr = 2e-4
-  c.every.update(checkpoint=25, evaluate=0, reward_norms=5)
-  c.world.update(clips=400, heldout=64)
-  c.heldout.update(captions=64, max_new_tokens=128)
+  c.every.update(checkpoint=25, reward_norms=5)
+  c.heldout.update(
+    pairs="runs/world/heldout.jsonl",
+    videos="runs/world",
+    scenes="runs/world/scenes.jsonl",
+    captions=64,
+    max_new_tokens=128,
+  )
   return c

@@ -48,14 +48,13 @@ def restore(manager, abstract_state):
   return restored["state"], restored["data"]
 
 
-def abstract(state, shardings):
-  """The state's shapes and dtypes with the shardings it shall have."""
+def abstract(state):
+  """The state's shapes, dtypes and shardings, for `restore`."""
   return jax.tree.map(
-    lambda leaf, sharding: jax.ShapeDtypeStruct(
-      leaf.shape, leaf.dtype, sharding=sharding
+    lambda leaf: jax.ShapeDtypeStruct(
+      leaf.shape, leaf.dtype, sharding=leaf.sharding
     ),
     state,
-    shardings,
   )
 
 

@@ -29,12 +29,22 @@ class Rows(NamedTuple):
 
 
 def token_logps(
-  model, variables, batch, *, layout, head_chunk, train_head=False, rngs=None
+  model,
+  variables,
+  batch,
+  *,
+  layout,
+  head_chunk,
+  head_sharding=None,
+  train_head=False,
+  rngs=None,
 ) -> Float[Array, "B C R"]:
   """Float32 log-prob of each caption token; padding holds finite values.
 
-  `batch` is one micro-batch as `data.pipeline` describes it; `rngs` switches
-  LoRA dropout on. The video is encoded once per pair in either layout.
+  `batch` is one micro-batch as `data.batches` describes it; `rngs` switches
+  LoRA dropout on. `head_chunk` and `head_sharding` are the head's chunk and
+  kernel_sharding; `train_head` says that the head learns. The video is
+  encoded once per pair in either layout.
   """
   visual = visual_embeddings(model, variables, batch)
   rows = LAYOUTS[layout].rows(model, variables, batch)
@@ -52,9 +62,18 @@ def token_logps(
     method="decode",
   )
   scored_BCRD = LAYOUTS[layout].scored(hidden, batch)
-  return _head_logps(
-    model, variables, scored_BCRD, batch["response"], head_chunk, train_head
+  B, C, R, D = scored_BCRD.shape
+  logps_BM = head.token_logps(
+    scored_BCRD.reshape(B, C * R, D),
+    model.apply(variables, method="head_kernel"),
+    batch["response"].reshape(B, C * R),
+    chunk=head_chunk,
+    softcap=model.config.decoder.final_softcap,
+    trainable=train_head,
+    tied=model.config.decoder.tied,
+    kernel_sharding=head_sharding,
   )
+  return logps_BM.reshape(B, C, R)
 
 
 def visual_embeddings(model, variables, batch):
@@ -65,20 +84,6 @@ def visual_embeddings(model, variables, batch):
     features = model.apply(variables, batch["frames"], method="encode")
     return model.apply(variables, features, method="connect")
   return None
-
-
-def _head_logps(model, variables, hidden_BCRD, targets_BCR, chunk, train_head):
-  B, C, R, D = hidden_BCRD.shape
-  logps_BM = head.token_logps(
-    hidden_BCRD.reshape(B, C * R, D),
-    model.apply(variables, method="head_kernel"),
-    targets_BCR.reshape(B, C * R),
-    chunk=chunk,
-    softcap=model.config.decoder.final_softcap,
-    trainable=train_head,
-    tied=model.config.decoder.tied,
-  )
-  return logps_BM.reshape(B, C, R)
 
 
 def _prefix_positions(model, variables, batch):
@@ -167,11 +172,12 @@ LAYOUTS = {
 }
 
 
-def reference_logps(model, variables, batch, *, layout, head_chunk):
-  """Summed log-probs [B, C] of the same network with its LoRA tree off."""
+def reference_logps(model, variables, batch, **how) -> Float[Array, "B C"]:
+  """Summed log-probs of the same network with its LoRA tree off.
+
+  `how` is what `token_logps` takes: layout, head_chunk, head_sharding.
+  """
   base = {"params": variables["params"]}
-  logps = token_logps(
-    model.clone(lora=None), base, batch, layout=layout, head_chunk=head_chunk
-  )
+  logps = token_logps(model.clone(lora=None), base, batch, **how)
   sums_BC = jnp.sum(logps, axis=-1, where=batch["response_mask"])
   return jax.lax.stop_gradient(sums_BC)

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import time
 
 from tensorboardX import SummaryWriter
 
@@ -64,3 +65,29 @@ class NoLog:
 
   def close(self):
     """Nothing is open."""
+
+
+class Clock:
+  """Time since the last row, and how much of it was spent waiting for data."""
+
+  def __init__(self):
+    self._last, self._waited = time.monotonic(), 0.0
+
+  def waiting(self, function, *args):
+    """Calls `function` and counts its time as waiting."""
+    start = time.monotonic()
+    result = function(*args)
+    self._waited += time.monotonic() - start
+    return result
+
+  def rates(self, pairs, tokens):
+    """pairs_per_s, tokens_per_s, waiting_share since the last call."""
+    now = time.monotonic()
+    seconds = max(now - self._last, 1e-9)
+    share = self._waited / seconds
+    self._last, self._waited = now, 0.0
+    return {
+      "pairs_per_s": pairs / seconds,
+      "tokens_per_s": tokens / seconds,
+      "waiting_share": share,
+    }

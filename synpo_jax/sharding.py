@@ -122,6 +122,16 @@ def batch_sharding(mesh) -> NamedSharding:
   return NamedSharding(mesh, P(None, ("data", "fsdp")))
 
 
+def rows_sharding(mesh) -> NamedSharding:
+  """[B, ...] with the rows split over `data` and `fsdp`."""
+  return NamedSharding(mesh, P(("data", "fsdp")))
+
+
+def head_sharding(mesh) -> NamedSharding:
+  """The head's kernel [D, V] while it scores: columns over `model` only."""
+  return NamedSharding(mesh, P(None, "model"))
+
+
 def put_batch(batch, mesh):
   """This process's rows of a batch, made part of the global arrays."""
   sharding = batch_sharding(mesh)

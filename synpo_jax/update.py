@@ -54,11 +54,20 @@ def _nested(flat):
   return traverse_util.unflatten_dict(flat, sep="/")
 
 
-def make_objective(model, *, name, layout_name, head_chunk, coefficients):
-  """Returns (trained, frozen, batch, key) -> (summed loss, sums)."""
+def make_objective(model, how, *, name, coefficients):
+  """Returns (trained, frozen, batch, key) -> (summed loss, sums).
+
+  how: what `layout.token_logps` takes (layout, head_chunk, head_sharding).
+  Raises ValueError for a loss with a reference where no adapter can be
+  switched off.
+  """
   loss_fn = losses.LOSSES[name]
   needs_reference = name in losses.NEEDS_REFERENCE
-  how = dict(layout=layout_name, head_chunk=head_chunk)
+  if needs_reference and model.lora is None:
+    raise ValueError(
+      f"loss {name} compares with the model without its adapter: "
+      "set lora.rank, or choose a loss without a reference"
+    )
 
   def objective(trained, frozen, batch, key):
     variables = merge(trained, frozen)
@@ -196,7 +205,7 @@ def make_eval_step(objective):
   return eval_step
 
 
-def make_reward_norms(model, *, name, layout_name, head_chunk):
+def make_reward_norms(model, how, *, name):
   """Returns (trained, frozen, batch) -> gradient norms of the two rewards.
 
   The reward is S, or the summed log-prob where the loss has a reference (the
@@ -208,9 +217,7 @@ def make_reward_norms(model, *, name, layout_name, head_chunk):
 
   def reward(trained, frozen, batch, caption):
     variables = merge(trained, frozen)
-    logps = layout.token_logps(
-      model, variables, batch, layout=layout_name, head_chunk=head_chunk
-    )
+    logps = layout.token_logps(model, variables, batch, **how)
     mask = batch["response_mask"]
     stats = losses.sequence_stats(logps, mask)
     reward_B = (stats.sum_logp if summed else stats.geo_prob)[:, caption]

@@ -1,0 +1,62 @@
+"""From a config's `model` and `lora` sections to a model on a mesh."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from synpo_jax import sharding
+from synpo_jax.models import captioner, config, lora, weights
+
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+def make_model(
+  *, checkpoint, arch, kept_ratio, dtype, remat, attention, adapter
+) -> captioner.Captioner:
+  """The module that a `model` section describes; no weights are read.
+
+  checkpoint: folder whose configs are read, or "" for the sizes in `arch`.
+  kept_ratio: share of visual tokens to keep, None for the checkpoint's own.
+  adapter: a `lora` section (rank 0: no adapter).
+  """
+  if dtype not in DTYPES:
+    raise ValueError(f"model.dtype={dtype}: choose float32 or bfloat16")
+  if not checkpoint and not arch:
+    raise ValueError("set model.checkpoint to a folder (arch holds no sizes)")
+  sizes = config.captioner_config(checkpoint or arch)
+  if kept_ratio is not None and sizes.tower is not None:
+    tower = dataclasses.replace(sizes.tower, kept_ratio=kept_ratio)
+    sizes = dataclasses.replace(sizes, tower=tower)
+  adapter = config.LoraConfig(**adapter) if adapter["rank"] else None
+  return captioner.Captioner(sizes, adapter, DTYPES[dtype], remat, attention)
+
+
+def load_variables(model, checkpoint, mesh, seed) -> dict:
+  """`params` (read, or drawn where checkpoint is "") and a fresh `lora`.
+
+  Every leaf goes straight to its place on the mesh. The frozen weights have
+  the model's dtype, the adapter is float32.
+  """
+  places = sharding.tree_shardings(captioner.shapes(model), mesh)
+  if checkpoint:
+    _, params = weights.load(
+      checkpoint, dtype=model.dtype, shardings=places["params"]
+    )
+  else:
+    params = weights.init(
+      model, seed, dtype=model.dtype, shardings=places["params"]
+    )
+  variables = {"params": params}
+  if model.lora is not None:
+    variables["lora"] = lora.init(model, seed, places["lora"])
+  return variables
+
+
+def describe(variables) -> str:
+  """Parameter counts in words."""
+  counts = {
+    name: sum(leaf.size for leaf in jax.tree.leaves(tree))
+    for name, tree in variables.items()
+  }
+  return ", ".join(f"{count:,} in {name}" for name, count in counts.items())
