@@ -136,6 +136,7 @@ class ConnectorConfig:
   newline: bool = False  # a learned embedding closes the video
   one_block: bool = False  # one marker in the prompt for the whole video
   step_positions: float = 0.0  # M-RoPE: temporal positions per step
+  ids: tuple[tuple[str, int], ...] = ()  # other programs' placeholders
 
   def pooled(self, tokens: int) -> int:
     """Embeddings that remain of the `tokens` of a frame."""

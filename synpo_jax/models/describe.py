@@ -5,13 +5,19 @@ from synpo_jax.models.config import (
   DecoderConfig,
   RopeScaling,
   TowerConfig,
+  WindowTowerConfig,
 )
-from synpo_jax.models.published import ACTIVATIONS
+from synpo_jax.models.published import ACTIVATIONS, DEFAULTS
 
 ARCHITECTURES = {
   "llama": "LlamaForCausalLM",
   "mistral": "MistralForCausalLM",
   "qwen2": "Qwen2ForCausalLM",
+  "qwen2_5_vl_text": "Qwen2_5_VLTextModel",
+  "llava": "LlavaForConditionalGeneration",
+  "llava_next_video": "LlavaNextVideoForConditionalGeneration",
+  "llava_onevision": "LlavaOnevisionForConditionalGeneration",
+  "qwen2_5_vl": "Qwen2_5_VLForConditionalGeneration",
   "gemma2": "Gemma2ForCausalLM",
   "gemma3_text": "Gemma3ForCausalLM",
   "clip": "CLIPVisionModel",
@@ -22,15 +28,19 @@ _ACTIVATION_NAMES = {ours: theirs for theirs, ours in ACTIVATIONS.items()}
 
 
 def config_files(config: CaptionerConfig) -> dict[str, dict]:
-  """{file name: content} of a folder in the AuroraCap layout."""
+  """{file name: content} of a folder in the layout of the config's family."""
   files = {"config.json": decoder_json(config.decoder)}
   if config.tower is None:
     return files
-  files["visual_encoder/config.json"] = tower_json(config.tower)
-  files["visual_encoder/preprocessor_config.json"] = {
+  pixels = {
     "image_mean": list(config.tower.mean),
     "image_std": list(config.tower.std),
   }
+  if config.connector.family != "auroracap":
+    whole = multimodal_json(config)
+    return {"config.json": whole, "preprocessor_config.json": pixels}
+  files["visual_encoder/config.json"] = tower_json(config.tower)
+  files["visual_encoder/preprocessor_config.json"] = pixels
   files["projector/config.json"] = {
     "visual_hidden_size": config.tower.width,
     "llm_hidden_size": config.decoder.width,
@@ -74,6 +84,9 @@ def decoder_json(c: DecoderConfig) -> dict:
       final_logit_softcapping=c.final_softcap,
       query_pre_attn_scalar=c.query_scale**-2,
     )
+  if c.mrope_sections:
+    sections = list(c.mrope_sections)
+    out["rope_scaling"] = dict(type="mrope", mrope_section=sections)
   if c.rope_local_theta is not None:
     out["rope_local_base_freq"] = c.rope_local_theta
   return out
@@ -93,8 +106,9 @@ def _scaling_json(s: RopeScaling | None) -> dict | None:
 
 
 def tower_json(c: TowerConfig) -> dict:
-  """A tower that ends at its tap; `feature_layer`, `feed_size`, `kept_ratio`,
-  `final_norm` and `merge_layers` are our own keys, the rest is the published format's."""
+  """A tower that ends at its tap, in the published format and with our own
+  keys `feature_layer`, `feed_size`, `final_norm`, `kept_ratio` and
+  `merge_layers`."""
   kinds = {"clip": "clip_vision_model", "siglip": "siglip_vision_model"}
   out = dict(
     model_type=kinds.get(c.layout, c.layout),
@@ -115,3 +129,45 @@ def tower_json(c: TowerConfig) -> dict:
   if c.layout == "dinov2":
     return out | dict(mlp_ratio=c.mlp_width // c.width)
   return out | dict(intermediate_size=c.mlp_width)
+
+
+def multimodal_json(config: CaptionerConfig) -> dict:
+  """The one `config.json` of a video language model."""
+  connector = config.connector
+  out = dict(
+    model_type=connector.family,
+    architectures=[ARCHITECTURES[connector.family]],
+    text_config=decoder_json(config.decoder),
+    tie_word_embeddings=config.decoder.tied,
+    **dict(connector.ids),
+  )
+  if connector.family == "qwen2_5_vl":
+    vision = window_tower_json(config.tower)
+    vision["out_hidden_size"] = config.decoder.width
+    pace = connector.step_positions / vision["tokens_per_second"]
+    return out | dict(vision_config=vision, seconds_per_step=pace)
+  out |= dict(vision_config=tower_json(config.tower), vision_feature_layer=-1)
+  has_class_token = config.tower.class_token
+  select = "default" if has_class_token else "full"
+  out["vision_feature_select_strategy"] = select
+  if connector.pool == "average":
+    out["spatial_pool_stride"] = connector.stride
+  return out
+
+
+def window_tower_json(c: WindowTowerConfig) -> dict:
+  """A Qwen2.5-VL `vision_config`; `feed_size` is our own key."""
+  return dict(
+    model_type="qwen2_5_vl",
+    depth=c.layers,
+    hidden_size=c.width,
+    intermediate_size=c.mlp_width,
+    num_heads=c.heads,
+    patch_size=c.patch,
+    spatial_merge_size=c.merge,
+    temporal_patch_size=c.frames,
+    tokens_per_second=DEFAULTS["qwen2_5_vl_vision"]["tokens_per_second"],
+    window_size=c.window * c.patch,
+    fullatt_block_indexes=list(c.full_layers),
+    feed_size=c.image_size,
+  )

@@ -9,6 +9,15 @@ from typing import NamedTuple
 
 from synpo_jax.models.published import DEFAULTS
 
+TOKEN_IDS = (
+  "image_token_index",
+  "video_token_index",
+  "image_token_id",
+  "video_token_id",
+  "vision_start_token_id",
+  "vision_end_token_id",
+)
+
 
 class Parts(NamedTuple):
   """text, vision: the nested configs, complete with `model_type`.
@@ -30,7 +39,8 @@ def parts(hf: dict) -> Parts:
   """
   family = hf["model_type"]
   c = {**DEFAULTS[family], **hf}
-  connector = dict(family=family, **FAMILIES[family](c))
+  ids = tuple((key, c[key]) for key in TOKEN_IDS if key in c)
+  connector = dict(family=family, ids=ids, **FAMILIES[family](c))
   if family == "qwen2_5_vl":
     vision = {**c["vision_config"], "model_type": "qwen2_5_vl_vision"}
     return Parts(_qwen_text(hf), vision, -1, connector)

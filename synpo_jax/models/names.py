@@ -3,6 +3,8 @@
 How a single array is published is said in `leaf`.
 """
 
+import re
+
 from synpo_jax.models import leaf
 from synpo_jax.models.config import (
   CaptionerConfig,
@@ -151,18 +153,17 @@ def _clip(c: TowerConfig, part: str, prefix: str) -> list[Leaf]:
   return found + _tower_layers(c, part, stem, places, norms)
 
 
-def _dinov2(c: TowerConfig, part: str) -> list[Leaf]:
-  patch = "embeddings.patch_embeddings.projection"
+def _dinov2(c: TowerConfig, part: str, prefix: str) -> list[Leaf]:
+  root = prefix + "embeddings."
+  patch, table = root + "patch_embeddings.projection", "position_embeddings"
   found = [
-    leaf.single("tower/class_token", part, "embeddings.cls_token", "token"),
-    leaf.single(
-      "tower/positions", part, "embeddings.position_embeddings", "table"
-    ),
+    leaf.single("tower/class_token", part, root + "cls_token", "token"),
+    leaf.single("tower/positions", part, root + table, "table"),
     leaf.single("tower/patch/kernel", part, patch, "conv"),
     leaf.single("tower/patch/bias", part, patch, "bias"),
   ]
   if c.final_norm:
-    found += leaf.norm("tower/norm", part, "layernorm")
+    found += leaf.norm("tower/norm", part, prefix + "layernorm")
   places = {
     "attn/q": "attention.attention.query",
     "attn/k": "attention.attention.key",
@@ -172,7 +173,7 @@ def _dinov2(c: TowerConfig, part: str) -> list[Leaf]:
     "mlp/down": "mlp.fc2",
   }
   norms = {"attn_norm": "norm1", "mlp_norm": "norm2"}
-  stem = "encoder.layer.{}."
+  stem = prefix + "encoder.layer.{}."
   found += _tower_layers(c, part, stem, places, norms)
   for ours, theirs in (("attn_scale", "1"), ("mlp_scale", "2")):
     name = f"{stem}layer_scale{theirs}.lambda1"
@@ -196,8 +197,9 @@ UNUSED = (
   r".*position_ids",
   r".*pos_emb",  # an alias of the position table
   r".*mask_token",
-  r"vision_model\.(post_layernorm|head)\..*",
-  r"layernorm\..*",  # DINOv2's last norm, where features leave before it
+  r"(vision_tower\.)?vision_model\.(post_layernorm|head)\..*",
+  r"image_newline",  # LLaVA-NeXT-Video's, for still images
+  r"(vision_tower\.)?layernorm\..*",  # DINOv2's last, behind the tap
   r"pooler\..*",
 )
 
@@ -205,7 +207,31 @@ UNUSED = (
 def above_tap(config: CaptionerConfig) -> str:
   """A pattern for the names of tower layers that never run."""
   tower = config.tower
-  if tower is None or tower.tap == tower.layers:
+  if not isinstance(tower, TowerConfig) or tower.tap == tower.layers:
     return r"(?!)"
   numbers = "|".join(str(i) for i in range(tower.tap, tower.layers))
-  return rf"(vision_model\.)?encoder\.layers?\.({numbers})\..*"
+  return rf"(\w+\.)*encoder\.layers?\.({numbers})\..*"
+
+
+# How newer libraries name what published files hold: a start, its stead.
+_NEWER = (
+  (r"model\.(?=(vision_tower|multi_modal_projector|image_newline)\b)", ""),
+  (r"model\.visual\.", "visual."),
+)
+_NEWER_LLAVA = (
+  *_NEWER,
+  (r"model\.language_model\.", "language_model.model."),
+  (r"lm_head\.", "language_model.lm_head."),
+)
+_NEWER_QWEN = (*_NEWER, (r"model\.language_model\.", "model."))
+
+
+def published(name: str, config: CaptionerConfig) -> str:
+  """The name a tensor has in published files, which `leaves` speaks."""
+  if config.connector is None or config.connector.family == "auroracap":
+    return name
+  is_qwen = config.connector.family == "qwen2_5_vl"
+  for start, stead in _NEWER_QWEN if is_qwen else _NEWER_LLAVA:
+    if re.match(start, name):
+      return re.sub(start, stead, name, count=1)
+  return name

@@ -60,6 +60,13 @@ def open_folder(folder: pathlib.Path) -> Store:
   )
 
 
+def renamed(store: Store, rename: Callable[[str], str]) -> Store:
+  """The same tensors under other names."""
+  old = {rename(name): name for name in store.shapes}
+  shapes = {new: store.shapes[name] for new, name in old.items()}
+  return store._replace(shapes=shapes, read=lambda new: store.read(old[new]))
+
+
 def in_memory(tree, place: str) -> Store:
   """A Flax port's `params` tree as a store."""
   flat = {

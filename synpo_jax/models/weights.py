@@ -4,6 +4,7 @@ A large stack of layers is never put together on the host: each published
 tensor is read, cast, and put in its place before the next one is opened.
 """
 
+import functools
 import json
 import math
 import pathlib
@@ -28,13 +29,18 @@ def load(folder, *, dtype, shardings=None) -> tuple[CaptionerConfig, dict]:
 
   The folder holds a language model (`config.json`, safetensors or Flax
   msgpack, sharded or not) and, for a captioner, `visual_encoder/` and
-  `projector/` beside it. `shardings` is a tree like params. Raises
+  `projector/` beside it; or a whole video language model
+  (`multimodal.FAMILIES`). `shardings` is a tree like params. Raises
   ValueError listing every missing, surplus and misshapen tensor.
   """
   folder = pathlib.Path(folder)
   config = captioner_config(folder)
   parts = sorted({leaf.part for leaf in names.leaves(config)})
-  found = {part: stores.open_folder(folder / part) for part in parts}
+  rename = partial(names.published, config=config)
+  found = {
+    part: stores.renamed(stores.open_folder(folder / part), rename)
+    for part in parts
+  }
   return config, _assemble(config, found, dtype, shardings)
 
 
@@ -92,7 +98,7 @@ def _check(config, leaves, wanted, found) -> None:
         faults.append(f"shape: {name} is {store.shapes[name]}, not {shape}")
   unused = "|".join((*names.UNUSED, names.above_tap(config)))
   if config.decoder.tied:
-    unused += r"|lm_head\..*"
+    unused += r"|(language_model\.)?lm_head\..*"
   for part, store in found.items():
     surplus = [
       f"surplus: {name} {store.shapes[name]}"
@@ -122,10 +128,11 @@ def _place(leaf, store, shape, dtype, sharding):
   if math.prod(shape) * jnp.dtype(dtype).itemsize < SMALL:
     stack = np.stack([np.asarray(tensor, dtype) for tensor in tensors])
     return _put(stack, dtype, sharding)
+  set_layer = _layer_setter(sharding)
   stack = _zeros(shape, dtype, sharding)
   for i, tensor in enumerate(tensors):
     layer = _put(tensor, dtype, _without_layers(sharding))
-    stack = _set_layer(stack, layer, i, sharding)
+    stack = set_layer(stack, layer, i)
   return stack
 
 
@@ -149,9 +156,20 @@ def _zeros(shape, dtype, sharding):
   return jax.lax.with_sharding_constraint(jnp.zeros(shape, dtype), sharding)
 
 
-@partial(jax.jit, static_argnums=3, donate_argnums=0)
-def _set_layer(stack, layer, i, sharding):
-  return jax.lax.with_sharding_constraint(stack.at[i].set(layer), sharding)
+@functools.cache
+def _layer_setter(sharding):
+  """Jitted (stack, layer, i) -> stack, in place.
+
+  On bits, because XLA's CPU backend widens a bfloat16 array it updates.
+  """
+
+  def put(stack, layer, i):
+    width = {2: jnp.uint16, 4: jnp.uint32}[stack.dtype.itemsize]
+    bits = partial(jax.lax.bitcast_convert_type, new_dtype=width)
+    out = jax.lax.dynamic_update_index_in_dim(bits(stack), bits(layer), i, 0)
+    return jax.lax.bitcast_convert_type(out, stack.dtype)
+
+  return jax.jit(put, donate_argnums=0, out_shardings=sharding)
 
 
 def _without_layers(sharding):
