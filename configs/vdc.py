@@ -43,6 +43,13 @@ LOSSES = {
   "sft": dict(),
 }
 
+# Chat formats; language models bring their own with the tokenizer.
+TEMPLATES = {
+  "llava_1_5_7b": "vicuna",
+  "llava_next_video_7b": "vicuna",
+  "qwen2_5_vl_7b": "qwen_vl",
+}
+
 QUESTION = (
   "Describe this video in detail: what it is about, where it is set, and"
   " what the people, animals or objects in it are doing."
@@ -65,6 +72,9 @@ def get_config(arg=""):
   if chosen["model"] == "tiny":
     return embedded(c)
   c.model.arch = published.arch(chosen["model"])
+  if chosen["model"] != "auroracap_7b":
+    c.model.kept_ratio = None  # no token merging
+    c.data.template = TEMPLATES.get(chosen["model"], "tokenizer")
   return c
 
 
@@ -81,7 +91,7 @@ def paper(loss):
     kept_ratio=0.1,  # token merging: share of visual tokens asked to stay
     dtype="bfloat16",
     remat="save_dots",  # none | full | save_attention | save_dots
-    attention="auto",  # auto | xla | splash | cudnn
+    attention="xla",
   )
   c.lora = dict(rank=128, alpha=64.0, dropout=0.05)  # rank 0: no adapter
   c.loss = dict(name=loss, coefficients=dict(LOSSES[loss]))

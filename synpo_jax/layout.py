@@ -94,7 +94,7 @@ def _prefix_positions(model, variables, batch):
 
 def _response_positions(next_B, length, like):
   """Positions [B, R] (or [B, R, 3]) that follow the prefix."""
-  positions_BR = next_B[:, None] + jnp.arange(length, dtype=next_B.dtype)
+  positions_BR = next_B[:, None] + jnp.arange(length, dtype=next_B.dtype)[None]
   if like.ndim == 3:
     return jnp.broadcast_to(
       positions_BR[..., None], (*positions_BR.shape, like.shape[-1])

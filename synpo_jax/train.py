@@ -165,13 +165,13 @@ def init_state(trained, tx, mesh):
   """
   places = jax.tree.map(lambda leaf: leaf.sharding, trained)
   trained = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), trained)
-  shapes = jax.eval_shape(update.init_state, trained, tx)
+  init = functools.partial(update.init_state, tx=tx)
+  shapes = jax.eval_shape(init, trained)
   everywhere = sharding.replicated(mesh)
   opt_places = sharding.optimiser_shardings(shapes.opt, places, mesh)
   all_places = update.TrainState(
     everywhere, places, opt_places, everywhere, everywhere
   )
-  init = functools.partial(update.init_state, tx=tx)
   return jax.jit(init, out_shardings=all_places)(trained), all_places
 
 

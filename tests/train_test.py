@@ -1,0 +1,186 @@
+"""The training command itself, in processes of its own."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+UPDATES = 8  # 16 clips, 4 pairs an update, two epochs
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+  return tmp_path_factory.mktemp("run")
+
+
+def start(folder, workdir, *more, devices=1):
+  command = [
+    sys.executable,
+    "-m",
+    "synpo_jax.train",
+    f"--config=tests/run_config.py:{folder}",
+    f"--workdir={folder / workdir}",
+    *more,
+  ]
+  environment = os.environ | {
+    "JAX_PLATFORMS": "cpu",
+    "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+    "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+  }
+  return subprocess.Popen(
+    command,
+    cwd=ROOT,
+    env=environment,
+    text=True,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+  )
+
+
+def finish(process):
+  output, _ = process.communicate(timeout=400)
+  return process.returncode, output
+
+
+def rows(folder, workdir):
+  path = folder / workdir / "metrics.jsonl"
+  if not path.exists():
+    return []
+  lines = path.read_text().splitlines()
+  return [json.loads(line) for line in lines if line.endswith("}")]
+
+
+def wait_for_step(folder, workdir, step, process):
+  deadline = time.monotonic() + 300
+  while time.monotonic() < deadline:
+    if any(row["step"] >= step for row in rows(folder, workdir)):
+      return
+    assert process.poll() is None, process.communicate()[0]
+    time.sleep(0.02)
+  raise AssertionError(f"no step {step} in 300 s")
+
+
+def final_state(folder, workdir):
+  path = (folder / workdir / "checkpoints").absolute()
+  with ocp.CheckpointManager(path) as manager:
+    assert manager.latest_step() == UPDATES
+    return manager.restore(
+      UPDATES, args=ocp.args.Composite(state=ocp.args.StandardRestore())
+    )["state"]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(folder):
+  code, output = finish(start(folder, "whole"))
+  assert code == 0, output
+  return output
+
+
+def test_a_run_shows_what_it_changed(folder, uninterrupted):
+  assert "ranking accuracy" in uninterrupted
+  assert "factuality of greedy captions" in uninterrupted
+  assert (folder / "whole" / "report" / "index.html").exists()
+  assert list((folder / "whole" / "events").glob("events*"))
+  logged = rows(folder, "whole")
+  assert [row["step"] for row in logged] == list(range(1, UPDATES + 1))
+  wanted = {
+    "loss",
+    "chosen_logp",
+    "rejected_logp",
+    "chosen_geo_prob",
+    "rejected_geo_prob",
+    "chosen_avg_prob",
+    "accuracy",
+    "margin",
+    "grad_norm",
+    "lr",
+    "pairs_per_s",
+    "tokens_per_s",
+    "skipped",
+  }
+  assert all(wanted <= row.keys() for row in logged)
+  with_norms = [r["step"] for r in logged if "chosen_reward_grad_norm" in r]
+  assert with_norms == [1, 4, 7]
+  assert "compiled 1 train steps" in uninterrupted
+
+
+def same_run(folder, one, other):
+  timing = {"pairs_per_s", "tokens_per_s", "waiting_share"}
+  for a, b in zip(rows(folder, one), rows(folder, other), strict=True):
+    drop = timing | {k for k in a if k.endswith("reward_grad_norm")}
+    assert {k: v for k, v in a.items() if k not in drop} == {
+      k: v for k, v in b.items() if k not in drop
+    }
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    final_state(folder, one),
+    final_state(folder, other),
+  )
+
+
+def test_killed_and_resumed_equals_uninterrupted(folder, uninterrupted):
+  for step in (3, 5):
+    process = start(folder, "killed")
+    wait_for_step(folder, "killed", step, process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+  code, output = finish(start(folder, "killed"))
+  assert code == 0, output
+  assert "continuing after update" in output
+  same_run(folder, "whole", "killed")
+
+
+def test_sigterm_saves_first(folder, uninterrupted):
+  process = start(folder, "stopped", "--config.every.checkpoint=100")
+  wait_for_step(folder, "stopped", 2, process)
+  process.send_signal(signal.SIGTERM)
+  code, output = finish(process)
+  assert code == 0, output
+  assert "the same command continues" in output
+  code, output = finish(start(folder, "stopped"))
+  assert code == 0 and "continuing after update" in output, output
+  same_run(folder, "whole", "stopped")
+
+
+def test_eight_devices_give_the_losses_of_one(folder, uninterrupted):
+  config = ("--config.mesh.data=2", "--config.mesh.fsdp=1")
+  code, output = finish(
+    start(folder, "spread", *config, "--config.mesh.model=2", devices=4)
+  )
+  assert code == 0, output
+  for one, many in zip(
+    rows(folder, "whole"), rows(folder, "spread"), strict=True
+  ):
+    assert abs(one["loss"] - many["loss"]) < 1e-5
+    assert abs(one["chosen_logp"] - many["chosen_logp"]) < 1e-4
+
+
+@pytest.mark.parametrize(
+  ("more", "said"),
+  [
+    (["--config.optim.lrr=1"], "lrr"),
+    (["--config.seed=7", "--workdir={whole}"], "seed (0 there, 7 now)"),
+    (["--config.data.pairs=nothing.jsonl"], "nothing.jsonl"),
+    (["--config.trainable=lora/none"], "matches no weight"),
+    (["--config.model.checkpoint=nowhere"], "nowhere"),
+    (["--config.mesh.data=3"], "needs 3 devices"),
+  ],
+)
+def test_bad_input_ends_in_one_line(folder, uninterrupted, more, said):
+  more = [word.format(whole=folder / "whole") for word in more]
+  code, output = finish(start(folder, f"bad{abs(hash(said))}", *more))
+  assert code != 0
+  last = output.strip().splitlines()[-1]
+  assert said in output, output
+  assert "Traceback" not in output or "lrr" in said, output
+  assert last
