@@ -9,6 +9,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 HANG = object()  # never answers
+DRIP = object()  # sends a byte now and then
 RESET = object()  # slams the connection
 
 
@@ -37,7 +38,7 @@ class Log:
 def serve(behave, *, delay=0.0):
   """Yields (base URL, Log). `behave(n, body)` is asked for the n-th request.
 
-  It returns (status, headers, body text), HANG or RESET.
+  It returns (status, headers, body text), HANG, DRIP or RESET.
   """
   log, over = Log(), threading.Event()
 
@@ -67,6 +68,8 @@ def serve(behave, *, delay=0.0):
       if what is HANG:
         over.wait(30)
         self.close_connection = True
+      elif what is DRIP:
+        self.drip()
       elif what is RESET:
         linger = struct.pack("ii", 1, 0)
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
@@ -82,6 +85,17 @@ def serve(behave, *, delay=0.0):
           self.send_header(name, value)
         self.end_headers()
         self.wfile.write(data)
+
+    def drip(self):
+      self.send_response(200)
+      self.send_header("Content-Length", "1000")
+      self.end_headers()
+      with contextlib.suppress(OSError):
+        for _ in range(100):
+          self.wfile.write(b" ")
+          if over.wait(0.1):
+            break
+      self.close_connection = True
 
     def finish(self):
       with contextlib.suppress(OSError):
