@@ -79,7 +79,8 @@ def _past_view(block, positions, window) -> Bool[Array, "N T S"]:
   repeats = positions.shape[0] // block.mask.shape[0]
   mask = jnp.repeat(block.mask, repeats, axis=0)[:, None, :]
   keys = jnp.repeat(block.positions, repeats, axis=0)[:, None, :]
-  return mask & _near(positions[:, :, None], keys, window)
+  view = mask & _near(positions[:, :, None], keys, window)
+  return jnp.broadcast_to(view, (*positions.shape, mask.shape[-1]))
 
 
 def _near(queries, keys, window):
