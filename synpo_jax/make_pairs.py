@@ -91,6 +91,10 @@ def _cut(c, workdir, faults):
   rule = dict(seconds=cutting.SECONDS, fewest=cutting.FEWEST, most=cutting.MOST)
   mark = ledger.register(workdir, "segments", rule)
   captioning.cut(workdir, found, mark, faults)
+  if len(faults) == len(found):
+    raise ValueError(
+      f"no video can be read; the first: {[*faults.values()][0]}"
+    )
 
 
 def _caption(c, workdir, stage, caption, faults, open_writer):

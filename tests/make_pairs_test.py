@@ -127,6 +127,13 @@ def test_what_cannot_be_read_is_named(done):
   assert "broken.mp4" in faults["deep/broken.mp4"]
 
 
+def test_nothing_but_broken_videos_is_an_error(tmp_path):
+  (tmp_path / "a.mp4").write_bytes(b"no video")
+  c = fake_pairs.config(tmp_path)
+  with pytest.raises(ValueError, match=r"no video can be read.*a\.mp4"):
+    make_pairs.run(c, tmp_path / "run", fake_pairs.open_writer)
+
+
 def test_a_second_run_changes_and_asks_nothing(done, videos, tmp_path):
   workdir = tmp_path / "copy"
   shutil.copytree(done[0], workdir)
