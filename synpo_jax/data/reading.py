@@ -8,7 +8,8 @@ not understood is passed over; broken grammar is no obstacle.
 import re
 
 from synpo_jax.data import lexicon
-from synpo_jax.data.clauses import Draft, Sentence
+from synpo_jax.data.clauses import Sentence
+from synpo_jax.data.draft import Draft
 from synpo_jax.data.scene import Facts
 
 
