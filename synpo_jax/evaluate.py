@@ -15,10 +15,10 @@ import pathlib
 import sys
 
 from absl import app, flags
-from ml_collections import config_flags
 from rich import console, table
 
 from synpo_jax import journal, judge, progress
+from synpo_jax.entry_flags import CONFIG, WORKDIR
 from synpo_jax.evaluation import captions as making
 from synpo_jax.evaluation import judge_prompts, preference, recipe, text_model
 from synpo_jax.evaluation.benchmarks import BENCHMARKS
@@ -26,12 +26,6 @@ from synpo_jax.judging import endpoint
 from synpo_jax.pairing import writing
 from synpo_jax.sampling import Sampling
 
-CONFIG = config_flags.DEFINE_config_file(
-  "config", None, "File that describes the evaluation, as configs/eval_vdc.py."
-)
-WORKDIR = flags.DEFINE_string(
-  "workdir", None, "Folder of the evaluation: captions, judgements, results."
-)
 # What decides a judgement; the rest only decides how it is come by.
 JUDGE_KEYS = ("base_url", "temperature", "extra", "asks")
 

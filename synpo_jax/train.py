@@ -18,7 +18,6 @@ import jax
 import jax.numpy as jnp
 from absl import app, flags, logging
 from jax.experimental import multihost_utils
-from ml_collections import config_flags
 from rich.console import Console
 
 from synpo_jax import (
@@ -35,13 +34,7 @@ from synpo_jax import (
   update,
 )
 from synpo_jax.data import pipeline, text, video, world
-
-CONFIG = config_flags.DEFINE_config_file(
-  "config", None, "File that describes the run, as configs/vdc.py:loss=dpo."
-)
-WORKDIR = flags.DEFINE_string(
-  "workdir", None, "Folder of the run: metrics, checkpoints, its config."
-)
+from synpo_jax.entry_flags import CONFIG, WORKDIR
 
 # Keys of the config that may change when a run is continued.
 FREE_KEYS = ("every", "keep_checkpoints", "mesh", "data.workers")

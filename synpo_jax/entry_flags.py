@@ -1,0 +1,11 @@
+"""Flags that several entries have: defined once, as absl wants it."""
+
+from absl import flags
+from ml_collections import config_flags
+
+CONFIG = config_flags.DEFINE_config_file(
+  "config", None, "File that describes what to do, as configs/vdc.py:loss=dpo."
+)
+WORKDIR = flags.DEFINE_string(
+  "workdir", None, "Folder of the run: what it reads, keeps and writes."
+)

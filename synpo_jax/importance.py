@@ -1,0 +1,122 @@
+"""Entry: how likely a run finds the tokens that the video decides.
+
+python -m synpo_jax.importance --workdir=runs/demo
+
+The importance of a token of a reference caption is its log-prob before
+training with the video in view, minus its log-prob with every frame blanked
+to the tower's mean colour: what the video adds. Words that grammar or habit
+fix score about zero; colours, places and directions score high. Writes a row
+per token with that, and its log-prob before and after training, to the
+workdir's importance.jsonl; `synpo_jax.report` draws them.
+"""
+
+import itertools
+import json
+import pathlib
+import sys
+
+import jax
+import ml_collections
+import numpy as np
+from absl import app, flags
+
+from synpo_jax import checkpoint, journal, layout, sharding, train, update
+from synpo_jax.entry_flags import WORKDIR
+
+VIDEOS = flags.DEFINE_integer("videos", 64, "Held-out pairs to use.")
+
+
+def make_measure(model, how):
+  """Returns (base, tuned, batch) -> float32 [3, B, R], to be jitted.
+
+  base, tuned: variables before and after training. batch: one micro-batch
+  with frames; its first caption of each row is the reference. Stacked are
+  the log-probs of its tokens under base, under base without the video, and
+  under tuned. how: see `layout.token_logps`.
+  """
+
+  def measure(base, tuned, batch):
+    blank = batch | {"frames": blanked(model, batch["frames"])}
+    runs = ((base, batch), (base, blank), (tuned, batch))
+    logps = [layout.token_logps(model, v, b, **how)[:, 0] for v, b in runs]
+    return jax.numpy.stack(logps)
+
+  return measure
+
+
+def blanked(model, frames):
+  """Frames uint8 [B, F, Y, X, 3] of nothing but the tower's mean colour."""
+  mean = 255 * np.asarray(model.config.tower.mean)
+  colour = np.round(mean).astype(np.uint8)
+  return jax.numpy.broadcast_to(colour.reshape(1, 1, 1, 1, 3), frames.shape)
+
+
+def rows_of(logps, batch, names, tokenizer) -> list[dict]:
+  """A row per real token of a micro-batch; see the top of this file."""
+  made = []
+  for b, row in enumerate(batch["row"]):
+    if row < 0:
+      continue
+    for t in np.flatnonzero(batch["response_mask"][b, 0]):
+      before, without, after = (float(x) for x in logps[:, b, t])
+      token = int(batch["response"][b, 0, t])
+      made.append(
+        {
+          "video": names[row],
+          "position": int(t),
+          "token": tokenizer.convert_ids_to_tokens(token),
+          "importance": before - without,
+          "logp_before": before,
+          "logp_after": after,
+        }
+      )
+  return made
+
+
+def run(workdir: pathlib.Path, videos: int) -> list[dict]:
+  """Measures the newest checkpoint of a run on its held-out pairs."""
+  path = workdir / "config.json"
+  if not path.exists():
+    raise FileNotFoundError(f"{path} not found: --workdir names a training run")
+  c = ml_collections.ConfigDict(json.loads(path.read_text()))
+  if not c.heldout.pairs:
+    raise ValueError(f"{path}: the run has no heldout.pairs to measure on")
+  job = train.prepare(c, workdir)
+  with checkpoint.open_manager(workdir, keep=c.keep_checkpoints) as manager:
+    found = checkpoint.restore(manager, checkpoint.abstract(job.state))
+  if found is None:
+    raise ValueError(f"{workdir} holds no checkpoint yet")
+  base = update.merge(job.state.trained, job.frozen)
+  tuned = update.merge(found[0].trained, job.frozen)
+  how = dict(layout=c.step.layout_name, head_chunk=c.step.head_chunk)
+  measure = jax.jit(
+    make_measure(job.model, how), out_shardings=sharding.replicated(job.mesh)
+  )
+  rows = []
+  names = [pair.video for pair in job.heldout.pairs]
+  batches = job.heldout.batches
+  needed = -(-videos // c.data.batch_size)
+  for index in itertools.islice(range(len(batches)), needed):
+    host = {name: value[0] for name, value in batches[index].items()}
+    placed = jax.device_put(host, sharding.rows_sharding(job.mesh))
+    logps = np.asarray(measure(base, tuned, placed))
+    rows += rows_of(logps, host, names, job.texts.tokenizer)
+  return rows
+
+
+def main(argv):
+  """Reads the flags, measures, and says in one line what stops it."""
+  if len(argv) > 1:
+    sys.exit(f"error: unexpected arguments {' '.join(argv[1:])}")
+  workdir = pathlib.Path(WORKDIR.value)
+  try:
+    rows = run(workdir, VIDEOS.value)
+  except (ValueError, OSError) as error:
+    sys.exit(f"error: {error}")
+  journal.rewrite(workdir / "importance.jsonl", rows)
+  print(f"{len(rows)} tokens: {workdir / 'importance.jsonl'}")
+
+
+if __name__ == "__main__":
+  flags.mark_flags_as_required(["workdir"])
+  app.run(main)

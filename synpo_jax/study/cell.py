@@ -1,0 +1,214 @@
+"""One cell of the study: a method trained once, and what became of it."""
+
+import functools
+import statistics
+import time
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from synpo_jax import heldout, optim, sharding, train, update
+from synpo_jax.evaluation import shapes
+from synpo_jax.models import captioner as models
+from synpo_jax.models import lora
+from synpo_jax.sampling import GREEDY
+from synpo_jax.study import material
+
+
+class Method(NamedTuple):
+  """A loss with its coefficients, under the name of its rows."""
+
+  name: str
+  loss: str
+  coefficients: dict
+
+
+class Rate(NamedTuple):
+  """Optimiser state of `scaled`: the learning rate of this cell."""
+
+  lr: jax.Array
+
+
+def scaled(tx):
+  """`tx` with its updates times a learning rate that is state, not code.
+
+  AdamW's update is linear in the learning rate, so one compiled step serves
+  the whole grid.
+  """
+  rate = optax.GradientTransformation(
+    lambda params: Rate(jnp.ones(())),
+    lambda updates, state, params=None: (
+      jax.tree.map(lambda u: u * state.lr, updates),
+      state,
+    ),
+  )
+  return optax.chain(tx, rate)
+
+
+class Bench(NamedTuple):
+  """What the cells of a method share: compiled functions and data."""
+
+  tx: object
+  step: object
+  peak_bytes: int | None
+  updates: int
+
+
+class Meter(NamedTuple):
+  """What measures any adapter: compiled once for all methods."""
+
+  captioner: material.Captioner
+  score_pairs: object  # jitted eval step of pairs
+  score_texts: object  # jitted eval step of single captions
+  data: dict[str, dict]  # split -> {"pairs", "references"} batches
+  scenes: dict
+  splits: dict[str, list[str]]
+  new_tokens: int
+
+
+def make_meter(c, captioner, stuff: material.Material) -> Meter:
+  """Reads the validation and test data and jits what scores it."""
+  read = functools.partial(
+    material.read_data,
+    c,
+    captioner,
+    features=stuff.features,
+    epochs=1,
+    seed=0,
+  )
+  data = {
+    split: {
+      "pairs": read(rows=stuff.pairs[split], captions=2),
+      "references": read(rows=stuff.references[split], captions=1),
+    }
+    for split in ("validation", "test")
+  }
+  how = _how(c)
+  everywhere = sharding.replicated(captioner.mesh)
+  ranks, texts = (
+    jax.jit(
+      update.make_eval_step(
+        update.make_objective(captioner.model, how, name=name, coefficients=k)
+      ),
+      out_shardings=everywhere,
+    )
+    for name, k in (("synpo", dict(alpha=30.0, beta=0.2)), ("sft", {}))
+  )
+  return Meter(
+    captioner,
+    ranks,
+    texts,
+    data,
+    stuff.scenes,
+    stuff.splits,
+    c.candidates.new,
+  )
+
+
+def _how(c) -> dict:
+  return dict(layout=c.run.step.layout_name, head_chunk=c.run.step.head_chunk)
+
+
+def measure(meter: Meter, trained, frozen, split: str) -> dict:
+  """Scores of an adapter on the clips of a split."""
+  data, mesh = meter.data[split], meter.captioner.mesh
+  pairs = heldout.score_pairs(
+    meter.score_pairs, trained, frozen, data["pairs"], mesh
+  )
+  texts = heldout.score_pairs(
+    meter.score_texts, trained, frozen, data["references"], mesh
+  )
+  captions = write_captions(meter, update.merge(trained, frozen), split)
+  scenes = {name: meter.scenes[name] for name in meter.splits[split]}
+  _, scores = shapes.score(scenes, captions)
+  return {
+    "qa_accuracy": scores["qa_accuracy"],
+    "hallucination": scores["hallucination"],
+    "order_accuracy": scores["order_accuracy"],
+    "factuality": scores["factuality"],
+    "ranking_accuracy": pairs["accuracy"],
+    "chosen_logp": pairs["chosen_logp"],
+    "rejected_logp": pairs["rejected_logp"],
+    "margin": pairs["margin"],
+    "language_logp": texts["chosen_logp"],
+    "distinct_n": scores["distinct_2"],
+    "distinct_1": scores["distinct_1"],
+    "repetition": scores["repetition"],
+  }
+
+
+def write_captions(meter: Meter, variables, split: str) -> dict[str, str]:
+  """Greedy captions of the clips of a split."""
+  data, captions = meter.data[split]["references"], {}
+  for index in range(len(data.batches)):
+    batch = {k: v[0] for k, v in data.batches[index].items()}
+    names = [material._name(data, row) for row in batch["row"]]
+    made = material.generate(
+      meter.captioner,
+      meter.captioner.model,
+      variables,
+      batch,
+      names,
+      candidates=1,
+      how=GREEDY,
+      seed=0,
+      new=meter.new_tokens,
+    )
+    captions |= {name: texts[0] for name, texts in made.items()}
+  return captions
+
+
+def make_bench(c, captioner, method: Method, data, state_of) -> Bench:
+  """Compiles a method's train step on the first batch of `data`."""
+  settings = dict(c.run.optim) | {"lr": 1.0}
+  tx, _ = optim.make(**settings, updates=data.updates)
+  tx = scaled(tx)
+  objective = update.make_objective(
+    captioner.model, _how(c), name=method.loss, coefficients=method.coefficients
+  )
+  step = update.make_train_step(objective, tx, dropout=False)
+  state, places = train.init_state(state_of, tx, captioner.mesh)
+  everywhere = sharding.replicated(captioner.mesh)
+  jitted = jax.jit(step, donate_argnums=0, out_shardings=(places, everywhere))
+  batch = sharding.put_batch(data.batches[0], captioner.mesh)
+  frozen = {"params": captioner.params}
+  compiled = jitted.lower(state, frozen, batch, jax.random.key(0)).compile()
+  return Bench(tx, jitted, peak_bytes(compiled), data.updates)
+
+
+def peak_bytes(compiled) -> int | None:
+  """Bytes a compiled step needs at once: arguments, results, scratch."""
+  memory = compiled.memory_analysis()
+  if memory is None:
+    return None
+  return int(
+    memory.argument_size_in_bytes
+    + memory.output_size_in_bytes
+    - memory.alias_size_in_bytes
+    + memory.temp_size_in_bytes
+  )
+
+
+def fresh_adapter(captioner: material.Captioner, seed: int):
+  """A new LoRA tree on the mesh; it changes nothing yet."""
+  shapes_ = models.shapes(captioner.model)
+  places = sharding.tree_shardings(shapes_, captioner.mesh)["lora"]
+  return {"lora": lora.init(captioner.model, seed, places)}
+
+
+def train_cell(captioner, bench: Bench, data, trained, lr: float):
+  """Trains on `data` once; returns (adapter, median seconds per update)."""
+  state, _ = train.init_state(trained, bench.tx, captioner.mesh)
+  opt = (*state.opt[:-1], Rate(jnp.asarray(lr, jnp.float32)))
+  state = state.replace(opt=opt)
+  frozen, key = {"params": captioner.params}, jax.random.key(0)
+  seconds = []
+  for index in range(len(data.batches)):
+    batch = sharding.put_batch(data.batches[index], captioner.mesh)
+    start = time.perf_counter()
+    state, values = bench.step(state, frozen, batch, key)
+    jax.block_until_ready(values)
+    seconds.append(time.perf_counter() - start)
+  return state.trained, statistics.median(seconds[1:]), int(state.skipped)

@@ -1,0 +1,262 @@
+"""What every method of the study trains and is measured on.
+
+Clips of the synthetic world in three splits; the tower's features of each,
+computed once; captions sampled from the warm-started captioner itself, judged
+exactly against the scene graphs; and the pairs chosen from them. Methods share
+all of it to the byte.
+"""
+
+import pathlib
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+
+from synpo_jax import (
+  checkpoint,
+  decode,
+  journal,
+  loading,
+  prompts,
+  sharding,
+  train,
+)
+from synpo_jax import progress as progress_bar
+from synpo_jax.data import pipeline, telling, text, truth, world
+from synpo_jax.data import scene as graph
+from synpo_jax.pairing import choose
+from synpo_jax.pairing.criteria import WEIGHTS
+from synpo_jax.sampling import Sampling
+
+SPLITS = ("train", "validation", "test")
+
+
+class Captioner(NamedTuple):
+  """The warm-started captioner on its mesh, the same for every cell."""
+
+  model: object
+  params: dict
+  texts: train.Texts
+  mesh: jax.sharding.Mesh
+
+
+class Material(NamedTuple):
+  """Rows by split: pairs, and reference captions; scenes by video id."""
+
+  scenes: dict[str, graph.Scene]
+  splits: dict[str, list[str]]  # video ids
+  pairs: dict[str, pathlib.Path]
+  references: dict[str, pathlib.Path]
+  features: dict[str, np.ndarray]  # video -> bfloat16 [F, K, Dv]
+
+
+def open_captioner(run) -> Captioner:
+  """Loads what `run` (a config like configs/vdc.py) names."""
+  mesh = sharding.make_mesh(**run.mesh)
+  sections = dict(run.model)
+  folder = sections.pop("tokenizer") or sections["checkpoint"]
+  model = loading.make_model(**sections, adapter=dict(run.lora))
+  tokenizer = text.load_tokenizer(folder)
+  texts = train.Texts(tokenizer, text.end_id(tokenizer, run.data.template))
+  variables = loading.load_variables(
+    model, run.model.checkpoint, mesh, run.seed
+  )
+  return Captioner(model, variables["params"], texts, mesh)
+
+
+def prepare(c, workdir: pathlib.Path, captioner: Captioner) -> Material:
+  """Makes what is missing of the material; a killed run goes on."""
+  checkpoint.claim_workdir(workdir, c.to_dict(), free=FREE_KEYS)
+  scenes, splits = make_world(workdir / "world", **c.world)
+  references = write_references(workdir, scenes, splits, c.world.seed)
+  features = encode_clips(c, captioner, workdir, references)
+  made = sample(c, captioner, workdir, references, features)
+  pairs = write_pairs(workdir, splits, made, scenes, **c.pairs)
+  return Material(scenes, splits, pairs, references, features)
+
+
+# What a resumed or extended study may change.
+FREE_KEYS = ("methods", "lrs", "seeds", "ablations", "run.mesh")
+
+
+def make_world(folder, *, train, validation, test, seed, workers):
+  """Renders the clips; the splits are consecutive seeds."""
+  total = train + validation + test
+  clips = world.render_world(folder, range(seed, seed + total), workers)
+  ids = [scene.video for scene in clips]
+  ends = np.cumsum([train, validation, test])
+  splits = {
+    name: ids[end - size : end]
+    for name, end, size in zip(
+      SPLITS, ends, (train, validation, test), strict=True
+    )
+  }
+  return {scene.video: scene for scene in clips}, splits
+
+
+def write_references(workdir, scenes, splits, seed):
+  """Rows {id, video, question, chosen}: a true caption of each clip."""
+  paths = {}
+  for name, ids in splits.items():
+    paths[name] = workdir / f"references_{name}.jsonl"
+    rows = []
+    for number, video in enumerate(ids):
+      rng = np.random.default_rng([seed, number, SPLITS.index(name)])
+      row = _row(video)
+      rows.append(row | {"chosen": telling.tell(scenes[video].facts, rng)})
+    journal.rewrite(paths[name], rows)
+  return paths
+
+
+def _row(video):
+  question = prompts.TRAINING_QUESTION
+  return {"id": video, "video": f"clips/{video}.mp4", "question": question}
+
+
+def read_data(c, captioner, rows, features, *, captions, epochs, seed):
+  """Batches of a split's rows, with features in the place of frames."""
+  run = c.run.copy_and_resolve_references()
+  run.seed = seed
+  section = dict(run.data) | dict(
+    pairs=str(rows),
+    min_score_gap=None,
+    videos=str(rows.parent / "world"),
+    cache=str(rows.parent / "shards"),
+  )
+  data = train.read_data(
+    run, captioner.model, captioner.texts, section, captions, epochs
+  )
+  if features is None:
+    return data
+  return pipeline.with_features(
+    data, lambda number: features[video_id(data.videos[number])]
+  )
+
+
+def video_id(path: str) -> str:
+  """The clip's id: its file's name without folder and suffix."""
+  return pathlib.PurePosixPath(path).stem
+
+
+def encode_clips(c, captioner, workdir, references):
+  """Tower features of every clip, bfloat16, kept in features.npz."""
+  path = workdir / "features.npz"
+  if path.exists():
+    with np.load(path) as held:
+      return {name: held[name].view(ml_dtypes.bfloat16) for name in held}
+  encode = jax.jit(
+    lambda params, frames: captioner.model.apply(
+      {"params": params}, frames, method="encode"
+    )
+  )
+  found = {}
+  for rows in references.values():
+    data = read_data(c, captioner, rows, None, captions=1, epochs=1, seed=0)
+    with progress_bar.bar("features", len(data.videos)) as advance:
+      for number, name in enumerate(data.videos):
+        frames = jnp.asarray(data.frames[number])[None]
+        features = encode(captioner.params, frames)[0]
+        found[video_id(name)] = np.asarray(features, ml_dtypes.bfloat16)
+        advance()
+  partial = workdir / "features.partial.npz"
+  np.savez(partial, **{n: f.view(np.uint16) for n, f in found.items()})
+  partial.replace(path)
+  return found
+
+
+def sample(c, captioner, workdir, references, features):
+  """{video: candidates}: drawn from the captioner before any training."""
+  settings = c.candidates.to_dict()
+  how = Sampling(**settings.pop("sampling"))
+  base = {"params": captioner.params}
+  plain = captioner.model.clone(lora=None)
+  with journal.extend(workdir / "candidates.jsonl") as (rows, append):
+    for path in references.values():
+      data = read_data(
+        c, captioner, path, features, captions=1, epochs=1, seed=0
+      )
+      with progress_bar.bar("candidates", len(data.pairs)) as advance:
+        for index in range(len(data.batches)):
+          batch = {k: v[0] for k, v in data.batches[index].items()}
+          names = [_name(data, row) for row in batch["row"]]
+          new = [n for n in names if n and n not in rows]
+          if new:
+            texts = generate(
+              captioner, plain, base, batch, names, how=how, **settings
+            )
+            for name in new:
+              append({"id": name, "captions": texts[name]})
+          advance(sum(bool(name) for name in names))
+    return {name: row["captions"] for name, row in rows.items()}
+
+
+def _name(data, row):
+  return video_id(data.pairs[row].video) if row >= 0 else ""
+
+
+def generate(
+  captioner, model, variables, batch, names, *, candidates, how, seed, new
+):
+  """{video: captions} of one micro-batch; fillers (no name) are left out."""
+  keep = ("prefix", "prefix_mask", "features")
+  prompts_ = {name: batch[name] for name in keep}
+  made = decode.generate(
+    model,
+    variables,
+    jax.device_put(prompts_, sharding.rows_sharding(captioner.mesh)),
+    decode.row_keys(seed, [name or "filler" for name in names]),
+    candidates=candidates,
+    max_new_tokens=new,
+    how=how,
+    eos_ids=(captioner.texts.end,),
+  )
+  decoded = {}
+  for name, rows in zip(names, made.tokens, strict=True):
+    if name:
+      decoded[name] = [
+        captioner.texts.tokenizer.decode(ids, skip_special_tokens=True).strip()
+        for ids in rows
+      ]
+  return decoded
+
+
+def write_pairs(workdir, splits, candidates, scenes, *, negative, min_gap):
+  """Judges by `truth`, chooses, and writes the pairs of each split."""
+  paths = {}
+  for split, ids in splits.items():
+    paths[split] = workdir / f"pairs_{split}.jsonl"
+    rows = []
+    for video in ids:
+      texts = candidates[video]
+      scores = totals(texts, scenes[video])
+      pair = choose.choose(texts, scores, negative=negative, target_gap=None)
+      if isinstance(pair, str):  # the reason why there is none
+        continue
+      high, low = scores[pair.chosen], scores[pair.rejected]
+      if high - low >= min_gap:
+        row = _row(video) | {"chosen": texts[pair.chosen]}
+        row |= {"rejected": texts[pair.rejected]}
+        rows.append(row | {"chosen_score": high, "rejected_score": low})
+    if not rows:
+      raise ValueError(
+        f"no pair of the {split} clips has a gap of {min_gap}; lower "
+        "pairs.min_gap or sample more candidates"
+      )
+    journal.rewrite(paths[split], rows)
+  return paths
+
+
+def totals(captions: list[str], scene: graph.Scene) -> list[float]:
+  """The pair pipeline's score of each caption: 1.1 f + h + c."""
+  judged = [truth.judge(caption, scene) for caption in captions]
+  scores = {
+    "factuality": [j.factuality for j in judged],
+    "fluency": [j.fluency for j in judged],
+    "consistency": truth.consistency(captions),
+  }
+  return [
+    round(sum(WEIGHTS[name] * scores[name][i] for name in WEIGHTS), 6)
+    for i in range(len(captions))
+  ]
