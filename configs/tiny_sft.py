@@ -40,7 +40,7 @@ TOWER = dict(
 def get_config():
   """A run of about half an hour on two CPU cores."""
   c = vdc.get_config("model=tiny,loss=sft")
-  c.epochs = 2
+  c.epochs = 1
   c.trainable = "params/.*"
   c.model.update(checkpoint="", tokenizer="synpo_jax/assets/tiny")
   c.model.arch = dict(llm=LLM, visual_encoder=TOWER, projector=dict(depth=2))

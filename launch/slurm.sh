@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Several GPU nodes under SLURM, one process a GPU.
+#
+#   NODES=2 GPUS=8 launch/slurm.sh [--dry-run] --config=… --workdir=…
+#
+# NODES, GPUS     nodes, and GPUs on each
+# PARTITION       optional; also TIME (default 24:00:00)
+# PYTHON          python on the nodes (default .venv/bin/python)
+#
+# The workdir must lie on a file system that all nodes share. The job is
+# requeued when it is preempted, and continues where it stopped.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+# shellcheck source=launch/common.sh
+source launch/common.sh
+
+[[ ${1:-} == --dry-run ]] && DRY_RUN=1 && shift
+need NODES GPUS
+python=${PYTHON:-.venv/bin/python}
+train=$(printf '%q ' "$python" -m synpo_jax.train --distributed "$@")
+check=$(printf '%q ' "$python" -m synpo_jax.preflight --distributed "$@")
+
+options=(
+  --job-name=synpo
+  --nodes="$NODES"
+  --ntasks-per-node="$GPUS"
+  --gpus-per-node="$GPUS"
+  --time="${TIME:-24:00:00}"
+  --requeue
+  --signal=TERM@120
+)
+[[ -n ${PARTITION:-} ]] && options+=(--partition="$PARTITION")
+run sbatch "${options[@]}" --wrap "srun $check && srun $train"
