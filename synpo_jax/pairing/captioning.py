@@ -33,6 +33,7 @@ class Shot(NamedTuple):
 
   id: tuple[str, int]  # video id, part
   frames: UInt8[np.ndarray, "F Y X 3"]
+  weak: UInt8[np.ndarray, "f Y X 3"] | None = None  # for contrastive decoding
 
 
 class Text(NamedTuple):

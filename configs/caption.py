@@ -1,0 +1,62 @@
+"""Videos to captions.
+
+python -m synpo_jax.caption --config=configs/caption.py \
+  --config.videos='clips/*.mp4'
+python -m synpo_jax.caption --config=configs/caption.py:paper \
+  --config.videos=clips --config.model.checkpoint=/path/to/AuroraCap \
+  --config.model.kept_ratio=0.1 --config.model.dtype=bfloat16 \
+  --config.model.adapter=runs/vdc
+
+Argument: `greedy` (the default) or `paper`: the official release's last step,
+sampled with contrastive decoding and a second, retrospective pass.
+"""
+
+import ml_collections
+
+from synpo_jax import prompts
+
+
+def get_config(arg="greedy"):
+  c = ml_collections.ConfigDict()
+  c.videos = "."  # files, folders, globs or .jsonl lists, separated by commas
+  c.root = "."  # where their paths start
+  c.output = "captions.jsonl"  # grows by a row per video; rows in it are kept
+  c.question = prompts.TRAINING_QUESTION
+  c.seed = 0
+  c.readers = 2  # videos decoded ahead
+  c.model = dict(
+    checkpoint="synpo_jax/assets/tiny",  # folder; "" takes the adapter's own
+    adapter="",  # workdir of a run of ours, or a PEFT folder
+    kept_ratio=None,  # visual tokens that stay; None: as the run or the folder
+    dtype="float32",  # bfloat16 on accelerators
+    template="aurora",  # chat format: a key of data/text.py's TEMPLATES
+    pixels=dict(resize="crop", resample="bicubic"),  # or "squash"
+  )
+  c.frames = dict(
+    min_frames=8, max_frames=16, frames_per_second=0.5, fixed=None
+  )
+  c.captions = dict(
+    candidates=1,
+    max_new_tokens=1024,
+    temperature=0.0,  # 0: the most probable token
+    top_k=1,
+    top_p=1.0,
+    retrospective=False,  # a second pass sees the first answer
+    caution=False,  # and is asked for care
+    contrast_weight=0.0,  # of contrastive decoding; the paper's is 0.5
+    contrast_cutoff=None,  # least share of the top probability, as 0.1
+  )
+  # Where the work is done; captions do not depend on it.
+  c.placing = dict(
+    batch_size=8,  # videos at once
+    prefix_buckets=64,  # prompts are padded to a multiple of this
+    frame_buckets=(8, 16),
+    attention="xla",
+    mesh=dict(data=-1, fsdp=1, model=1),  # over the devices of one process
+  )
+  if arg == "paper":
+    c.captions.update(temperature=0.5, top_k=32, top_p=0.9)
+    c.captions.update(retrospective=True, contrast_weight=0.5)
+  elif arg != "greedy":
+    raise ValueError(f"configs/caption.py:{arg}: choose greedy or paper")
+  return c

@@ -1,0 +1,164 @@
+"""Entry: videos to captions.
+
+python -m synpo_jax.caption --config=configs/caption.py \
+  --config.videos='clips/*.mp4'
+
+Captions are shown as they come and appended to config.output. The same
+command goes on where it was stopped, and takes in videos added since. A video
+that cannot be read costs one line; the others are captioned, and the exit
+code is 1. Several processes (--distributed) each take every n-th video and
+write a file of their own, as captions.0-of-4.jsonl.
+"""
+
+import hashlib
+import json
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent import futures
+from itertools import islice
+from pathlib import Path
+
+import jax
+from absl import app, flags
+from rich.console import Console
+from rich.padding import Padding
+from rich.text import Text as Words
+
+from synpo_jax import hosts, journal, prompts, shots, writer
+from synpo_jax.data import sources, video
+from synpo_jax.entry_flags import CONFIG
+
+
+def run(c, console: Console) -> list[str]:
+  """Captions what c.videos means; returns the faults, one line per video.
+
+  Raises ValueError or OSError, in one line, when nothing can be done.
+  """
+  mark = _mark(c)
+  wanted = sources.find(c.videos, c.root)
+  mine = wanted[jax.process_index() :: jax.process_count()]
+  path, faults = _output(Path(c.output)), []
+  with journal.extend(path) as (rows, append):
+    _check(path, rows, mark)
+    new = [source for source in mine if source.id not in rows]
+    if new:
+      known = len(mine) - len(new)
+      for row in _captions(c, new, faults):
+        append(row | {"settings": mark})
+        known += 1
+        _show(console, row, f"{known}/{len(mine)}")
+  return faults
+
+
+def _captions(c, new, faults: list[str]) -> Iterator[dict]:
+  """A row per video that can be read, in order; the others' faults."""
+  prepare, write = writer.open_writer(
+    **c.model.to_dict(), **c.placing.to_dict()
+  )
+  rule = video.FrameRule(**c.frames)
+  contrast = c.captions.contrast_weight > 0
+  facts = {}
+
+  def load(source):
+    return shots.read(source.id, source.path, rule, prepare, contrast=contrast)
+
+  def readable():
+    for source, future in read_ahead(new, load, c.readers):
+      try:
+        shot, clip = future.result()
+      except (ValueError, OSError) as error:
+        faults.append(str(error))
+        print(f"failed: {error}", file=sys.stderr, flush=True)
+        continue
+      facts[source.id] = {
+        "frames": len(shot.frames),
+        "duration": round(clip.duration, 3),
+      }
+      if contrast:
+        facts[source.id]["contrast"] = shots.has_contrast(shot)
+      yield shot
+
+  made = write(readable(), seed=c.seed, question=c.question, **c.captions)
+  for name, texts in made:
+    yield _row(c, name, texts, facts.pop(name))
+
+
+def _row(c, name, texts, facts) -> dict:
+  row = {"id": name, "video": name, "question": c.question}
+  row["caption"] = texts[0].last
+  if len(texts) > 1:
+    row["captions"] = [text.last for text in texts]
+  if c.captions.retrospective:
+    row["first"] = [text.first for text in texts]
+  tokens = sum(text.tokens for text in texts)
+  return row | facts | {"tokens": tokens, "seed": c.seed}
+
+
+def read_ahead(items: Iterable, load: Callable, readers: int) -> Iterator:
+  """(item, future of load(item)) in order, `readers` threads ahead."""
+  items, waiting = iter(items), deque()
+  with futures.ThreadPoolExecutor(readers) as pool:
+    while True:
+      for item in islice(items, readers + 1 - len(waiting)):
+        waiting.append((item, pool.submit(load, item)))
+      if not waiting:
+        return
+      yield waiting.popleft()
+
+
+def _mark(c) -> str:
+  """Short hash of all that decides a caption."""
+  what = {name: c[name] for name in ("question", "seed")}
+  for name in ("model", "frames", "captions"):
+    what[name] = c[name].to_dict()
+  what["prompts"] = prompts.PROMPTS_VERSION
+  text = json.dumps(what, sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _check(path, rows, mark):
+  for name, row in rows.items():
+    if row.get("settings") != mark:
+      raise ValueError(
+        f"{path}: the caption of {name} was made with other settings; "
+        "choose another --config.output, or remove that file"
+      )
+
+
+def _output(path: Path) -> Path:
+  """This process's own file, where there are several."""
+  if jax.process_count() == 1:
+    return path
+  part = f"{jax.process_index()}-of-{jax.process_count()}"
+  return path.with_name(f"{path.stem}.{part}{path.suffix}")
+
+
+def _show(console, row, count):
+  """One video's captions, for people."""
+  facts = f"{count}, {row['frames']} frames of {row['duration']:.1f} s"
+  if "contrast" in row and not row["contrast"]:
+    facts += ", no contrast: fewer frames are the same frames"
+  console.print(Words.assemble((row["id"], "bold"), f"  ({facts})"))
+  captions = row["captions"] if "captions" in row else [row["caption"]]
+  for number, caption in enumerate(captions, 1):
+    lead = f"{number}. " if len(captions) > 1 else ""
+    console.print(Padding(Words(lead + caption), (0, 0, 0, 2)))
+
+
+def main(argv):
+  """Reads the flags, runs, and says in one line what stops it."""
+  if len(argv) > 1:
+    sys.exit(f"error: unexpected arguments {' '.join(argv[1:])}")
+  try:
+    hosts.start()
+    faults = run(CONFIG.value, Console())
+  except (ValueError, OSError) as error:
+    sys.exit(f"error: {error}")
+  if faults:
+    sys.exit(f"error: {len(faults)} videos have no caption, as said above")
+
+
+if __name__ == "__main__":
+  flags.mark_flags_as_required(["config"])
+  app.run(main)

@@ -1,0 +1,95 @@
+"""Opens a captioner: a checkpoint, perhaps an adapter, in place on a mesh."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+from synpo_jax import adapters, prompt_batches, sharding, writing
+from synpo_jax.data import text, video
+from synpo_jax.evaluation import text_model
+from synpo_jax.models import weights
+from synpo_jax.models.captioner import Captioner, shapes
+from synpo_jax.models.config import captioner_config
+
+
+def open_writer(
+  *,
+  checkpoint: str,
+  adapter: str,
+  kept_ratio: float | None,
+  dtype: str,
+  template: str,
+  pixels,
+  attention: str,
+  mesh,
+  batch_size: int,
+  prefix_buckets: int | tuple[int, ...],
+  frame_buckets: int | tuple[int, ...],
+) -> tuple[Callable, Callable]:
+  """Loads a captioner: (prepare, write).
+
+  Args:
+    checkpoint: a published folder with its tokenizer; "" takes that of the
+      run in `adapter`.
+    adapter: workdir of a training run, a PEFT folder, or "". Merged into the
+      weights.
+    kept_ratio: share of visual tokens that stay; None leaves it to the run,
+      else to the checkpoint.
+    dtype: of weights and computation.
+    template: a key of data.text.TEMPLATES.
+    pixels: resize and resample of video.Preprocess.
+    mesh: sizes of data, fsdp and model over the devices of this process.
+    batch_size: shots at once. *_buckets: lengths that prompts and frames are
+      padded to; each combination is compiled once.
+
+  Raises ValueError or OSError: one line that says what does not fit.
+  """
+  words = ""
+  if adapters.is_run(adapter):
+    run = adapters.run_config(adapter)
+    checkpoint = checkpoint or run["model"]["checkpoint"]
+    ratio = run["model"]["kept_ratio"]
+    kept_ratio = ratio if kept_ratio is None else kept_ratio
+    words = run["model"]["tokenizer"]
+  if not checkpoint:
+    raise ValueError("model.checkpoint: name the folder of a captioner")
+  model, variables, places = _load(
+    checkpoint, adapter, kept_ratio, jnp.dtype(dtype), attention, mesh
+  )
+  tokenizer = text.load_tokenizer(words or checkpoint)
+  ends = text_model.eos_ids(Path(checkpoint), tokenizer)
+  end = text.end_id(tokenizer, template)
+  captioner = writing.Loaded(
+    model,
+    variables,
+    prompt_batches.Format(tokenizer, template, model.config, prefix_buckets),
+    (end, *(i for i in ends if i not in (end, None))),
+    places,
+    batch_size,
+    frame_buckets,
+  )
+  side = model.config.tower.image_size
+  prepare = partial(
+    video.preprocess, how=video.Preprocess((side, side), **pixels)
+  )
+  return prepare, partial(writing.write, captioner)
+
+
+def _load(checkpoint, adapter, kept_ratio, dtype, attention, mesh):
+  """(model, variables, mesh), every weight in its place."""
+  places = sharding.make_mesh(**mesh, devices=jax.local_devices())
+  config = captioner_config(checkpoint)
+  if config.tower is None:
+    raise ValueError(f"{checkpoint}: a language model, it sees no video")
+  if kept_ratio is not None:
+    config = config.with_kept_ratio(kept_ratio)
+  model = Captioner(config, dtype=dtype, attention=attention)
+  tree = {"params": shapes(model)["params"]}
+  where = sharding.tree_shardings(tree, places)["params"]
+  _, params = weights.load(checkpoint, dtype=dtype, shardings=where)
+  if adapter:
+    params = adapters.apply(params, adapters.read(adapter, config), where)
+  return model, {"params": params}, places
