@@ -61,6 +61,16 @@ def make_mesh(*, data, fsdp, model, devices=None) -> Mesh:
   )
 
 
+def check_batch(mesh, batch_size):
+  """Raises ValueError unless the mesh splits a batch of so many pairs."""
+  rows = mesh.shape["data"] * mesh.shape["fsdp"]
+  if batch_size % rows:
+    raise ValueError(
+      f"data.batch_size={batch_size} does not divide over mesh data x fsdp = "
+      f"{rows}; make it a multiple, or set mesh.model"
+    )
+
+
 def path_name(path) -> str:
   """A tree path as `params/decoder/embed/embedding`."""
   return jax.tree_util.keystr(path, simple=True, separator="/")

@@ -88,6 +88,7 @@ def prepare(c, workdir) -> Job:
   Raises ValueError or OSError, in one line, for what cannot be used.
   """
   mesh = sharding.make_mesh(**c.mesh)
+  sharding.check_batch(mesh, c.data.batch_size)
   if hosts.is_first():
     checkpoint.claim_workdir(workdir, c.to_dict(), free=FREE_KEYS)
   if c.world.clips:
@@ -303,8 +304,10 @@ def should_stop(flag, number) -> bool:
 def scores_before(job, c, state, workdir):
   """Held-out scores before the first update, kept for a continued run."""
   path = workdir / "before.json"
-  if job.heldout is None or path.exists():
-    return json.loads(path.read_text()) if path.exists() else None
+  if job.heldout is None:
+    return None
+  if int(state.step):
+    return json.loads(path.read_text())
   scores = held_out_scores(job, c, state)
   if hosts.is_first():
     path.write_text(json.dumps(scores, indent=2) + "\n")
@@ -317,6 +320,9 @@ def held_out_scores(job, c, state):
     job.steps.evaluate, state.trained, job.frozen, job.heldout, job.mesh
   )
   if not (c.heldout.captions and c.heldout.scenes):
+    return pairs
+  if jax.process_count() > 1:
+    say("held-out captions are written by single-process runs only")
     return pairs
   captions = heldout.write_captions(
     job.model,

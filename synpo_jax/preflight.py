@@ -1,0 +1,114 @@
+"""Entry: names what would stop a run, before anything is compiled.
+
+python -m synpo_jax.preflight --distributed --config=… --workdir=…
+
+Takes the arguments of `synpo_jax.train`, on every host.
+"""
+
+import importlib.metadata
+import json
+import pathlib
+import platform
+import sys
+import uuid
+
+import jax
+import numpy as np
+from absl import app, flags
+from jax.experimental import multihost_utils
+
+from synpo_jax import hosts, sharding
+from synpo_jax.entry_flags import CONFIG, WORKDIR
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+ROOM = 4096  # bytes in which a host describes itself
+
+
+def main(argv):
+  """Prints what is wrong, a line each, and leaves with 1; or says ready."""
+  del argv
+  try:
+    hosts.start()
+    tables = gather(describe(CONFIG.value, WORKDIR.value))
+  except ValueError as error:
+    sys.exit(f"error: {error}")
+  faults = compare(tables) + mesh_faults(CONFIG.value)
+  if hosts.is_first():
+    for fault in faults:
+      print(f"error: {fault}", file=sys.stderr)
+    if not faults:
+      print(f"ready: {len(tables)} processes, {jax.device_count()} devices")
+  sys.exit(1 if faults else 0)
+
+
+def describe(c, workdir) -> dict:
+  """What this process has: versions, devices, and whether it can write."""
+  return {
+    "host": f"{platform.node()} (process {jax.process_index()})",
+    "python": platform.python_version(),
+    **{name: importlib.metadata.version(name) for name in PACKAGES},
+    "device": jax.local_devices()[0].device_kind,
+    "devices": str(jax.local_device_count()),
+    "config": hashable(c),
+    "workdir": writable(workdir),
+  }
+
+
+def hashable(c) -> str:
+  """The config as one short name, equal where configs are."""
+  return uuid.uuid5(uuid.NAMESPACE_OID, json.dumps(c.to_dict())).hex
+
+
+def writable(workdir) -> str:
+  """ "yes", or why a file cannot be written there."""
+  path = pathlib.Path(workdir)
+  probe = path / f".preflight-{jax.process_index()}"
+  try:
+    path.mkdir(parents=True, exist_ok=True)
+    probe.write_text("x")
+    probe.unlink()
+  except OSError as error:
+    return f"no: {error}"
+  return "yes"
+
+
+def gather(table: dict) -> list[dict]:
+  """The tables of all processes, in their order."""
+  text = json.dumps(table).encode()
+  if len(text) > ROOM:
+    raise ValueError(f"this host describes itself in {len(text)} bytes")
+  padded = np.frombuffer(text.ljust(ROOM), np.uint8)
+  rows = np.asarray(multihost_utils.process_allgather(padded)).reshape(-1, ROOM)
+  return [json.loads(row.tobytes()) for row in rows]
+
+
+def compare(tables: list[dict]) -> list[str]:
+  """What differs between hosts that should be alike, in words."""
+  faults = []
+  first = tables[0]
+  for table in tables:
+    if table["workdir"] != "yes":
+      faults.append(
+        f"{table['host']}: workdir not writable, {table['workdir']}"
+      )
+    for key, value in table.items():
+      if key in ("host", "workdir") or value == first[key]:
+        continue
+      faults.append(
+        f"{table['host']}: {key} is {value}, {first[key]} on {first['host']}"
+      )
+  return faults
+
+
+def mesh_faults(c) -> list[str]:
+  """Whether the devices make the mesh, and the mesh splits the batch."""
+  try:
+    sharding.check_batch(sharding.make_mesh(**c.mesh), c.data.batch_size)
+  except ValueError as error:
+    return [str(error)]
+  return []
+
+
+if __name__ == "__main__":
+  flags.mark_flags_as_required(["config", "workdir"])
+  app.run(main)

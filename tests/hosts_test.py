@@ -1,0 +1,167 @@
+"""Several real processes on this machine, joined as hosts would be."""
+
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+from train_test import ROOT, finish, rows, start
+
+LAUNCH = pathlib.Path(ROOT) / "launch"
+
+
+def free_port():
+  with socket.socket() as s:
+    s.bind(("127.0.0.1", 0))
+    return s.getsockname()[1]
+
+
+def environment(folder, devices):
+  return os.environ | {
+    "JAX_PLATFORMS": "cpu",
+    "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+    "PYTHON": sys.executable,
+    "PORT": str(free_port()),
+    "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
+  }
+
+
+def launch(folder, workdir, processes, *more, module="synpo_jax.train"):
+  command = [
+    str(LAUNCH / "local.sh"),
+    str(processes),
+    "-m",
+    module,
+    f"--config=tests/run_config.py:{folder}",
+    f"--workdir={folder / workdir}",
+    "--config.data.batch_size=4",
+    "--config.data.accumulation=1",
+    *more,
+  ]
+  return subprocess.Popen(
+    command,
+    cwd=ROOT,
+    env=environment(folder, 4 // processes),
+    text=True,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    start_new_session=True,
+  )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+  return tmp_path_factory.mktemp("hosts")
+
+
+@pytest.fixture(scope="module")
+def alone(folder):
+  code, output = finish(
+    start(
+      folder,
+      "alone",
+      "--config.data.batch_size=4",
+      "--config.data.accumulation=1",
+      devices=4,
+    )
+  )
+  assert code == 0, output
+  return rows(folder, "alone")
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_processes_give_the_losses_of_one(folder, alone, processes):
+  name = f"joined{processes}"
+  code, output = finish(launch(folder, name, processes))
+  assert code == 0, output
+  joined = rows(folder, name)
+  assert len(joined) == len(alone)
+  for one, many in zip(alone, joined, strict=True):
+    assert abs(one["loss"] - many["loss"]) < 1e-5
+  assert output.count("ranking accuracy") == 1  # one process prints
+
+
+def test_a_killed_process_ends_the_others_and_the_run_continues(folder, alone):
+  process = launch(folder, "broken", 2, "--config.every.checkpoint=1")
+  deadline = time.monotonic() + 300
+  while len(rows(folder, "broken")) < 2 and time.monotonic() < deadline:
+    time.sleep(0.05)
+  listed = subprocess.run(
+    ["pgrep", "-f", f"workdir={folder / 'broken'}.*--process=1"],
+    capture_output=True,
+    text=True,
+  )
+  os.kill(int(listed.stdout.split()[0]), signal.SIGKILL)
+  killed = time.monotonic()
+  code, output = finish(process)
+  assert code != 0
+  assert time.monotonic() - killed < 60
+  assert "a process ended with an error; the others are ended too" in output
+  code, output = finish(launch(folder, "broken", 2))
+  assert code == 0 and "continuing after update" in output, output
+  again = rows(folder, "broken")
+  assert [row["step"] for row in again] == [row["step"] for row in alone]
+  for one, many in zip(alone, again, strict=True):
+    assert abs(one["loss"] - many["loss"]) < 1e-5
+
+
+def test_preflight_names_what_is_wrong(folder):
+  good = launch(folder, "checked", 2, module="synpo_jax.preflight")
+  code, output = finish(good)
+  assert code == 0 and "ready: 2 processes, 4 devices" in output, output
+  (folder / "file").write_text("")
+  bad = launch(
+    folder, "file/x", 2, "--config.mesh.data=3", module="synpo_jax.preflight"
+  )
+  code, output = finish(bad)
+  assert code != 0
+  assert "workdir not writable" in output
+  assert "needs 3 devices, 4 are at hand" in output
+
+
+def dry(script, *arguments, **variables):
+  done = subprocess.run(
+    [LAUNCH / script, "--dry-run", *arguments],
+    env={"PATH": os.environ["PATH"]} | variables,
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr
+  return done.stdout
+
+
+def test_launchers_show_what_they_would_do():
+  slurm = dry("slurm.sh", "--config=a.py", NODES="2", GPUS="8")
+  assert slurm.startswith("sbatch") and "--ntasks-per-node=8" in slurm
+  assert "synpo_jax.train" in slurm and "synpo_jax.preflight" in slurm
+  slice_ = dict(NAME="n", ZONE="z", TYPE="v5litepod-16", VERSION="v2-alpha")
+  assert "--accelerator-type=v5litepod-16" in dry(
+    "tpu_vm.sh", "create", **slice_
+  )
+  run = dry("tpu_vm.sh", "run", "--config=a.py", **slice_)
+  assert "--worker=all" in run and "--distributed" in run
+  yaml = dry(
+    "gke.sh",
+    "--config=a.py",
+    NAME="n",
+    IMAGE="i",
+    ACCELERATOR="tpu-v5-lite-podslice",
+    TOPOLOGY="4x4",
+    HOSTS="4",
+    CHIPS="4",
+  )
+  assert "kind: JobSet" in yaml and "'--config=a.py'" in yaml
+
+
+def test_a_launcher_names_the_variable_it_misses():
+  done = subprocess.run(
+    [LAUNCH / "slurm.sh", "--dry-run"],
+    env={"PATH": os.environ["PATH"]},
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode != 0 and "set NODES" in done.stderr
