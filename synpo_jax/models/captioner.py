@@ -109,8 +109,8 @@ class Captioner(nn.Module):
       return positions.counted(mask)
     side, pace = 1, 0.0
     if self.config.tower is not None:
-      side = self.config.tower.side
-      pace = self.config.connector.step_positions
+      side, connector = self.config.tower.side, self.config.connector
+      pace = connector.positions_per_second * connector.seconds_per_step
     return positions.with_video(tokens == IMAGE_TOKEN, mask, side, pace)
 
   def decode(

@@ -135,7 +135,8 @@ class ConnectorConfig:
   stride: int = 1  # of the pooling
   newline: bool = False  # a learned embedding closes the video
   one_block: bool = False  # one marker in the prompt for the whole video
-  step_positions: float = 0.0  # M-RoPE: temporal positions per step
+  positions_per_second: int = 0  # M-RoPE: of the time axis
+  seconds_per_step: float = 1.0
   ids: tuple[tuple[str, int], ...] = ()  # other programs' placeholders
 
   def pooled(self, tokens: int) -> int:

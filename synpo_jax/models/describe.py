@@ -7,7 +7,7 @@ from synpo_jax.models.config import (
   TowerConfig,
   WindowTowerConfig,
 )
-from synpo_jax.models.published import ACTIVATIONS, DEFAULTS
+from synpo_jax.models.published import ACTIVATIONS
 
 ARCHITECTURES = {
   "llama": "LlamaForCausalLM",
@@ -144,7 +144,8 @@ def multimodal_json(config: CaptionerConfig) -> dict:
   if connector.family == "qwen2_5_vl":
     vision = window_tower_json(config.tower)
     vision["out_hidden_size"] = config.decoder.width
-    pace = connector.step_positions / vision["tokens_per_second"]
+    vision["tokens_per_second"] = connector.positions_per_second
+    pace = connector.seconds_per_step
     return out | dict(vision_config=vision, seconds_per_step=pace)
   out |= dict(vision_config=tower_json(config.tower), vision_feature_layer=-1)
   has_class_token = config.tower.class_token
@@ -166,7 +167,6 @@ def window_tower_json(c: WindowTowerConfig) -> dict:
     patch_size=c.patch,
     spatial_merge_size=c.merge,
     temporal_patch_size=c.frames,
-    tokens_per_second=DEFAULTS["qwen2_5_vl_vision"]["tokens_per_second"],
     window_size=c.window * c.patch,
     fullatt_block_indexes=list(c.full_layers),
     feed_size=c.image_size,

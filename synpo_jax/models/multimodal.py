@@ -83,8 +83,11 @@ def _llava_onevision(c: dict) -> dict:
 def _qwen2_5_vl(c: dict) -> dict:
   """`seconds_per_step` is our own key: the time that two frames span."""
   vision = {**DEFAULTS["qwen2_5_vl_vision"], **c["vision_config"]}
-  pace = vision["tokens_per_second"] * c["seconds_per_step"]
-  return dict(one_block=True, step_positions=pace)
+  return dict(
+    one_block=True,
+    positions_per_second=vision["tokens_per_second"],
+    seconds_per_step=float(c["seconds_per_step"]),
+  )
 
 
 FAMILIES = {
