@@ -22,9 +22,8 @@ def tree(config, tensors):
   """Our parameters from published tensors, by the name map."""
   params = {}
   for leaf in names.tower_leaves(config, ""):
-    kind = names.KINDS[leaf.kind]
     parts = [
-      kind.to_ours(np.asarray(tensors[name], np.float32))
+      leaf.from_published(np.asarray(tensors[name], np.float32), flax=False)
       for name in leaf.names(flax=False)
     ]
     *path, last = leaf.path.removeprefix("tower/").split("/")
