@@ -14,7 +14,16 @@ import ml_collections
 from synpo_jax import prompts
 
 
-def get_config():
+def get_config(arg=""):
+  """`arg` is `tiny`, for the synthetic world, or nothing."""
+  if arg not in ("", "tiny"):
+    raise ValueError(f"configs/pairs.py:{arg}: choose tiny, or nothing")
+  c = official()
+  return tiny(c) if arg == "tiny" else c
+
+
+def official():
+  """The recipe of the paper's release."""
   c = ml_collections.ConfigDict()
   c.stages = "segments,clips,candidates,judge,pairs"
   c.videos = "."  # files, folders, globs or .jsonl lists, separated by commas
@@ -23,16 +32,28 @@ def get_config():
   c.readers = 2  # videos decoded ahead
   c.model = dict(
     checkpoint="",  # folder of the captioner
-    adapter="",  # workdir of a run of ours, or a PEFT folder
-    kept_ratio=0.1,
+    adapter="",  # workdir of a training run, or a PEFT folder
+    kept_ratio=0.1,  # None: the run's, or the checkpoint's own
     dtype="bfloat16",
+    template="aurora",  # chat format: a key of data/text.py's TEMPLATES
+    pixels=dict(resize="crop", resample="bicubic"),
   )
-  c.batch_size = 16  # videos, or parts of videos, at once
+  # Where the work is done; captions do not depend on it.
+  c.placing = dict(
+    batch_size=16,  # videos, or parts of videos, at once
+    prefix_buckets=128,  # prompts are padded to a multiple of this
+    frame_buckets=(8, 12, 16),
+    mesh=dict(data=-1, fsdp=1, model=1),  # over this host's devices
+    attention="xla",  # auto | xla | splash | cudnn
+  )
   # Each part of a video alone, twice: what the judge compares with.
   c.clips = dict(
     frames=8,
     question=f"{prompts.TRAINING_QUESTION} {prompts.CAUTION}",
+    retrospective=True,  # a second look at the video and the first answer
     caution=True,  # in the second look too
+    contrast_weight=0.0,
+    contrast_cutoff=None,
     candidates=1,
     temperature=0.0,  # greedy
     top_k=1,
@@ -43,7 +64,10 @@ def get_config():
   c.candidates = dict(
     frames=dict(min_frames=8, max_frames=16, frames_per_second=0.5),
     question=prompts.TRAINING_QUESTION,
+    retrospective=True,
     caution=False,
+    contrast_weight=0.0,
+    contrast_cutoff=None,
     candidates=10,
     temperature=0.9,
     top_k=32,
@@ -74,4 +98,25 @@ def get_config():
     target_gap=None,  # with gap: points between chosen and rejected
   )
   c.page = dict(limit=200)  # pairs on pairs.html
+  return c
+
+
+def tiny(c):
+  """The shipped captioner on the synthetic world, judged by its truth.
+
+  python -m synpo_jax.data.world --out=runs/pairs-demo/world --clips=24 \
+    --seed=700000
+  python -m synpo_jax.make_pairs --config=configs/pairs.py:tiny \
+    --workdir=runs/pairs-demo --sample=3
+  """
+  c.videos, c.root = "clips", "runs/pairs-demo/world"
+  c.model.update(
+    checkpoint="synpo_jax/assets/tiny", kept_ratio=None, dtype="float32"
+  )
+  c.placing.update(batch_size=8, prefix_buckets=32, frame_buckets=(8,))
+  c.clips.max_new_tokens = 128
+  c.candidates.max_new_tokens = 128
+  c.candidates.frames.max_frames = 8
+  c.judge.kind = "truth"
+  c.judge.truth.scenes = "runs/pairs-demo/world/scenes.jsonl"
   return c

@@ -13,11 +13,11 @@ import sys
 from pathlib import Path
 
 from absl import app, flags
-from ml_collections import config_flags
 from rich import console
 
-from synpo_jax import journal, prompts
+from synpo_jax import journal, prompts, writer
 from synpo_jax.data import sources
+from synpo_jax.entry_flags import CONFIG, WORKDIR
 from synpo_jax.judging import endpoint
 from synpo_jax.pairing import (
   captioning,
@@ -27,16 +27,9 @@ from synpo_jax.pairing import (
   page,
   pairs,
   terminal,
-  writing,
 )
 from synpo_jax.pairing import segments as cutting
 
-CONFIG = config_flags.DEFINE_config_file(
-  "config", None, "File that describes the run, as configs/pairs.py."
-)
-WORKDIR = flags.DEFINE_string(
-  "workdir", None, "Folder of the run: rows of all stages, pairs, page."
-)
 SAMPLE = flags.DEFINE_integer(
   "sample", None, "Show so many of the pairs in the terminal.", lower_bound=1
 )
@@ -44,14 +37,14 @@ SAMPLE = flags.DEFINE_integer(
 JUDGE_KEYS = ("temperature", "extra", "asks")
 
 
-def run(c, workdir: Path, open_writer=writing.open_writer) -> dict:
+def run(c, workdir: Path, open_writer=writer.open_writer) -> dict:
   """Runs the stages of the config; returns and writes the summary.
 
   Args:
     c: a config like configs/pairs.py.
     workdir: made if missing; rows in it are kept and extended.
-    open_writer: called with c.model and c.batch_size, when captions are to
-      be written; returns (prepare, write) of captioning.Work.
+    open_writer: called with c.model and c.placing when captions are to be
+      written; returns (prepare, write) of captioning.Work.
 
   Raises:
     ValueError, OSError: one line that says what is wrong and where.
@@ -105,7 +98,7 @@ def _caption(c, workdir, stage, caption, faults, open_writer):
   done = journal.read(ledger.path(workdir, stage))
   if ledger.rows(workdir, "segments").keys() <= done.keys():
     return
-  prepare, write = open_writer(**c.model, batch_size=c.batch_size)
+  prepare, write = open_writer(**c.model.to_dict(), **c.placing.to_dict())
   root = Path(c.root)
   work = captioning.Work(
     workdir, root, write, prepare, c.seed, c.readers, faults

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from rich import box, columns, console, panel, table, text
+from rich import box, console, panel, table, text
 
 from synpo_jax.pairing import ledger, page
 from synpo_jax.pairing.criteria import WEIGHTS
@@ -63,7 +63,7 @@ def show_sample(out: console.Console, workdir: Path, count: int) -> None:
       grid.add_row(*both)
       out.print(grid)
     else:
-      out.print(columns.Columns(both, width=out.width))
+      out.print(*both, sep="\n")
 
 
 def _panel(row, which, pieces, colour):
