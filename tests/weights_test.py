@@ -251,16 +251,20 @@ def test_random_start():
   assert abs(float(jnp.std(up.astype(jnp.float32))) - 0.02) < 2e-3
 
 
+# VmHWM, because ru_maxrss would count the test process that forks.
 PEAK = """
-import resource, sys
+import re, sys
 import jax, jax.numpy as jnp
 from synpo_jax.models import weights
+def status(key):
+  with open("/proc/self/status") as f:
+    return int(re.search(rf"{key}:\\s+(\\d+) kB", f.read())[1]) * 1024
 jax.block_until_ready(jnp.zeros(3) + 1)
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-before = peak()
+before = status("VmRSS")
 _, params = weights.load(sys.argv[1], dtype=jnp.bfloat16)
 jax.block_until_ready(params)
-print(before, peak(), sum(x.nbytes for x in jax.tree.leaves(params)))
+own = sum(x.nbytes for x in jax.tree.leaves(params))
+print(before, status("VmHWM"), own)
 """
 
 
@@ -274,7 +278,7 @@ def write_random(folder, hf):
     shape = wanted
     for key in leaf.path.split("/"):
       shape = shape[key]
-    one = weights._published_shape(leaf, shape.shape, flax=False)
+    one = leaf.published_shape(shape.shape, flax=False)
     table |= dict.fromkeys(leaf.names(flax=False), one)
   rng = np.random.default_rng(0)
   draws = (rng.random(shape, np.float32) - 0.5 for shape in table.values())
@@ -308,7 +312,7 @@ def peak_over_shards(folder, layers):
 
 
 def test_peak_host_memory(tmp_path):
-  """A 300-MB model never stands twice in memory (measured: 60 MB above)."""
+  """A 300-MB model never stands twice in memory (measured: 98 MB above)."""
   above, largest, own = peak_over_shards(tmp_path, 9)
   assert own > 290e6
   assert above < largest + 120e6
@@ -316,7 +320,8 @@ def test_peak_host_memory(tmp_path):
 
 @pytest.mark.slow
 def test_peak_host_memory_of_a_large_model(tmp_path):
-  """2 GB: its largest tensor and 500 MB above its own shards at most."""
+  """2 GB: its largest tensor and 500 MB above its own shards at most
+  (measured: 123 MB, of which the largest tensor is 16)."""
   above, largest, own = peak_over_shards(tmp_path, 64)
   assert own > 1.9e9
   assert above < largest + 500e6

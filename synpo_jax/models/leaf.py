@@ -67,6 +67,22 @@ class Leaf(NamedTuple):
     end = KINDS[self.kind].flax if flax else KINDS[self.kind].torch
     return [stem + end for stem in self.stems]
 
+  def from_published(self, tensor, flax: bool) -> np.ndarray:
+    """One published tensor, its axes in our order."""
+    kind = KINDS[self.kind]
+    return kind.to_ours(tensor) if kind.flax_reorders or not flax else tensor
+
+  def to_torch(self, tensor) -> np.ndarray:
+    """One tensor of ours, its axes in torch's order."""
+    return KINDS[self.kind].to_torch(tensor)
+
+  def published_shape(self, shape, flax: bool) -> tuple[int, ...]:
+    """The shape of one published tensor of a leaf of `shape`."""
+    shape = shape[1:] if self.stacked else shape
+    if flax and not KINDS[self.kind].flax_reorders:
+      return shape
+    return self.to_torch(np.broadcast_to(np.zeros(()), shape)).shape
+
 
 def linear(path, part, stem, biased, layers=0) -> list[Leaf]:
   """Kernel, and bias if there is one, of a linear layer or a stack of them."""

@@ -12,9 +12,7 @@ from synpo_jax.models.config import (
   TowerConfig,
   WindowTowerConfig,
 )
-from synpo_jax.models.leaf import KINDS, Leaf
-
-__all__ = ["KINDS", "Leaf"]
+from synpo_jax.models.leaf import Leaf
 
 
 def leaves(config: CaptionerConfig) -> list[Leaf]:

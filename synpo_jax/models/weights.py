@@ -89,7 +89,7 @@ def _check(config, leaves, wanted, found) -> None:
     if leaf.part not in found:
       raise ValueError(f"no weights given for {leaf.part}")
     store = found[leaf.part]
-    shape = _published_shape(leaf, wanted[leaf.path].shape, store.flax)
+    shape = leaf.published_shape(wanted[leaf.path].shape, store.flax)
     for name in leaf.names(store.flax):
       known[leaf.part].add(name)
       if name not in store.shapes:
@@ -112,17 +112,12 @@ def _check(config, leaves, wanted, found) -> None:
     raise ValueError(f"{where}: the weights do not fit config.json\n  {lines}")
 
 
-def _published_shape(leaf, shape, flax) -> tuple[int, ...]:
-  """The shape of one published tensor of a leaf of `shape`."""
-  one = np.broadcast_to(np.zeros(()), shape[1:] if leaf.stacked else shape)
-  kind = names.KINDS[leaf.kind]
-  reorders = kind.flax_reorders if flax else True
-  return kind.to_torch(one).shape if reorders else one.shape
-
-
 def _place(leaf, store, shape, dtype, sharding):
   """Reads a leaf tensor by tensor into its place on the devices."""
-  tensors = (_read(leaf, store, name) for name in leaf.names(store.flax))
+  flax = store.flax
+  tensors = (
+    leaf.from_published(store.read(name), flax) for name in leaf.names(flax)
+  )
   if not leaf.stacked:
     return _put(next(tensors), dtype, sharding)
   if math.prod(shape) * jnp.dtype(dtype).itemsize < SMALL:
@@ -134,14 +129,6 @@ def _place(leaf, store, shape, dtype, sharding):
     layer = _put(tensor, dtype, _without_layers(sharding))
     stack = set_layer(stack, layer, i)
   return stack
-
-
-def _read(leaf, store, name) -> np.ndarray:
-  """One published tensor, its axes in our order."""
-  kind = names.KINDS[leaf.kind]
-  tensor = store.read(name)
-  reorders = kind.flax_reorders if store.flax else True
-  return kind.to_ours(tensor) if reorders else tensor
 
 
 def _put(tensor, dtype, sharding):
@@ -204,12 +191,11 @@ def _save_part(file, leaves, flat) -> None:
     for i, name in enumerate(leaf.names(flax=False))
   ]
   table = {
-    name: _published_shape(leaf, flat[leaf.path].shape, flax=False)
+    name: leaf.published_shape(flat[leaf.path].shape, flax=False)
     for name, leaf, _ in plan
   }
   tensors = (
-    names.KINDS[leaf.kind].to_torch(np.asarray(flat[leaf.path][i]))
-    for _, leaf, i in plan
+    leaf.to_torch(np.asarray(flat[leaf.path][i])) for _, leaf, i in plan
   )
   dtype = flat[leaves[0].path].dtype
   stores.write_safetensors(file, table, dtype, tensors)
