@@ -43,3 +43,9 @@ def start():
 def is_first() -> bool:
   """Whether this process is the one that prints and logs."""
   return jax.process_index() == 0
+
+
+def say(line):
+  """Prints one line, from the first process."""
+  if is_first():
+    print(line, flush=True)

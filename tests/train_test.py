@@ -146,7 +146,7 @@ def test_sigterm_saves_first(folder, uninterrupted):
   process.send_signal(signal.SIGTERM)
   code, output = finish(process)
   assert code == 0, output
-  assert "the same command continues" in output
+  assert "start it again to go on" in output
   code, output = finish(start(folder, "stopped"))
   assert code == 0 and "continuing after update" in output, output
   same_run(folder, "whole", "stopped")
