@@ -6,16 +6,18 @@ python -m synpo_jax.make_pairs --workdir=runs/pairs --sample=5
 Stages, each resumable and each alone by --config.stages: segments, clips,
 candidates, judge, pairs. The workdir then holds pairs.jsonl for training,
 pairs.html for looking, and summary.json, which says what was left out.
+Several processes (--distributed) share the first three stages.
 """
 
 import json
 import sys
 from pathlib import Path
 
+import jax
 from absl import app, flags
 from rich import console
 
-from synpo_jax import journal, prompts, writer
+from synpo_jax import hosts, journal, prompts, writer
 from synpo_jax.data import sources
 from synpo_jax.entry_flags import CONFIG, WORKDIR
 from synpo_jax.judging import endpoint
@@ -37,7 +39,9 @@ SAMPLE = flags.DEFINE_integer(
 JUDGE_KEYS = ("temperature", "extra", "asks")
 
 
-def run(c, workdir: Path, open_writer=writer.open_writer) -> dict:
+def run(
+  c, workdir: Path, open_writer=writer.open_writer, share=ledger.ALONE
+) -> dict:
   """Runs the stages of the config; returns and writes the summary.
 
   Args:
@@ -45,63 +49,72 @@ def run(c, workdir: Path, open_writer=writer.open_writer) -> dict:
     workdir: made if missing; rows in it are kept and extended.
     open_writer: called with c.model and c.placing when captions are to be
       written; returns (prepare, write) of captioning.Work.
+    share: which part of the captioning is this process's. Several write files
+      of their own side by side; the judge's stage and pairs then take one.
 
   Raises:
     ValueError, OSError: one line that says what is wrong and where.
   """
-  stages = _stages(c.stages)
+  stages = _stages(c.stages, share)
   summary, faults = {}, {}
-  with journal.lock(workdir / ".lock"):
+  with journal.lock(workdir / f".lock-{share.index}"):
     if "segments" in stages:
-      _cut(c, workdir, faults)
+      _cut(c, workdir, faults, share)
     for stage, caption in (
       ("clips", captioning.caption_segments),
       ("candidates", captioning.caption_videos),
     ):
       if stage in stages:
-        _caption(c, workdir, stage, caption, faults, open_writer)
+        _caption(c, workdir, stage, caption, faults, share, open_writer)
     if "judge" in stages:
       _judge(c, workdir)
     if "pairs" in stages:
       summary = _pair(c, workdir)
     summary |= _counts(c, workdir, faults)
     text = json.dumps(summary, indent=2, ensure_ascii=False)
-    (workdir / "summary.json").write_text(text + "\n", "utf-8")
+    file = "summary.json" if share.count == 1 else f"summary.{share.index}.json"
+    (workdir / file).write_text(text + "\n", "utf-8")
   return summary
 
 
-def _stages(wanted: str) -> list[str]:
+def _stages(wanted: str, share) -> list[str]:
   stages = [name.strip() for name in wanted.split(",")]
   for name in stages:
     if name not in ledger.FILES:
       known = ",".join(ledger.FILES)
       raise ValueError(f"stages: {name!r} is none of {known}")
+  if share.count > 1 and {"judge", "pairs"} & set(stages):
+    raise ValueError(
+      f"{share.count} processes: give them --config.stages=segments,clips,"
+      "candidates, and then run --config.stages=judge,pairs as one"
+    )
   return stages
 
 
-def _cut(c, workdir, faults):
+def _cut(c, workdir, faults, share):
   found = sources.find(c.videos, c.root)
   rule = dict(seconds=cutting.SECONDS, fewest=cutting.FEWEST, most=cutting.MOST)
-  mark = ledger.register(workdir, "segments", rule)
-  captioning.cut(workdir, found, mark, faults)
+  mark = ledger.register(workdir, "segments", rule, share)
+  captioning.cut(workdir, found, mark, faults, share)
   if len(faults) == len(found):
     raise ValueError(
       f"no video can be read; the first: {[*faults.values()][0]}"
     )
 
 
-def _caption(c, workdir, stage, caption, faults, open_writer):
+def _caption(c, workdir, stage, caption, faults, share, open_writer):
   how = c[stage].to_dict()
   settings = dict(model=c.model.to_dict(), seed=c.seed, **how)
   settings["prompts"] = prompts.PROMPTS_VERSION
-  mark = ledger.register(workdir, stage, settings)
-  done = journal.read(ledger.path(workdir, stage))
-  if ledger.rows(workdir, "segments").keys() <= done.keys():
+  mark = ledger.register(workdir, stage, settings, share)
+  done = ledger.found(workdir, stage)
+  left = ledger.rows(workdir, "segments").keys() - done.keys()
+  if not any(ledger.is_mine(id_, share) for id_ in left):
     return
   prepare, write = open_writer(**c.model.to_dict(), **c.placing.to_dict())
   root = Path(c.root)
   work = captioning.Work(
-    workdir, root, write, prepare, c.seed, c.readers, faults
+    workdir, root, write, prepare, c.seed, c.readers, share, faults
   )
   caption(work, mark, **how)
 
@@ -151,9 +164,7 @@ def _pair(c, workdir):
 
 def _counts(c, workdir, faults):
   """Rows of each stage, what was unreadable, and what the judge cost."""
-  rows = {
-    name: len(journal.read(ledger.path(workdir, name))) for name in ledger.FILES
-  }
+  rows = {name: len(ledger.found(workdir, name)) for name in ledger.FILES}
   replies = journal.read(workdir / ledger.CACHE, "key").values()
   paid = {"calls": len(replies)}
   for key in ("prompt_tokens", "completion_tokens"):
@@ -168,7 +179,10 @@ def main(argv):
   workdir, out = Path(WORKDIR.value), console.Console()
   try:
     if CONFIG.value is not None:
-      terminal.show_summary(out, run(CONFIG.value, workdir), workdir)
+      hosts.start()
+      share = ledger.Share(jax.process_index(), jax.process_count())
+      summary = run(CONFIG.value, workdir, share=share)
+      terminal.show_summary(out, summary, workdir)
     elif SAMPLE.value is None:
       raise ValueError("give --config to make pairs, --sample to look at them")
     if SAMPLE.value is not None:

@@ -16,7 +16,7 @@ from judge_server import chat, serve
 
 from synpo_jax import make_pairs, prompts
 from synpo_jax.data import pairs as reading
-from synpo_jax.pairing import criteria
+from synpo_jax.pairing import criteria, ledger
 
 CAPTION = re.compile(r"<caption>\n(.*?)\n</caption>", re.DOTALL)
 
@@ -152,7 +152,7 @@ def test_added_videos_extend_every_file(done, videos, tmp_path):
   make(some, tmp_path / "run")
   first = {
     name: (tmp_path / "run" / name).read_bytes()
-    for name in make_pairs.ledger.FILES.values()
+    for name in ledger.FILES.values()
   }
   (tmp_path / "late.mp4").rename(late)
   make(some, tmp_path / "run")
@@ -169,11 +169,11 @@ def test_added_videos_extend_every_file(done, videos, tmp_path):
 
 def test_each_stage_runs_alone(done, videos, tmp_path):
   with serve(honest) as (url, _):
-    for stage in make_pairs.ledger.FILES:
+    for stage in ledger.FILES:
       c = fake_pairs.config(videos, url)
       c.stages = stage
       make_pairs.run(c, tmp_path, fake_pairs.open_writer)
-  for name in make_pairs.ledger.FILES.values():
+  for name in ledger.FILES.values():
     assert (tmp_path / name).read_bytes() == (done[0] / name).read_bytes()
 
 
@@ -201,6 +201,27 @@ def test_the_rule_for_pairs_may_change_at_any_time(done, videos, tmp_path):
     lines(done[0], "pairs.jsonl"), lines(workdir, "pairs.jsonl"), strict=True
   ):
     assert old["chosen"] == new["chosen"] and old["rejected"] != new["rejected"]
+
+
+def test_processes_share_the_captioning(done, videos, tmp_path):
+  c = fake_pairs.config(videos)
+  c.stages = "segments,clips,candidates"
+  for index in (1, 0, 2):
+    share = ledger.Share(index, 3)
+    make_pairs.run(c, tmp_path, fake_pairs.open_writer, share)
+  parts = [lines(tmp_path, f"clips.{i}-of-3.jsonl") for i in range(3)]
+  assert sorted(row["id"] for part in parts for row in part) == [
+    f"deep/v{i}.mp4" for i in range(6)
+  ]
+  assert max(map(len, parts)) < 6
+  with pytest.raises(ValueError, match="run --config.stages=judge,pairs as"):
+    c.stages = "judge"
+    make_pairs.run(c, tmp_path, fake_pairs.open_writer, ledger.Share(0, 3))
+  summary, _ = make(videos, tmp_path)
+  assert summary["rows"] == dict.fromkeys(ledger.FILES, 6)
+  by_id = lambda rows: sorted(rows, key=lambda row: row["id"])  # noqa: E731
+  name = "pairs.jsonl"
+  assert by_id(lines(tmp_path, name)) == by_id(lines(done[0], name))
 
 
 # A judge that fails
@@ -300,7 +321,7 @@ def test_kill_9_at_random_moments_then_the_same_rows(done, videos, tmp_path):
       kills += 1
       assert kills < 20
   assert kills > 0
-  for name in make_pairs.ledger.FILES.values():
+  for name in ledger.FILES.values():
     assert (tmp_path / "run" / name).read_bytes() == (
       (done[0] / name).read_bytes()
     )

@@ -56,6 +56,7 @@ class Work(NamedTuple):
   prepare: Callable  # picture [y, x, 3] -> [Y, X, 3], as the model wants it
   seed: int
   readers: int  # videos that are decoded ahead
+  share: ledger.Share  # whose turn each video is, among several processes
   faults: dict[str, str]  # video id -> why it was left out; filled here
 
 
@@ -67,12 +68,19 @@ class Stage(NamedTuple):
 
 
 @contextlib.contextmanager
-def stage(workdir: Path, name: str, items: list[dict]) -> Iterator[Stage]:
-  """Opens a stage's file for rows of the items (by their "id") it lacks."""
-  with journal.extend(ledger.path(workdir, name)) as (rows, keep):
-    new = [item for item in items if item["id"] not in rows]
-    known = len(items) - len(new)
-    with progress.bar(name, len(items), done=known) as advance:
+def stage(
+  workdir: Path, name: str, items: list[dict], share=ledger.ALONE
+) -> Iterator[Stage]:
+  """Opens a stage's file for the rows of this share's items that it lacks.
+
+  Items are known by their "id".
+  """
+  mine = [item for item in items if ledger.is_mine(item["id"], share)]
+  with journal.extend(ledger.path(workdir, name, share)) as (_, keep):
+    rows = ledger.found(workdir, name)
+    new = [item for item in mine if item["id"] not in rows]
+    known = len(mine) - len(new)
+    with progress.bar(name, len(mine), done=known) as advance:
 
       def append(row, note=""):
         keep(row)
@@ -82,11 +90,15 @@ def stage(workdir: Path, name: str, items: list[dict]) -> Iterator[Stage]:
 
 
 def cut(
-  workdir: Path, sources: list[Source], mark: str, faults: dict[str, str]
+  workdir: Path,
+  sources: list[Source],
+  mark: str,
+  faults: dict[str, str],
+  share: ledger.Share,
 ) -> None:
   """Stage 1. Appends duration, frames and segments of each new video."""
   items = [{"id": source.id, "path": source.path} for source in sources]
-  with stage(workdir, "segments", items) as (new, append):
+  with stage(workdir, "segments", items, share) as (new, append):
     for item in new:
       try:
         clip = video.read(item["path"], lambda _, n: np.array([0, n - 1]))
@@ -110,7 +122,8 @@ def caption_segments(
     how: what else `write` wants to know.
   """
   cuts = ledger.rows(work.workdir, "segments")
-  with stage(work.workdir, "clips", list(cuts.values())) as (new, append):
+  todo = (work.workdir, "clips", list(cuts.values()), work.share)
+  with stage(*todo) as (new, append):
     shots = _segment_shots(work, new, frames)
     written = work.write(shots, seed=work.seed, question=question, **how)
     gathered, tokens = collections.defaultdict(dict), 0
@@ -131,7 +144,8 @@ def caption_videos(
   frames: the fields of a video.FrameRule; the rest as above.
   """
   cuts = ledger.rows(work.workdir, "segments")
-  with stage(work.workdir, "candidates", list(cuts.values())) as (new, append):
+  todo = (work.workdir, "candidates", list(cuts.values()), work.share)
+  with stage(*todo) as (new, append):
     shots = _video_shots(work, new, video.FrameRule(**frames))
     written = work.write(shots, seed=work.seed, question=question, **how)
     tokens = 0

@@ -7,6 +7,7 @@ finds its file made with others refuses, and says which differ.
 import hashlib
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 from synpo_jax import journal
 
@@ -21,27 +22,64 @@ CACHE = "judge_cache.jsonl"
 SETTINGS = "settings.jsonl"
 
 
-def path(workdir: Path | str, stage: str) -> Path:
-  """The file of a stage."""
-  return Path(workdir) / FILES[stage]
+class Share(NamedTuple):
+  """Which of the processes that caption together this one is."""
+
+  index: int
+  count: int
+
+
+ALONE = Share(0, 1)
+
+
+def path(workdir: Path | str, stage: str, share: Share = ALONE) -> Path:
+  """The file of a stage, or of a process's share: clips.0-of-4.jsonl."""
+  file = Path(workdir) / FILES[stage]
+  if share.count == 1:
+    return file
+  return file.with_suffix(f".{share.index}-of-{share.count}.jsonl")
+
+
+def is_mine(id_: str, share: Share) -> bool:
+  """Whether a video is this process's; its name alone decides."""
+  digest = hashlib.sha256(id_.encode()).digest()
+  return int.from_bytes(digest[:8], "big") % share.count == share.index
+
+
+def found(workdir: Path | str, stage: str) -> dict[str, dict]:
+  """What a stage has written so far in all of its files, by video id.
+
+  Raises ValueError for a video that two files have.
+  """
+  whole = path(workdir, stage)
+  rows = {}
+  for file in (whole, *sorted(whole.parent.glob(f"{whole.stem}.*-of-*.jsonl"))):
+    new = journal.read(file)
+    if twice := rows.keys() & new.keys():
+      raise ValueError(
+        f"{file}: {sorted(twice)[0]} is in another file of this stage too; "
+        "remove one of the two rows"
+      )
+    rows |= new
+  return rows
 
 
 def rows(workdir: Path | str, stage: str) -> dict[str, dict]:
-  """What a stage has written so far, by video id.
-
-  Raises FileNotFoundError when it has written nothing.
-  """
-  found = journal.read(path(workdir, stage))
-  if not found:
+  """As `found`; raises FileNotFoundError when there is nothing."""
+  known = found(workdir, stage)
+  if not known:
     raise FileNotFoundError(
       f"{path(workdir, stage)}: no rows; run the stage {stage!r} first"
     )
-  return found
+  return known
 
 
-def register(workdir: Path | str, stage: str, settings: dict) -> str:
+def register(
+  workdir: Path | str, stage: str, settings: dict, share: Share = ALONE
+) -> str:
   """Keeps the settings of a stage; returns their hash, 12 hex digits.
 
+  Of several processes the first one writes them down.
   Raises ValueError, with the keys that differ, when the stage's file was
   begun with other settings.
   """
@@ -49,15 +87,17 @@ def register(workdir: Path | str, stage: str, settings: dict) -> str:
   mark = digest(settings)
   file = path(workdir, stage)
   known = journal.read(Path(workdir) / SETTINGS, "stage")
-  begun = file.exists() and file.stat().st_size > 0
+  begun = bool(found(workdir, stage))
   if begun and stage in known and known[stage]["hash"] != mark:
     differing = _differing(known[stage]["settings"], settings)
     raise ValueError(
       f"{file} was made with other settings ({'; '.join(differing)}); "
       "use another workdir, or move that file and those of later stages away"
     )
-  known[stage] = {"stage": stage, "hash": mark, "settings": settings}
-  journal.rewrite(Path(workdir) / SETTINGS, list(known.values()))
+  old = known[stage]["hash"] if stage in known else None
+  if old != mark and share.index == 0:
+    known[stage] = {"stage": stage, "hash": mark, "settings": settings}
+    journal.rewrite(Path(workdir) / SETTINGS, list(known.values()))
   return mark
 
 
