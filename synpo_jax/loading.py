@@ -1,7 +1,5 @@
 """From a config's `model` and `lora` sections to a model on a mesh."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 
@@ -26,8 +24,7 @@ def make_model(
     raise ValueError("set model.checkpoint to a folder (arch holds no sizes)")
   sizes = config.captioner_config(checkpoint or arch)
   if kept_ratio is not None and sizes.tower is not None:
-    tower = dataclasses.replace(sizes.tower, kept_ratio=kept_ratio)
-    sizes = dataclasses.replace(sizes, tower=tower)
+    sizes = sizes.with_kept_ratio(kept_ratio)
   adapter = config.LoraConfig(**adapter) if adapter["rank"] else None
   return captioner.Captioner(sizes, adapter, DTYPES[dtype], remat, attention)
 
