@@ -36,7 +36,7 @@ LOSSES = {
   "aot": dict(beta=0.01),
   "rpo": dict(beta=0.1, alpha=1.0),
   "r_dpo": dict(beta=0.1, alpha=0.01),
-  "kto": dict(beta=0.1),
+  "kto": dict(beta=0.1, desirable=1.0, undesirable=1.0),
   "cpo": dict(beta=0.1, alpha=1.0),
   "simpo": dict(beta=2.0, gamma=0.5),
   "orpo": dict(lam=0.1),
@@ -194,8 +194,8 @@ def smol(c):
     batch_size=1,
     accumulation=2,
     workers=0,
-    prefix_buckets=64,
-    response_buckets=(64, 128, 192, 256),
+    prefix_buckets=(288,),  # one shape, so one compilation
+    response_buckets=(208,),
     frame_buckets=(8,),
   )
   c.frames.update(min_frames=8, max_frames=8)
