@@ -1,16 +1,14 @@
 """Frames of hostile and ordinary videos, against the official arrays."""
 
 import functools
-from fractions import Fraction
 from pathlib import Path
-from types import SimpleNamespace
 
 import av
 import clips
 import numpy as np
 import pytest
 
-from synpo_jax.data import container, video
+from synpo_jax.data import video
 
 GOLDEN = Path(__file__).parent / "golden"
 RULE = video.FrameRule(min_frames=8, max_frames=16, frames_per_second=0.5)
@@ -138,17 +136,6 @@ def test_variable_frame_rate_is_timed_by_its_last_frame(tmp_path):
   assert len(clip.indices) == 8
 
 
-def test_a_last_frame_without_length_gets_the_average_of_the_others():
-  ticks = Fraction(1, 1000)
-  silent = SimpleNamespace(time_base=ticks, average_rate=0, guessed_rate=0)
-  times = np.array([0, 50, 200])
-  assert container._duration(times, 200, silent) == pytest.approx(0.3)
-  assert container._duration(times, 260, silent) == pytest.approx(0.26)
-  assert container._duration(times[:1], 0, silent) == 0.0
-  rated = SimpleNamespace(time_base=ticks, average_rate=25, guessed_rate=25)
-  assert container._duration(times[:1], 0, rated) == pytest.approx(0.04)
-
-
 def test_a_single_frame_and_fewer_frames_than_asked_for(tmp_path):
   one = video.read(clips.stamped(tmp_path / "one.mp4", 1), RULE)
   assert one.indices.tolist() == [0] and one.total == 1
@@ -259,48 +246,6 @@ def test_clips_of_turned_phones_are_upright(name, tmp_path):
   turned = elements[0] == 0
   assert clip.frames.shape[1:3] == ((64, 48) if turned else (48, 64))
   assert [seen(picture) for picture in clip.frames] == [expected] * 3
-
-
-SEEKS = {
-  "closed.mp4": dict(codec_options=(("g", "12"), ("bf", "2"))),
-  "open.mkv": dict(
-    codec_options=(("g", "12"), ("bf", "3"), ("x264-params", "open-gop=1"))
-  ),
-  "refresh.mkv": dict(
-    codec_options=(("g", "12"), ("x264-params", "intra-refresh=1"))
-  ),
-  "vp9.webm": dict(codec="libvpx-vp9", codec_options=(("g", "12"),)),
-}
-
-
-@pytest.mark.parametrize("name", SEEKS)
-def test_seeking_gives_the_frames_of_sequential_decoding(name, clip_of):
-  path = clip_of(name, 300, **SEEKS[name])
-  with container.opened(path) as (file, stream):
-    line = container.timeline(path, file, stream)
-  indices = np.array([0, 11, 12, 13, 100, 101, 180, 299])
-  keep = functools.partial(video._picture, prepare=np.asarray)
-  slow, found, seconds = container.sequentially(path, indices, keep)
-  fast = container.by_seeking(path, line, indices, keep)
-  assert found == len(line.times) == 300
-  assert seconds == pytest.approx(line.duration) == pytest.approx(12.0)
-  if name in ("closed.mp4", "vp9.webm"):
-    assert container.cost(line.keys, indices) < 80
-    assert fast is not None
-  for index in indices.tolist() if fast else ():
-    np.testing.assert_array_equal(fast[index], slow[index])
-  clip = video.read(path, lambda duration, total: indices)
-  assert clips.numbers(clip.frames) == indices.tolist()
-
-
-def test_seeking_gives_up_where_frames_do_not_come_at_their_times(clip_of):
-  path = clip_of("closed.mp4", 300, **SEEKS["closed.mp4"])
-  with container.opened(path) as (file, stream):
-    line = container.timeline(path, file, stream)
-  keep = functools.partial(video._picture, prepare=np.asarray)
-  for times in (line.times + 1, np.delete(line.times, 4)):
-    wrong = line._replace(times=times)
-    assert container.by_seeking(path, wrong, np.array([6]), keep) is None
 
 
 def test_only_sampled_frames_are_prepared(clip_of):

@@ -80,6 +80,18 @@ def read_pairs(
   if not path.is_file():
     raise FileNotFoundError(f"{path}: no such file of pairs")
   scored = captions == 2 and min_score_gap is not None
+  pairs = _checked(path, question, captions, scored)
+  kept = [p for p in pairs if not scored or _gap(p) >= min_score_gap]
+  if not kept:
+    raise ValueError(
+      f"{path}: none of {len(pairs)} rows has a score gap of at least "
+      f"{min_score_gap:g}; lower min_score_gap, or set it to None"
+    )
+  return Filtered(kept, len(pairs) - len(kept))
+
+
+def _checked(path: Path, question, captions: int, scored: bool) -> list[Pair]:
+  """All rows of a file, or one error with all their faults."""
   pairs, faults, lines = [], [], {}
   for number, line in enumerate(path.read_bytes().splitlines(), start=1):
     if not line.strip():
@@ -95,13 +107,7 @@ def read_pairs(
     lines[pair.id] = number
     pairs.append(pair)
   _refuse(path, faults, empty=not pairs)
-  kept = [p for p in pairs if not scored or _gap(p) >= min_score_gap]
-  if not kept:
-    raise ValueError(
-      f"{path}: none of {len(pairs)} rows has a score gap of at least "
-      f"{min_score_gap:g}; lower min_score_gap, or set it to None"
-    )
-  return Filtered(kept, len(pairs) - len(kept))
+  return pairs
 
 
 def _gap(pair: Pair) -> float:

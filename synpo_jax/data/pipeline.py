@@ -91,44 +91,20 @@ def make(
 ) -> Data:
   """Reads, checks, decodes and tokenises; the batches follow on demand.
 
-  captions: 2 for pairs, 1 for the chosen caption alone. blocks: see
-  CaptionerConfig.blocks.
+  captions: 2 for pairs, 1 for the chosen alone. blocks: CaptionerConfig.blocks.
 
   Raises ValueError or FileNotFoundError, one line (or one per faulty row).
   """
   s = settings
-  read = pairs.read_pairs(
-    s.pairs,
-    question=s.question,
-    captions=captions,
-    min_score_gap=s.min_score_gap,
-  )
+  read = _read(s, captions)
   kept, names, frames, lost = _with_videos(read.pairs, s, rule, how)
-  numbers, lengths = _lookup(kept, names, frames)
-  rows, fates = tokens.tokenise(
-    kept,
-    numbers,
-    lengths,
-    tokenizer=tokenizer,
-    template=s.template,
-    blocks=blocks,
-    captions=captions,
-    limits=_limits(s),
-  )
-  counts = {
-    "rows read": len(read.pairs) + read.below_gap,
-    "dropped: score gap too small": read.below_gap,
-    **lost,
-    **fates,
-    "rows used": len(rows.pair),
-  }
+  rows, fates = _tokenised(kept, names, frames, s, tokenizer, blocks, captions)
+  counts = _counted(read, lost, fates, len(rows.pair))
   if not len(rows.pair):
     raise ValueError(f"{s.pairs}: no row can be used ({summary(counts)})")
   made = batches.Batches(
     rows,
-    batches.bucket_sizes(
-      rows, s.prefix_buckets, s.response_buckets, s.frame_buckets
-    ),
+    _sizes(rows, s),
     frames,
     visual_key="frames",
     batch_size=s.batch_size,
@@ -139,6 +115,48 @@ def make(
     process_count=process_count,
   )
   return Data(made, kept, names, frames, counts)
+
+
+def _read(s: Settings, captions: int) -> pairs.Filtered:
+  return pairs.read_pairs(
+    s.pairs,
+    question=s.question,
+    captions=captions,
+    min_score_gap=s.min_score_gap,
+  )
+
+
+def _counted(read: pairs.Filtered, lost, fates, used: int) -> dict[str, int]:
+  """How many rows met which fate, in words."""
+  return {
+    "rows read": len(read.pairs) + read.below_gap,
+    "dropped: score gap too small": read.below_gap,
+    **lost,
+    **fates,
+    "rows used": used,
+  }
+
+
+def _tokenised(kept, names, frames, s: Settings, tokenizer, blocks, captions):
+  """Rows of tokens, and what happened to those that do not fit."""
+  numbers, lengths = _lookup(kept, names, frames)
+  return tokens.tokenise(
+    kept,
+    numbers,
+    lengths,
+    tokenizer=tokenizer,
+    template=s.template,
+    blocks=blocks,
+    captions=captions,
+    limits=_limits(s),
+  )
+
+
+def _sizes(rows: batches.Rows, s: Settings):
+  """The bucket of every row."""
+  return batches.bucket_sizes(
+    rows, s.prefix_buckets, s.response_buckets, s.frame_buckets
+  )
 
 
 def summary(counts: dict[str, int]) -> str:

@@ -101,8 +101,7 @@ def build(
     paths: file of each video name (pairs.locate).
     cache: folder for all settings; made if absent, safe to share by runs.
     workers: decoding processes; 0 decodes in this one.
-    missing: further names, and why they have no file; they go to the report.
-
+    missing: further names, and why they have no file; for the report.
   The report, `quarantine.jsonl` in the setting's folder, says of each video
   that cannot be used why not. It is written anew by every build.
 
@@ -117,14 +116,14 @@ def build(
     todo = {keys[n]: p for n, p in paths.items() if keys[n] not in stored}
     failed = _decode_chunks(folder, todo, rule, how, workers)
     stored = _inventory(folder)
-    bad = dict(missing or {})
-    bad |= {n: failed[k] for n, k in keys.items() if k in failed}
+    broken = {n: failed[k] for n, k in keys.items() if k in failed}
+    bad = dict(missing or {}) | broken
     report = _report(folder, bad, paths)
   places = {n: stored[k] for n, k in keys.items() if k in stored}
   if bad and not places:
-    name, reason = next(iter(bad.items()))
+    first = ": ".join(next(iter(bad.items())))
     raise ValueError(
-      f"{report}: none of {len(bad)} videos can be used; {name}: {reason}"
+      f"{report}: none of {len(bad)} videos can be used; {first}"
     )
   return Store(places, bad, report)
 

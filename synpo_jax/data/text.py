@@ -17,12 +17,6 @@ IMAGE_TOKEN = -200
 MARK = "\ufffc"  # stands for one visual block while a prompt is put together
 CLOCK = "26 Jul 2024"  # for chat templates that would write today's date
 
-# Our words for what the official training question asks.
-QUESTION = (
-  "Give a thorough account of this video: what it is about, where it is set, "
-  "and what the people or animals in it may be doing."
-)
-
 
 class Written(NamedTuple):
   """A chat format spelled out: BOS, head, blocks with gaps, tail, answer."""
