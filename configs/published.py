@@ -201,7 +201,7 @@ LLAVA_NEXT_VIDEO_7B = dict(
 
 LLAVA_ONEVISION_7B = dict(
   model_type="llava_onevision",
-  text_config=dict(QWEN_2_5_7B, vocab_size=152000),
+  text_config=dict(QWEN_2_5_7B, vocab_size=152128),
   vision_config=SIGLIP_SO400M_384,
   vision_feature_layer=-1,
   vision_feature_select_strategy="full",

@@ -45,11 +45,23 @@ LOSSES = {
   "sft": dict(),
 }
 
-# Chat formats; language models bring their own with the tokenizer.
-TEMPLATES = {
-  "llava_1_5_7b": "vicuna",
-  "llava_next_video_7b": "vicuna",
-  "qwen2_5_vl_7b": "qwen_vl",
+# Where runs of other families differ from the paper's; language models bring
+# their chat format with the tokenizer.
+LANGUAGE_MODEL = dict(data=dict(template="tokenizer"))
+PEERS = {
+  "llava_1_5_7b": dict(  # 576 positions a frame, 4,096 in all
+    data=dict(template="vicuna", max_len=3200, frame_buckets=(4,)),
+    frames=dict(fixed=4),
+  ),
+  "llava_next_video_7b": dict(data=dict(template="vicuna", max_len=3200)),
+  "llava_onevision_7b": dict(
+    data=dict(template="tokenizer", max_len=4096),
+    pixels=dict(resize="squash"),
+  ),
+  "qwen2_5_vl_7b": dict(  # reads two frames at a time
+    data=dict(template="qwen_vl", frame_buckets=(16,)),
+    frames=dict(fixed=16),
+  ),
 }
 
 QUESTION = (
@@ -78,7 +90,9 @@ def get_config(arg=""):
   c.model.arch = published.arch(chosen["model"])
   if chosen["model"] != "auroracap_7b":
     c.model.kept_ratio = None  # no token merging
-    c.data.template = TEMPLATES.get(chosen["model"], "tokenizer")
+    others = PEERS.get(chosen["model"], LANGUAGE_MODEL)
+    for section, values in others.items():
+      c[section].update(values)
   return c
 
 
