@@ -214,6 +214,9 @@ def test_questions_have_the_answers_that_a_person_gives():
   which = [q for q in asked.values() if q.text.startswith("Which comes first")]
   assert len(which) == 3
   assert which[0].answer == "the circle moves down and turns back"
+  turned = dataclasses.replace(FACTS, events=FACTS.events[1::-1])
+  told = telling.tell(turned, np.random.default_rng(0))
+  assert truth.answer(which[0], told) == "the ring enters from the bottom"
 
 
 def test_answers_come_from_the_caption_alone():
