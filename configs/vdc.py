@@ -208,7 +208,7 @@ def smol(c):
     batch_size=1,
     accumulation=2,
     workers=0,
-    prefix_buckets=(288,),  # one shape, so one compilation
+    prefix_buckets=288,  # one shape, so one compilation
     response_buckets=(208,),
     frame_buckets=(8,),
   )
