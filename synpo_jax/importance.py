@@ -18,9 +18,9 @@ import sys
 import jax
 import ml_collections
 import numpy as np
-from absl import app, flags
+from absl import app, flags, logging
 
-from synpo_jax import checkpoint, journal, layout, sharding, train, update
+from synpo_jax import checkpoint, job, journal, layout, sharding, update
 from synpo_jax.entry_flags import WORKDIR
 
 VIDEOS = flags.DEFINE_integer("videos", 64, "Held-out pairs to use.")
@@ -81,26 +81,27 @@ def run(workdir: pathlib.Path, videos: int) -> list[dict]:
   c = ml_collections.ConfigDict(json.loads(path.read_text()))
   if not c.heldout.pairs:
     raise ValueError(f"{path}: the run has no heldout.pairs to measure on")
-  job = train.prepare(c, workdir)
+  ready = job.prepare(c, workdir)
   with checkpoint.open_manager(workdir, keep=c.keep_checkpoints) as manager:
-    found = checkpoint.restore(manager, checkpoint.abstract(job.state))
+    found = checkpoint.restore(manager, checkpoint.abstract(ready.state))
   if found is None:
     raise ValueError(f"{workdir} holds no checkpoint yet")
-  base = update.merge(job.state.trained, job.frozen)
-  tuned = update.merge(found[0].trained, job.frozen)
+  base = update.merge(ready.state.trained, ready.frozen)
+  tuned = update.merge(found[0].trained, ready.frozen)
   how = dict(layout=c.step.layout_name, head_chunk=c.step.head_chunk)
   measure = jax.jit(
-    make_measure(job.model, how), out_shardings=sharding.replicated(job.mesh)
+    make_measure(ready.model, how),
+    out_shardings=sharding.replicated(ready.mesh),
   )
   rows = []
-  names = [pair.video for pair in job.heldout.pairs]
-  batches = job.heldout.batches
+  names = [pair.video for pair in ready.heldout.pairs]
+  batches = ready.heldout.batches
   needed = -(-videos // c.data.batch_size)
   for index in itertools.islice(range(len(batches)), needed):
     host = {name: value[0] for name, value in batches[index].items()}
-    placed = jax.device_put(host, sharding.rows_sharding(job.mesh))
+    placed = jax.device_put(host, sharding.rows_sharding(ready.mesh))
     logps = np.asarray(measure(base, tuned, placed))
-    rows += rows_of(logps, host, names, job.texts.tokenizer)
+    rows += rows_of(logps, host, names, ready.texts.tokenizer)
   return rows
 
 
@@ -108,6 +109,7 @@ def main(argv):
   """Reads the flags, measures, and says in one line what stops it."""
   if len(argv) > 1:
     sys.exit(f"error: unexpected arguments {' '.join(argv[1:])}")
+  logging.set_verbosity(logging.WARNING)  # libraries tell too much otherwise
   workdir = pathlib.Path(WORKDIR.value)
   try:
     rows = run(workdir, VIDEOS.value)

@@ -57,7 +57,8 @@ def pair_row(scene: Scene, video: str, rng: np.random.Generator) -> dict:
   faults. Both scores are known from what was planted, on the scale of the
   pair pipeline (13.5 at most), without reading the captions.
   """
-  chosen = telling.tell(scene.facts, rng)
+  wording = int(rng.integers(2**31))  # the same for both: only facts differ
+  chosen = telling.tell(scene.facts, np.random.default_rng(wording))
   best = truth.grade(scene.facts, scene)["score"]
   for _ in range(100):
     facts, broken = spoiling.flawed(scene.facts, rng, int(rng.integers(1, 4)))
@@ -68,7 +69,7 @@ def pair_row(scene: Scene, video: str, rng: np.random.Generator) -> dict:
         "video": video,
         "question": prompts.TRAINING_QUESTION,
         "chosen": chosen,
-        "rejected": _worded(facts, rng, broken),
+        "rejected": _worded(facts, np.random.default_rng(wording), broken),
         "chosen_score": best,
         "rejected_score": score,
       }

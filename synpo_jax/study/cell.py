@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from synpo_jax import heldout, optim, sharding, train, update
+from synpo_jax import heldout, job, optim, sharding, update
 from synpo_jax.evaluation import shapes
 from synpo_jax.models import captioner as models
 from synpo_jax.models import lora
@@ -48,12 +48,20 @@ def scaled(tx):
 
 
 class Bench(NamedTuple):
-  """What the cells of a method share: compiled functions and data."""
+  """What the cells of a method share: its compiled functions."""
 
   tx: object
   step: object
+  reward_norms: object
   peak_bytes: int | None
-  updates: int
+
+
+class Trained(NamedTuple):
+  """An adapter, and how it came about; `rows` are those of metrics.jsonl."""
+
+  adapter: dict
+  rows: list[dict]
+  seconds_per_step: float  # the median update, the first left out
 
 
 class Meter(NamedTuple):
@@ -169,13 +177,17 @@ def make_bench(c, captioner, method: Method, data, state_of) -> Bench:
     captioner.model, _how(c), name=method.loss, coefficients=method.coefficients
   )
   step = update.make_train_step(objective, tx, dropout=False)
-  state, places = train.init_state(state_of, tx, captioner.mesh)
+  state, places = job.init_state(state_of, tx, captioner.mesh)
   everywhere = sharding.replicated(captioner.mesh)
   jitted = jax.jit(step, donate_argnums=0, out_shardings=(places, everywhere))
   batch = sharding.put_batch(data.batches[0], captioner.mesh)
   frozen = {"params": captioner.params}
   compiled = jitted.lower(state, frozen, batch, jax.random.key(0)).compile()
-  return Bench(tx, jitted, peak_bytes(compiled), data.updates)
+  norms = jax.jit(
+    update.make_reward_norms(captioner.model, _how(c), name=method.loss),
+    out_shardings=everywhere,
+  )
+  return Bench(tx, jitted, norms, peak_bytes(compiled))
 
 
 def peak_bytes(compiled) -> int | None:
@@ -198,17 +210,30 @@ def fresh_adapter(captioner: material.Captioner, seed: int):
   return {"lora": lora.init(captioner.model, seed, places)}
 
 
-def train_cell(captioner, bench: Bench, data, trained, lr: float):
-  """Trains on `data` once; returns (adapter, median seconds per update)."""
-  state, _ = train.init_state(trained, bench.tx, captioner.mesh)
+def train_cell(
+  captioner, bench: Bench, data, adapter, lr: float, *, norms_every: int
+) -> Trained:
+  """Trains an adapter on all batches of `data`.
+
+  norms_every: updates between two measurements of the reward norms; 0: none.
+  """
+  state, _ = job.init_state(adapter, bench.tx, captioner.mesh)
   opt = (*state.opt[:-1], Rate(jnp.asarray(lr, jnp.float32)))
   state = state.replace(opt=opt)
   frozen, key = {"params": captioner.params}, jax.random.key(0)
-  seconds = []
+  rows, seconds = [], []
   for index in range(len(data.batches)):
     batch = sharding.put_batch(data.batches[index], captioner.mesh)
+    extra = {}
+    if norms_every and index % norms_every == 0:
+      extra = bench.reward_norms(state.trained, frozen, batch)
     start = time.perf_counter()
     state, values = bench.step(state, frozen, batch, key)
     jax.block_until_ready(values)
     seconds.append(time.perf_counter() - start)
-  return state.trained, statistics.median(seconds[1:]), int(state.skipped)
+    logged = jax.device_get(values | extra)
+    rows.append(
+      {"step": index + 1, **{k: float(v) for k, v in logged.items()}}
+      | {"pairs_per_s": float(logged["pairs"]) / seconds[-1]}
+    )
+  return Trained(state.trained, rows, statistics.median(seconds[1:]))

@@ -17,11 +17,11 @@ import numpy as np
 from synpo_jax import (
   checkpoint,
   decode,
+  job,
   journal,
   loading,
   prompts,
   sharding,
-  train,
 )
 from synpo_jax import progress as progress_bar
 from synpo_jax.data import pipeline, telling, text, truth, world
@@ -38,7 +38,7 @@ class Captioner(NamedTuple):
 
   model: object
   params: dict
-  texts: train.Texts
+  texts: job.Texts
   mesh: jax.sharding.Mesh
 
 
@@ -55,11 +55,11 @@ class Material(NamedTuple):
 def open_captioner(run) -> Captioner:
   """Loads what `run` (a config like configs/vdc.py) names."""
   mesh = sharding.make_mesh(**run.mesh)
-  sections = dict(run.model)
+  sections = run.model.to_dict()
   folder = sections.pop("tokenizer") or sections["checkpoint"]
-  model = loading.make_model(**sections, adapter=dict(run.lora))
+  model = loading.make_model(**sections, adapter=run.lora.to_dict())
   tokenizer = text.load_tokenizer(folder)
-  texts = train.Texts(tokenizer, text.end_id(tokenizer, run.data.template))
+  texts = job.Texts(tokenizer, text.end_id(tokenizer, run.data.template))
   variables = loading.load_variables(
     model, run.model.checkpoint, mesh, run.seed
   )
@@ -81,17 +81,15 @@ def prepare(c, workdir: pathlib.Path, captioner: Captioner) -> Material:
 FREE_KEYS = ("methods", "lrs", "seeds", "ablations", "run.mesh")
 
 
-def make_world(folder, *, train, validation, test, seed, workers):
+def make_world(folder, *, validation, test, seed, workers):
   """Renders the clips; the splits are consecutive seeds."""
   total = train + validation + test
   clips = world.render_world(folder, range(seed, seed + total), workers)
   ids = [scene.video for scene in clips]
-  ends = np.cumsum([train, validation, test])
+  ends = np.cumsum([validation, test])
   splits = {
     name: ids[end - size : end]
-    for name, end, size in zip(
-      SPLITS, ends, (train, validation, test), strict=True
-    )
+    for name, end, size in zip(SPLITS, ends, (validation, test), strict=True)
   }
   return {scene.video: scene for scene in clips}, splits
 
@@ -125,7 +123,7 @@ def read_data(c, captioner, rows, features, *, captions, epochs, seed):
     videos=str(rows.parent / "world"),
     cache=str(rows.parent / "shards"),
   )
-  data = train.read_data(
+  data = job.read_data(
     run, captioner.model, captioner.texts, section, captions, epochs
   )
   if features is None:
@@ -156,7 +154,7 @@ def encode_clips(c, captioner, workdir, references):
     data = read_data(c, captioner, rows, None, captions=1, epochs=1, seed=0)
     with progress_bar.bar("features", len(data.videos)) as advance:
       for number, name in enumerate(data.videos):
-        frames = jnp.asarray(data.frames[number])[None]
+        frames = jnp.asarray(data.frames(number))[None]
         features = encode(captioner.params, frames)[0]
         found[video_id(name)] = np.asarray(features, ml_dtypes.bfloat16)
         advance()

@@ -1,0 +1,39 @@
+"""Preference training of any text LM, without video (the NLP experiments).
+
+python -m synpo_jax.train --config=configs/text_pairs.py:loss=synpo \
+  --config.model.checkpoint=/path/to/Llama-3.1-8B-Instruct \
+  --config.data.pairs=ultrafeedback.jsonl --workdir=runs/text
+
+Rows as UltraFeedback's: {"prompt", "chosen": [messages], "rejected":
+[messages]} whose lists differ in the last message; rows with plain texts are
+read too. The optimiser's values are those of the video recipe; the paper
+gives no others. Then: python -m synpo_jax.lm_eval_model.
+"""
+
+from configs import vdc
+
+
+def get_config(arg=""):
+  """`arg` is `loss=…`, a key of configs/vdc.py's LOSSES; the default is SynPO.
+
+  Checkpoint and pairs have to be given.
+  """
+  name, _, loss = (arg or "loss=synpo").partition("=")
+  if name != "loss" or loss not in vdc.LOSSES:
+    known = ", ".join(vdc.LOSSES)
+    raise ValueError(f"configs/text_pairs.py:{arg}: give loss= one of {known}")
+  c = vdc.paper(loss)
+  c.epochs = 1
+  c.model.kept_ratio = None
+  c.data.update(
+    pairs="ultrafeedback.jsonl",
+    question=None,  # every row brings its own
+    template="tokenizer",  # its own chat template
+    min_score_gap=None,
+    max_len=2048,
+    prefix_buckets=128,
+    response_buckets=(128, 256, 512, 1024),
+    batch_size=1,
+    accumulation=64,
+  )
+  return c
