@@ -81,15 +81,17 @@ def prepare(c, workdir: pathlib.Path, captioner: Captioner) -> Material:
 FREE_KEYS = ("methods", "lrs", "seeds", "ablations", "run.mesh")
 
 
-def make_world(folder, *, validation, test, seed, workers):
+def make_world(folder, *, train, validation, test, seed, workers):
   """Renders the clips; the splits are consecutive seeds."""
   total = train + validation + test
   clips = world.render_world(folder, range(seed, seed + total), workers)
   ids = [scene.video for scene in clips]
-  ends = np.cumsum([validation, test])
+  ends = np.cumsum([train, validation, test])
   splits = {
     name: ids[end - size : end]
-    for name, end, size in zip(SPLITS, ends, (validation, test), strict=True)
+    for name, end, size in zip(
+      SPLITS, ends, (train, validation, test), strict=True
+    )
   }
   return {scene.video: scene for scene in clips}, splits
 
