@@ -24,6 +24,7 @@ def get_config():
   c.seeds = (0, 1, 2)  # of the adapter's start and the order of the pairs
   # SynPO again with one coefficient changed.
   c.ablations = dict(alpha=(10.0, 100.0), beta=(0.0, 1.0))
+  c.reward_norms = 8  # updates between two measurements; curves of each cell
   c.results = "results/claims.json"
   # Clips of the world by split, none of them in the captioner's warm start.
   c.world = dict(train=400, validation=48, test=96, seed=2_000_000, workers=2)

@@ -17,8 +17,9 @@ def get_config():
     only="world/heldout.txt",  # ids to score, one a line; empty takes all
   )
   c.model.update(
-    checkpoint="synpo_jax/assets/tiny", kept_ratio=0.3, dtype="float32"
+    checkpoint="synpo_jax/assets/tiny", kept_ratio=None, dtype="float32"
   )
-  c.captioning.update(max_new_tokens=128)
-  c.captioning.frames.update(min_frames=8, max_frames=8)
+  c.captions.max_new_tokens = 128
+  c.frames.update(min_frames=8, max_frames=8)
+  c.placing.update(prefix_buckets=64, frame_buckets=(8,), attention="xla")
   return c

@@ -18,5 +18,5 @@ def get_config():
     references="vatex_test.json",  # rows: videoID, enCap
     prompts=("Describe this video in one short sentence.",),
   )
-  c.captioning.max_new_tokens = 64
+  c.captions.max_new_tokens = 64
   return c

@@ -12,20 +12,36 @@ def shared():
   c.only_predicted = False  # leave out videos without a prediction
   c.videos = "."  # files, folders or globs, separated by commas
   c.root = "videos"  # where their paths start
+  c.readers = 2  # videos decoded ahead
   c.model = dict(
-    checkpoint="",  # folder of the captioner
+    checkpoint="",  # folder of the captioner; "" takes the adapter's own
     adapter="",  # workdir of a run of ours, or a PEFT folder
-    kept_ratio=0.1,
+    kept_ratio=0.1,  # visual tokens that stay; None: as the run or the folder
     dtype="bfloat16",
+    template="aurora",  # chat format: a key of data/text.py's TEMPLATES
+    pixels=dict(resize="crop", resample="bicubic"),  # or "squash"
   )
-  c.batch_size = 16  # videos at once
-  c.captioning = dict(
-    frames=dict(min_frames=8, max_frames=16, frames_per_second=0.5),
+  c.frames = dict(
+    min_frames=8, max_frames=16, frames_per_second=0.5, fixed=None
+  )
+  c.captions = dict(
     candidates=1,
-    temperature=0.0,  # greedy
+    max_new_tokens=1024,
+    temperature=0.0,  # 0: the most probable token
     top_k=1,
     top_p=1.0,
-    max_new_tokens=1024,
+    retrospective=False,  # a second pass sees the first answer
+    caution=False,  # and is asked for care
+    contrast_weight=0.0,  # of contrastive decoding; the paper's is 0.5
+    contrast_cutoff=None,  # least share of the top probability, as 0.1
+  )
+  # Where the work is done; captions do not depend on it.
+  c.placing = dict(
+    batch_size=16,  # videos at once
+    prefix_buckets=128,  # prompts are padded to a multiple of this
+    frame_buckets=(8, 12, 16),
+    attention="auto",  # auto | xla | splash | cudnn
+    mesh=dict(data=-1, fsdp=1, model=1),  # over the devices of one process
   )
   return c
 

@@ -4,9 +4,10 @@ python -m synpo_jax.claims --config=configs/claims.py --workdir=runs/claims
 
 From one warm-started captioner and one file of pairs sampled from it, every
 method is trained over the same grid of learning rates and seeds, and measured
-on clips it never saw. Writes results/claims.json and, with --readme, its
-table. A killed study goes on where it stopped; with other --config.seeds or
---config.methods the workdir is extended.
+on clips it never saw. Writes results/claims.json, a figure beside it and,
+with --readme, its table; the curves of every cell go into the workdir, for
+`synpo_jax.report`. A killed study goes on where it stopped; with other
+--config.seeds or --config.methods the workdir is extended.
 """
 
 import itertools
@@ -14,13 +15,13 @@ import json
 import pathlib
 import sys
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from synpo_jax import journal
 from synpo_jax import progress as progress_bar
 from synpo_jax.entry_flags import CONFIG, WORKDIR
 from synpo_jax.evaluation import recipe
-from synpo_jax.study import cell, material, table
+from synpo_jax.study import cell, curves, figure, material, table
 
 README = flags.DEFINE_string(
   "readme", None, "File that holds the table between its marks."
@@ -63,7 +64,10 @@ def run(c, workdir: pathlib.Path) -> list[dict]:
       meter = cell.make_meter(c, captioner, stuff)
       done = len(cells) - len(missing)
       with progress_bar.bar("cells", len(cells), done=done) as advance:
-        for row in _cells(c, captioner, stuff, meter, wanted, missing, rows):
+        made = _cells(
+          c, captioner, stuff, meter, wanted, missing, rows, workdir / "cells"
+        )
+        for row in made:
           append(row | {"recipe": mark})
           advance(note=f"{row['method']} qa {row['qa_accuracy']:.3f}")
     return [rows[_id(*key)] for key in cells]
@@ -73,7 +77,7 @@ def _id(method, lr, seed):
   return f"{method} lr={lr} seed={seed}"
 
 
-def _cells(c, captioner, stuff, meter, wanted, missing, rows):
+def _cells(c, captioner, stuff, meter, wanted, missing, rows, folder):
   """Yields a row per missing cell, `base` first, then method by method."""
   adapter = cell.fresh_adapter(captioner, 0)
   frozen = {"params": captioner.params}
@@ -89,17 +93,20 @@ def _cells(c, captioner, stuff, meter, wanted, missing, rows):
       start = cell.fresh_adapter(captioner, seed)
       if bench is None:
         bench = cell.make_bench(c, captioner, method, data[seed], start)
-      tuned, seconds, skipped = cell.train_cell(
-        captioner, bench, data[seed], start, lr
+      every = 0 if method.loss == "sft" else c.reward_norms
+      done = cell.train_cell(
+        captioner, bench, data[seed], start, lr, norms_every=every
       )
-      row = _row(meter, method.name, lr, seed, tuned, frozen, base)
-      yield row | {
-        "seconds_per_step": seconds,
+      row = _row(meter, method.name, lr, seed, done.adapter, frozen, base)
+      row |= {
+        "seconds_per_step": done.seconds_per_step,
         "peak_bytes": bench.peak_bytes,
-        "updates": bench.updates,
-        "skipped": skipped,
+        "updates": len(done.rows),
+        "skipped": int(done.rows[-1]["skipped"]),
         "coefficients": method.coefficients,
       }
+      curves.write(folder / curves.name(row), done.rows, base, row)
+      yield row
 
 
 def _train_data(c, captioner, stuff, method, seed):
@@ -148,10 +155,13 @@ def main(argv):
   """Reads the flags, runs, and says in one line what stops it."""
   if len(argv) > 1:
     sys.exit(f"error: unexpected arguments {' '.join(argv[1:])}")
+  logging.set_verbosity(logging.WARNING)  # libraries tell too much otherwise
   c = CONFIG.value
   try:
     rows = run(c, pathlib.Path(WORKDIR.value))
-    write(rows, pathlib.Path(c.results))
+    results = pathlib.Path(c.results)
+    write(rows, results)
+    figure.draw(rows, results.with_suffix(".png"))
     if README.value:
       table.into(pathlib.Path(README.value), rows)
   except (ValueError, OSError) as error:

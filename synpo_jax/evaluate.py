@@ -17,27 +17,26 @@ import sys
 from absl import app, flags
 from rich import console, table
 
-from synpo_jax import journal, judge, progress
+from synpo_jax import journal, judge, progress, writer
 from synpo_jax.entry_flags import CONFIG, WORKDIR
 from synpo_jax.evaluation import captions as making
 from synpo_jax.evaluation import judge_prompts, preference, recipe, text_model
 from synpo_jax.evaluation.benchmarks import BENCHMARKS
 from synpo_jax.judging import endpoint
-from synpo_jax.pairing import writing
 from synpo_jax.sampling import Sampling
 
 # What decides a judgement; the rest only decides how it is come by.
 JUDGE_KEYS = ("base_url", "temperature", "extra", "asks")
 
 
-def run(c, workdir: pathlib.Path, open_writer=writing.open_writer) -> dict:
+def run(c, workdir: pathlib.Path, open_writer=writer.open_writer) -> dict:
   """Evaluates as the config says; returns what results.json holds.
 
   Args:
     c: a config like configs/eval_vdc.py.
     workdir: made if missing; captions and judgements in it are kept.
-    open_writer: called with c.model and c.batch_size when captions are to be
-      made; returns (prepare, write), as pairing.captioning has them.
+    open_writer: called with c.model and c.placing when captions are to be
+      made; returns (prepare, write), as synpo_jax.writer has them.
 
   Raises:
     ValueError, OSError: one line that says what is wrong and where.
@@ -100,8 +99,10 @@ def make_recipe(c, benchmark, prompts) -> dict:
       for name in ("checkpoint", "adapter")
       if name in model and model[name]
     }
-    how = c.answers if c.benchmark == "preference" else c.captioning
-    made["captioning"] = how.to_dict()
+    names = ("frames", "captions")
+    if c.benchmark == "preference":
+      names = ("answers",)
+    made |= {name: c[name].to_dict() for name in names}
   if benchmark.judged:
     settings = c.judge.to_dict()
     made["judge"] = {key: settings[key] for key in JUDGE_KEYS}
@@ -125,9 +126,11 @@ def _captions(c, workdir, items, open_writer) -> dict[str, dict]:
     items,
     files,
     workdir / "captions.jsonl",
-    lambda: open_writer(**c.model, batch_size=c.batch_size),
+    lambda: open_writer(**c.model.to_dict(), **c.placing.to_dict()),
     seed=c.seed,
-    **c.captioning.to_dict(),
+    frames=c.frames.to_dict(),
+    readers=c.readers,
+    **c.captions.to_dict(),
   )
 
 

@@ -110,8 +110,8 @@ def test_a_killed_evaluation_goes_on(world, tmp_path):
   evaluate.run(shapes_config(folder), tmp_path, third.open)
   assert third.opened == 0
   other = shapes_config(folder)
-  other.captioning.temperature = 0.5
-  with pytest.raises(ValueError, match="captioning.temperature: 0.0 there"):
+  other.captions.temperature = 0.5
+  with pytest.raises(ValueError, match="captions.temperature: 0.0 there"):
     evaluate.run(other, tmp_path, third.open)
 
 

@@ -1,14 +1,16 @@
 """Captions to be scored: made here, or read from a file made elsewhere."""
 
+import collections
 import hashlib
 import json
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent import futures
 from typing import NamedTuple
 
-from synpo_jax import journal, progress
+from synpo_jax import journal, progress, shots
 from synpo_jax.data import sources, video
-from synpo_jax.pairing.captioning import WHOLE, Shot
+from synpo_jax.pairing.captioning import WHOLE
 
 
 class Item(NamedTuple):
@@ -126,6 +128,7 @@ def make(
   *,
   seed: int,
   frames: dict,
+  readers: int,
   **how,
 ) -> dict[str, dict]:
   """Captions of all items; those that `path` holds already are kept.
@@ -135,6 +138,7 @@ def make(
     open_writer: () -> (prepare, write), as pairing.captioning has them;
       called only when something is left to do.
     frames: the fields of a video.FrameRule.
+    readers: videos that are decoded ahead.
     how: what else `write` wants to know.
   """
   with journal.extend(path) as (rows, append):
@@ -143,13 +147,17 @@ def make(
     if new:
       prepare, write = open_writer()
       rule = video.FrameRule(**frames)
+      contrast = how["contrast_weight"] > 0
+
+      def read(item):
+        name = (item.id, WHOLE)
+        path = files[item.video]
+        return shots.read(name, path, rule, prepare, contrast=contrast)[0]
+
       with progress.bar("captions", len(items), done=done) as advance:
         for prompt, group in _by_prompt(new, seed).items():
-          shots = (
-            Shot((item.id, WHOLE), _frames(files[item.video], rule, prepare))
-            for item in group
-          )
-          written = write(shots, seed=seed, question=prompt, **how)
+          wanted = ahead(read, group, readers)
+          written = write(wanted, seed=seed, question=prompt, **how)
           for (item_id, _), (text,) in written:
             row = {"id": item_id, "prompt": prompt, "caption": text.last}
             append(row | {"first_pass": text.first, "tokens": text.tokens})
@@ -157,8 +165,16 @@ def make(
     return {item.id: rows[item.id] for item in items}
 
 
-def _frames(file, rule, prepare):
-  return video.read(file, rule, prepare).frames
+def ahead(function: Callable, values: Iterable, readers: int) -> Iterator:
+  """function(value) of each value in order, `readers` of them in advance."""
+  waiting = collections.deque()
+  with futures.ThreadPoolExecutor(readers) as pool:
+    for value in values:
+      waiting.append(pool.submit(function, value))
+      if len(waiting) > readers:
+        yield waiting.popleft().result()
+    while waiting:
+      yield waiting.popleft().result()
 
 
 def _by_prompt(items, seed) -> dict[str, list[Item]]:
