@@ -15,6 +15,7 @@ import pytest
 import torch
 import transformers
 
+from synpo_jax import layout
 from synpo_jax.models import weights
 from synpo_jax.models.captioner import Captioner
 from synpo_jax.models.config import (
@@ -190,6 +191,15 @@ def our_logits(model, variables, pixels, tokens, mask):
   return apply(hidden, method="logits"), positions, following
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def our_logps(model, variables, batch, pixels):
+  features = model.apply(variables, pixels, method="encode_pixels")
+  batch = batch | {"features": features}
+  return layout.token_logps(
+    model, variables, batch, layout="shared", head_chunk=4
+  )
+
+
 def torch_inputs(model, name, tokens, mask, pixels, frames):
   """Keyword arguments of the torch model for the same rows."""
   mark = IMAGE if name == "llava" else VIDEO
@@ -259,6 +269,34 @@ def test_text_prompts_give_the_published_logits(case):
   tokens, mask = prompts(captioner.config, (0, 0), rng)
   ours, *_ = our_logits(captioner, variables, None, tokens, mask)
   assert_close(ours, their_logits(model, name, tokens, mask, None, None), mask)
+
+
+@pytest.mark.parametrize("name", ["onevision_tied", "qwen_short_windows"])
+def test_training_rows_score_captions_as_published(name, tmp_path_factory):
+  """Prompt and two captions in one row; every row's video has its length."""
+  folder = tmp_path_factory.getbasetemp() / name
+  model, captioner, variables = published(name, folder)
+  _, side, frames = CASES[name]
+  rng = np.random.default_rng(5)
+  pixels = rng.normal(size=(2, max(frames), side, side, 3)).astype(np.float32)
+  tokens, mask = prompts(captioner.config, frames, rng)
+  captions = rng.integers(10, VOCAB, size=(2, 2, 6))
+  lengths = np.array([[6, 3], [2, 5]])
+  real = np.arange(6) < lengths[..., None]
+  batch = dict(
+    prefix=jnp.asarray(tokens, jnp.int32),
+    prefix_mask=jnp.asarray(mask),
+    response=jnp.asarray(captions, jnp.int32),
+    response_mask=jnp.asarray(real),
+  )
+  ours = our_logps(captioner, variables, batch, pixels)
+  for c in range(2):
+    row = np.concatenate([tokens, captions[:, c]], axis=1)
+    seen = np.concatenate([mask, real[:, c]], axis=1)
+    logits = their_logits(model, name, row, seen, pixels, frames)
+    logps = torch.log_softmax(torch.tensor(logits[:, -7:-1]), -1).numpy()
+    theirs = np.take_along_axis(logps, captions[:, c, :, None], -1)[..., 0]
+    assert_close(ours[:, c], theirs, real[:, c])
 
 
 @pytest.mark.parametrize("name", ["qwen_short_windows"])
