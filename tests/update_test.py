@@ -24,7 +24,6 @@ from synpo_jax.models.captioner import Captioner
 from synpo_jax.models.config import LoraConfig
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
-LAYOUTS = ("shared", "two_sequence")
 SYNPO = dict(name="synpo", coefficients=dict(alpha=30.0, beta=0.2))
 DPO = dict(name="dpo", coefficients=dict(beta=0.1))
 
@@ -136,8 +135,15 @@ def theirs(z, prefix, layers):
   return lora_tree(z, prefix, layers)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("change", [None, micro_batches, with_filler])
+@pytest.mark.parametrize(
+  ("layout", "change"),
+  [
+    ("shared", None),
+    ("two_sequence", None),
+    ("shared", micro_batches),
+    ("shared", with_filler),
+  ],
+)
 def test_synpo_loss_and_lora_gradients(case, layout, change):
   batch = change(case.batch) if change else case.batch
   ours, means = gradients(case, batch, SYNPO, layout)
@@ -157,9 +163,8 @@ def test_synpo_loss_and_lora_gradients(case, layout, change):
   )
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_dpo_compares_with_the_adapter_off(case, layout):
-  grads, means = gradients(case, case.batch, DPO, layout)
+def test_dpo_compares_with_the_adapter_off(case):
+  grads, means = gradients(case, case.batch, DPO, "shared")
   np.testing.assert_allclose(means["loss"], case.z["dpo/loss"], atol=5e-6)
   elements = sum(leaf.size for leaf in jax.tree.leaves(case.trained))
   norm = np.sqrt(sum(float((g**2).sum()) for g in jax.tree.leaves(grads)))
@@ -259,13 +264,13 @@ def test_a_gradient_that_is_not_finite_changes_nothing(case):
   )
 
 
-@pytest.mark.parametrize("shape", [(2, 1, 1), (4, 2, 1), (2, 2, 2)])
+@pytest.mark.parametrize("shape", [(8, 1, 1), (2, 2, 2)])
 def test_every_mesh_gives_the_same_gradients(case, shape):
   data, fsdp, model = shape
   mesh = sharding.make_mesh(
     data=data, fsdp=fsdp, model=model, devices=jax.devices()[: np.prod(shape)]
   )
-  batch = jax.tree.map(lambda x: jnp.repeat(x, 4, axis=1), case.batch)
+  batch = jax.tree.map(lambda x: jnp.repeat(x, 8, axis=1), case.batch)
   variables = update.merge(case.trained, case.frozen)
   places = sharding.tree_shardings(variables, mesh)
   spread = jax.device_put(variables, places)
