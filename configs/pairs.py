@@ -108,7 +108,7 @@ def official():
 def tiny(c):
   """The shipped captioner on the synthetic world, judged by its truth.
 
-  python -m synpo_jax.data.world --out=runs/pairs-demo/world --clips=24 \
+  python -m synpo_jax.data.world --out=runs/pairs-demo/world --clips=48 \
     --seed=700000
   python -m synpo_jax.make_pairs --config=configs/pairs.py:tiny \
     --workdir=runs/pairs-demo --sample=3
@@ -138,7 +138,8 @@ def smol(c):
   )
   c.model.kept_ratio = None
   c.placing.update(batch_size=2, prefix_buckets=64, frame_buckets=(8,))
-  c.clips.max_new_tokens = 32
+  # Greedily it would often say nothing.
+  c.clips.update(temperature=0.9, top_k=32, top_p=0.95, max_new_tokens=32)
   c.candidates.update(candidates=4, max_new_tokens=32)
   c.candidates.frames.max_frames = 8
   return c

@@ -157,7 +157,12 @@ def _pair(c, workdir):
   )
   summary = pairs.write(workdir, shared, **c.pairs)
   made = list(journal.read(ledger.path(workdir, "pairs")).values())
-  line = terminal.sentence(summary)
+  judge = known["judge"]["settings"]
+  line = (
+    f"{terminal.sentence(summary)} Captions: {shared['model']['checkpoint']} "
+    f"{shared['model']['adapter']}; judge: {judge['model']}, "
+    f"{judge['version']}."
+  )
   page.write(workdir / "pairs.html", made, line, Path(c.root), **c.page)
   return summary
 

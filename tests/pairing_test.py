@@ -70,6 +70,11 @@ def test_every_candidate_is_asked_about_by_itself_and_all_together():
   ) == {0: 3, 2: 1}
 
 
+def test_nothing_is_asked_where_nothing_could_be_judged():
+  assert not asked(["One.", "Two."], notes=())
+  assert not asked([" ", ""])
+
+
 @pytest.mark.parametrize(
   "reply",
   [

@@ -11,6 +11,7 @@ import asyncio
 import dataclasses
 import email.utils
 import json
+import logging
 import os
 import random
 import time
@@ -98,6 +99,8 @@ def connect(
       "judge: neither address nor key; set judge.base_url or API_URL for a "
       "server of your own, OPENAI_API_KEY for the hosted one"
     )
+  for name in ("httpx", "httpx2", "openai"):  # a line for every request
+    logging.getLogger(name).setLevel(logging.WARNING)
   client = openai.AsyncOpenAI(
     base_url=url or None,
     api_key=key or "none",  # the client insists; local servers ignore it

@@ -86,19 +86,18 @@ def requests(
   """All that is asked about one video; ids are (id, criterion, index).
 
   Empty captions are not asked about, and the index of consistency is None.
-  Without notes nothing can be said about factuality.
+  Without notes nothing can be said about factuality, so nothing is asked.
   """
   asked = [i for i, caption in enumerate(captions) if caption.strip()]
+  if not notes or not asked:
+    return []
   single = []
   for index in asked:
     caption = captions[index]
-    if notes:
-      text = factuality_text(caption, notes)
-      single.append(_request(id, "factuality", index, text))
+    text = factuality_text(caption, notes)
+    single.append(_request(id, "factuality", index, text))
     text = FLUENCY.format(question=question, caption=caption)
     single.append(_request(id, "fluency", index, text))
-  if not asked:
-    return []
   text = consistency_text([captions[index] for index in asked])
   return [*single, _request(id, "consistency", None, text, asked)]
 

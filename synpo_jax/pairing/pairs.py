@@ -5,6 +5,7 @@ anew each time, in one step; with more judged videos it grows at its end.
 """
 
 import collections
+import statistics
 from pathlib import Path
 
 from synpo_jax import journal
@@ -26,7 +27,7 @@ def write(
 
   Returns:
     Counts: videos judged, pairs, "dropped" videos and "excluded" candidates
-    by reason, and how many pairs reach the official gap of 4.
+    by reason, how many pairs reach the official gap of 4, the median gap.
   """
   choose.check(negative, target_gap)
   candidates = ledger.rows(workdir, "candidates")
@@ -55,6 +56,7 @@ def write(
     "judged": len(judged),
     "pairs": len(rows),
     "pairs_with_gap_4": sum(gap >= 4 for gap in gaps),
+    "median_gap": round(statistics.median(gaps), 3) if gaps else None,
     "dropped": dict(dropped),
     "excluded": dict(excluded),
   }

@@ -14,6 +14,8 @@ def sentence(summary: dict) -> str:
     f"{summary['pairs']} pairs from {summary['judged']} judged videos, "
     f"{summary['pairs_with_gap_4']} with a gap of at least 4."
   ]
+  if summary["pairs"]:
+    parts.append(f"Half the gaps are above {summary['median_gap']:.1f}.")
   for name, what in (
     ("dropped", "Videos without a pair"),
     ("excluded", "Candidates left out"),
@@ -46,7 +48,9 @@ def show_summary(out: console.Console, summary: dict, workdir: Path) -> None:
 
 def show_sample(out: console.Console, workdir: Path, count: int) -> None:
   """`count` pairs, evenly spread, with their differences marked."""
-  rows = list(ledger.rows(workdir, "pairs").values())
+  rows = list(ledger.found(workdir, "pairs").values())
+  if not rows:
+    out.print(f"{ledger.path(workdir, 'pairs')}: no pairs to show")
   for row in page.thinned(rows, count):
     kept, lost = page.differences(row["chosen"], row["rejected"])
     gap = row["chosen_score"] - row["rejected_score"]
