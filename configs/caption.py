@@ -11,13 +11,19 @@ Argument: `greedy` (the default) or `paper`: the official release's last step,
 sampled with contrastive decoding and a second, retrospective pass.
 """
 
+import functools
+
 import ml_collections
+from ml_collections import config_dict
 
 from synpo_jax import prompts
 
 
 def get_config(arg="greedy"):
   c = ml_collections.ConfigDict()
+  # None, until the command line sets a number.
+  number = functools.partial(config_dict.placeholder, float)
+  whole = functools.partial(config_dict.placeholder, int)
   c.videos = "."  # files, folders, globs or .jsonl lists, separated by commas
   c.root = "."  # where their paths start
   c.output = "captions.jsonl"  # grows by a row per video; rows in it are kept
@@ -27,13 +33,13 @@ def get_config(arg="greedy"):
   c.model = dict(
     checkpoint="synpo_jax/assets/tiny",  # folder; "" takes the adapter's own
     adapter="",  # workdir of a run of ours, or a PEFT folder
-    kept_ratio=None,  # visual tokens that stay; None: as the run or the folder
+    kept_ratio=number(),  # visual tokens that stay; None: the run's, or all
     dtype="float32",  # bfloat16 on accelerators
     template="aurora",  # chat format: a key of data/text.py's TEMPLATES
     pixels=dict(resize="crop", resample="bicubic"),  # or "squash"
   )
   c.frames = dict(
-    min_frames=8, max_frames=16, frames_per_second=0.5, fixed=None
+    min_frames=8, max_frames=16, frames_per_second=0.5, fixed=whole()
   )
   c.captions = dict(
     candidates=1,
@@ -44,7 +50,7 @@ def get_config(arg="greedy"):
     retrospective=False,  # a second pass sees the first answer
     caution=False,  # and is asked for care
     contrast_weight=0.0,  # of contrastive decoding; the paper's is 0.5
-    contrast_cutoff=None,  # least share of the top probability, as 0.1
+    contrast_cutoff=number(),  # least share of the top probability, as 0.1
   )
   # Where the work is done; captions do not depend on it.
   c.placing = dict(

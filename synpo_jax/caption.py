@@ -139,11 +139,16 @@ def _show(console, row, count):
   facts = f"{count}, {row['frames']} frames of {row['duration']:.1f} s"
   if "contrast" in row and not row["contrast"]:
     facts += ", no contrast: fewer frames are the same frames"
-  console.print(Words.assemble((row["id"], "bold"), f"  ({facts})"))
+  console.print(Words.assemble((_printable(row["id"]), "bold"), f"  ({facts})"))
   captions = row["captions"] if "captions" in row else [row["caption"]]
   for number, caption in enumerate(captions, 1):
     lead = f"{number}. " if len(captions) > 1 else ""
-    console.print(Padding(Words(lead + caption), (0, 0, 0, 2)))
+    console.print(Padding(Words(lead + _printable(caption)), (0, 0, 0, 2)))
+
+
+def _printable(text: str) -> str:
+  """Without the control characters that a terminal would obey."""
+  return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
 
 
 def main(argv):
@@ -156,7 +161,8 @@ def main(argv):
   except (ValueError, OSError) as error:
     sys.exit(f"error: {error}")
   if faults:
-    sys.exit(f"error: {len(faults)} videos have no caption, as said above")
+    what = "1 video has" if len(faults) == 1 else f"{len(faults)} videos have"
+    sys.exit(f"error: {what} no caption, as said above")
 
 
 if __name__ == "__main__":

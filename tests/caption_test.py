@@ -1,0 +1,337 @@
+"""Captions of real files: the entry, both passes, contrast, adapters."""
+
+import io
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from rich.console import Console
+from safetensors.numpy import save_file
+
+from configs import caption as recipe
+from synpo_jax import (
+  adapters,
+  caption,
+  checkpoint,
+  prompts,
+  shots,
+  writer,
+)
+from synpo_jax.data import video
+from synpo_jax.models import weights
+from synpo_jax.models.captioner import Captioner
+from synpo_jax.models.config import LoraConfig, captioner_config
+from synpo_jax.models.lora import merge
+from tests import clips, run_config
+
+TINY = pathlib.Path("synpo_jax/assets/tiny")
+RULE = video.FrameRule(2, 4, 1.0)
+SAMPLED = dict(temperature=4.0, top_k=32, top_p=0.95)
+
+
+def config(folder):
+  """The documented config with smaller numbers and a random captioner."""
+  c = recipe.get_config()
+  c.model.checkpoint = str(folder / "captioner")
+  c.videos, c.root = "*.mp4", str(folder)
+  c.output = str(folder / "captions.jsonl")
+  c.frames.update(min_frames=2, max_frames=4, frames_per_second=1.0)
+  c.placing.update(batch_size=2, frame_buckets=(4,), prefix_buckets=128)
+  c.captions.max_new_tokens = 12
+  return c
+
+
+@pytest.fixture(scope="module")
+def one_device():
+  """A process of one device, as most users have."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
+    yield
+
+
+def write_captioner(folder):
+  """A small captioner with the shipped tokenizer that says all sorts."""
+  arch = run_config.get_config("unused").model.arch.to_dict()
+  config = captioner_config(arch)
+  params = weights.init(Captioner(config, dtype=jnp.dtype("float32")), 0)
+  stirred = jax.tree.map(lambda x: x * 6 if x.ndim > 1 else x, params)
+  weights.save(folder, config, stirred)
+  for path in TINY.glob("tokenizer*"):
+    shutil.copy(path, folder)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+  """Videos of 2, 4 and 4 frames by the rule, a broken one, a captioner."""
+  path = tmp_path_factory.mktemp("videos")
+  write_captioner(path / "captioner")
+  for name, count in (("a", 25), ("b", 100), ("d", 120)):
+    clips.stamped(path / f"{name}.mp4", count)
+  (path / "c.mp4").write_bytes(b"no video")
+  return path
+
+
+@pytest.fixture(scope="module")
+def opened(one_device, folder):
+  """(prepare, write) of the shipped captioner."""
+  c = config(folder)
+  return writer.open_writer(**c.model.to_dict(), **c.placing.to_dict())
+
+
+@pytest.fixture(scope="module")
+def seen(opened, folder):
+  """The three videos as shots, with weak frames."""
+  return [
+    shots.read(name, folder / name, RULE, opened[0], contrast=True)[0]
+    for name in ("a.mp4", "b.mp4", "d.mp4")
+  ]
+
+
+@pytest.fixture
+def ask(opened, folder):
+  """write with the config's settings, changed by keywords: {id: texts}."""
+  settings = config(folder).captions.to_dict()
+
+  def ask(wanted, *, seed=0, question=prompts.TRAINING_QUESTION, **changed):
+    how = {**settings, **changed}
+    return dict(opened[1](wanted, seed=seed, question=question, **how))
+
+  return ask
+
+
+def test_weak_frames_are_spread_over_the_whole_video(folder):
+  shot, clip = shots.read(
+    "b", folder / "b.mp4", RULE, lambda picture: picture, contrast=True
+  )
+  assert clips.numbers(shot.frames) == [0, 33, 66, 99]
+  assert clips.numbers(shot.weak) == [0, 99]
+  assert shots.has_contrast(shot) and clip.total == 100
+  one = video.FrameRule(1, 1, 1.0)
+  shot, _ = shots.read("b", folder / "b.mp4", one, np.asarray, contrast=True)
+  assert clips.numbers(shot.weak) == [0] and not shots.has_contrast(shot)
+
+
+def test_shots_wait_for_their_kind_but_not_for_ever():
+  def shot(number, frames):
+    return shots.Shot(number, np.zeros((frames, 1, 1, 3), np.uint8))
+
+  kinds = [1] + [2] * 9 + [1]
+  wanted = [shot(n, kind) for n, kind in enumerate(kinds)]
+  groups = shots.grouped(wanted, lambda n: n, size=3, contrast=False)
+  ids = [[s.id for s in group] for group in groups]
+  assert ids == [[1, 2, 3], [4, 5, 6], [7, 8, 9], [0, 10]]
+  wanted = [shot(n, n) for n in range(14)]
+  first = next(iter(shots.grouped(wanted, int, size=3, contrast=False)))
+  assert [s.id for s in first] == [0]
+  with pytest.raises(ValueError, match="weak frames"):
+    list(shots.grouped(wanted, int, size=3, contrast=True))
+
+
+def test_a_caption_depends_on_its_video_and_the_seed_only(ask, seen):
+  together = ask(seen, candidates=2, **SAMPLED)
+  assert list(together) == [shot.id for shot in seen]
+  alone = ask(seen[1:2], candidates=2, **SAMPLED)
+  assert alone[seen[1].id] == together[seen[1].id]
+  first, second = together[seen[1].id]
+  assert first.last != second.last and first.first == first.last
+  other = ask(seen[1:2], seed=1, candidates=2, **SAMPLED)
+  assert other[seen[1].id] != together[seen[1].id]
+
+
+def test_the_second_pass_answers_the_retrospective_prompt(ask, seen):
+  """Both passes equal two calls, contrast included."""
+  how = dict(contrast_weight=0.5, contrast_cutoff=0.05)
+  [text] = ask(seen[1:2], retrospective=True, **how)[seen[1].id]
+  [first] = ask(seen[1:2], **how)[seen[1].id]
+  assert text.first == first.last != text.last
+  question = prompts.retrospective(first.last)
+  [second] = ask(seen[1:2], question=question, **how)[seen[1].id]
+  assert text.last == second.last
+  assert text.tokens == first.tokens + second.tokens
+  [plain] = ask(seen[1:2])[seen[1].id]
+  assert plain.last != first.last
+
+
+def test_candidates_have_second_passes_of_their_own(ask, seen):
+  """Tails share the video: greedy ones equal the passes one by one."""
+  texts = ask(seen[1:2], candidates=2, retrospective=True)[seen[1].id]
+  [single] = ask(seen[1:2], retrospective=True)[seen[1].id]
+  assert texts == [single, single]
+  drawn = ask(seen[1:2], candidates=2, retrospective=True, **SAMPLED)
+  first, second = drawn[seen[1].id]
+  assert first.first != second.first and first.last != second.last
+
+
+def test_without_fewer_frames_there_is_no_contrast(ask, seen):
+  still = shots.Shot("still", seen[1].frames[:1], seen[1].frames[:1])
+  assert ask([still], contrast_weight=0.5) == ask([still])
+
+
+def test_the_entry_goes_on_and_takes_in_new_videos(one_device, folder, caplog):
+  c, shown = config(folder), io.StringIO()
+  c.videos = "a.mp4,c.mp4,b.mp4"
+  faults = caption.run(c, Console(file=shown, width=100))
+  assert len(faults) == 1 and "c.mp4: cannot be read as video" in faults[0]
+  rows = [json.loads(line) for line in open(c.output)]
+  assert [row["id"] for row in rows] == ["a.mp4", "b.mp4"]
+  assert rows[0]["frames"] == 2 and rows[1]["duration"] == 4.0
+  assert "b.mp4  (2/3, 4 frames of 4.0 s)" in shown.getvalue()
+  assert letters(rows[1]["caption"]) in letters(shown.getvalue())
+  assert shown.getvalue().replace("\n", "").isprintable()
+  c.videos = "*.mp4"
+  caption.run(c, Console(file=shown))
+  again = [json.loads(line) for line in open(c.output)]
+  assert again[:2] == rows and [row["id"] for row in again[2:]] == ["d.mp4"]
+  c.captions.max_new_tokens = 13
+  with pytest.raises(ValueError, match="other settings"):
+    caption.run(c, Console(file=shown))
+
+
+def test_several_hosts_write_files_of_their_own(
+  one_device, folder, tmp_path, monkeypatch
+):
+  c = config(folder)
+  c.output = str(tmp_path / "captions.jsonl")
+  monkeypatch.setattr(jax, "process_count", lambda: 2)
+  monkeypatch.setattr(jax, "process_index", lambda: 1)
+  caption.run(c, Console(file=io.StringIO()))
+  [path] = tmp_path.glob("*.jsonl")
+  assert path.name == "captions.1-of-2.jsonl"
+  rows = [json.loads(line) for line in open(path)]
+  assert [row["id"] for row in rows] == ["b.mp4", "d.mp4"]
+
+
+def test_the_documented_command_says_what_failed(folder, tmp_path):
+  command = [
+    *(sys.executable, "-m", "synpo_jax.caption"),
+    "--config=configs/caption.py",
+    f"--config.videos={folder}/a.mp4,{folder}/c.mp4",
+    f"--config.output={tmp_path}/captions.jsonl",
+    "--config.captions.max_new_tokens=3",
+    f"--config.model.checkpoint={folder}/captioner",
+    "--config.model.kept_ratio=0.5",
+  ]
+  done = subprocess.run(
+    command,
+    env={**os.environ, "XLA_FLAGS": ""},
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 1 and "Traceback" not in done.stderr
+  said = done.stderr.splitlines()
+  assert said[-1] == "error: 1 video has no caption, as said above"
+  assert any(line.startswith("failed: ") and "c.mp4" in line for line in said)
+  [row] = map(json.loads, open(tmp_path / "captions.jsonl"))
+  assert letters(row["caption"]) in letters(done.stdout)
+
+
+def letters(text):
+  """What any terminal shows of a text."""
+  return "".join(filter(str.isalnum, text))
+
+
+def published_lora(config, rank):
+  """A random adapter on q and down: PEFT's tensors by name."""
+  rng, tensors = np.random.default_rng(0), {}
+  c = config.decoder
+  for layer in range(c.layers):
+    stem = f"base_model.model.model.layers.{layer}."
+    for name, sizes in (
+      ("self_attn.q_proj", (c.width, c.heads * c.head_dim)),
+      ("mlp.down_proj", (c.mlp_width, c.width)),
+    ):
+      a = rng.normal(size=(rank, sizes[0])).astype(np.float32)
+      b = rng.normal(size=(sizes[1], rank)).astype(np.float32)
+      tensors[f"{stem}{name}.lora_A.weight"] = a
+      tensors[f"{stem}{name}.lora_B.weight"] = b
+  return tensors
+
+
+def write_peft(folder, tensors, **said):
+  folder.mkdir(exist_ok=True)
+  held = {"peft_type": "LORA", "r": 3, "lora_alpha": 6, "bias": "none"}
+  (folder / "adapter_config.json").write_text(json.dumps(held | said))
+  save_file(tensors, folder / "adapter_model.safetensors")
+
+
+def test_a_peft_folder_is_merged_into_the_weights(
+  one_device, opened, folder, tmp_path
+):
+  sizes = captioner_config(folder / "captioner")
+  tensors = published_lora(sizes, 3)
+  write_peft(tmp_path, tensors)
+  c = config(folder)
+  c.model.adapter = str(tmp_path)
+  _, write = writer.open_writer(**c.model.to_dict(), **c.placing.to_dict())
+  old, new = (w.args[0].variables["params"] for w in (opened[1], write))
+  for ours, theirs in (
+    ("attn/q", "self_attn.q_proj"),
+    ("mlp/down", "mlp.down_proj"),
+  ):
+    block, name = ours.split("/")
+    before, after = (p["decoder"]["layers"][block][name] for p in (old, new))
+    for layer in range(sizes.decoder.layers):
+      stem = f"base_model.model.model.layers.{layer}.{theirs}"
+      a, b = (np.float64(tensors[f"{stem}.lora_{x}.weight"]) for x in "AB")
+      want = before["kernel"][layer] + 6 / 3 * (b @ a).T
+      np.testing.assert_allclose(after["kernel"][layer], want, atol=1e-5)
+  np.testing.assert_array_equal(
+    old["decoder"]["layers"]["attn"]["k"]["kernel"],
+    new["decoder"]["layers"]["attn"]["k"]["kernel"],
+  )
+
+
+@pytest.mark.parametrize(
+  "said, renamed, message",
+  [
+    (dict(use_dora=True), {}, "use_dora=True is not supported"),
+    ({}, {"layers.1.self_attn.q": "layers.9.self_attn.q"}, "missing"),
+    ({}, {"mlp.down_proj": "mlp.fc9"}, "has no place"),
+  ],
+)
+def test_a_faulty_peft_folder_is_refused(
+  folder, tmp_path, said, renamed, message
+):
+  sizes = captioner_config(folder / "captioner")
+  tensors = published_lora(sizes, 3)
+  for old, new in renamed.items():
+    tensors = {name.replace(old, new): x for name, x in tensors.items()}
+  write_peft(tmp_path, tensors, **said)
+  with pytest.raises(ValueError, match=message):
+    adapters.read(tmp_path, sizes)
+
+
+def test_a_run_gives_its_newest_adapter(tmp_path):
+  rng = np.random.default_rng(0)
+  a, b = rng.normal(size=(2, 4, 3)), rng.normal(size=(2, 3, 5))
+  leaf = {"a": jnp.asarray(a), "b": jnp.asarray(b)}
+  trained = {"lora": {"decoder": {"layers": {"attn": {"q": leaf}}}}}
+  manager = checkpoint.open_manager(tmp_path, keep=2)
+  for step in (1, 2):
+    old = jax.tree.map(lambda x, s=step: x * s, trained)
+    state = {"trained": old, "opt": optax.adam(1e-3).init(old)}
+    checkpoint.save(manager, step, state, {})
+  manager.wait_until_finished()
+  manager.close()
+  held = {"lora": dict(rank=3, alpha=6.0, dropout=0.1)}
+  (tmp_path / "config.json").write_text(json.dumps(held))
+  learned = adapters.read(tmp_path, captioner_config(TINY))
+  assert learned.config == LoraConfig(3, 6.0, 0.1) and not learned.params
+  got = learned.lora["decoder"]["layers"]["attn"]["q"]
+  np.testing.assert_allclose(got["a"], 2 * a, rtol=1e-6)
+  kernel = {"q": {"kernel": np.zeros((2, 4, 5), np.float32)}}
+  merged = merge(kernel, {"q": got}, learned.config)["q"]["kernel"]
+  np.testing.assert_allclose(merged, 2 * 4 * a @ b, rtol=1e-5, atol=1e-5)
+
+
+def test_no_adapter_is_said_in_one_line(tmp_path):
+  with pytest.raises(FileNotFoundError, match="neither a run's workdir"):
+    adapters.read(tmp_path, captioner_config(TINY))
