@@ -1,6 +1,7 @@
 """What the evaluation configs have in common: captioner and judge."""
 
 import ml_collections
+from ml_collections import config_dict
 
 
 def shared():
@@ -22,7 +23,10 @@ def shared():
     pixels=dict(resize="crop", resample="bicubic"),  # or "squash"
   )
   c.frames = dict(
-    min_frames=8, max_frames=16, frames_per_second=0.5, fixed=None
+    min_frames=8,
+    max_frames=16,
+    frames_per_second=0.5,
+    fixed=config_dict.placeholder(int),
   )
   c.captions = dict(
     candidates=1,
@@ -33,7 +37,8 @@ def shared():
     retrospective=False,  # a second pass sees the first answer
     caution=False,  # and is asked for care
     contrast_weight=0.0,  # of contrastive decoding; the paper's is 0.5
-    contrast_cutoff=None,  # least share of the top probability, as 0.1
+    # Least share of the top probability, as 0.1.
+    contrast_cutoff=config_dict.placeholder(float),
   )
   # Where the work is done; captions do not depend on it.
   c.placing = dict(

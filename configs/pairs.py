@@ -10,6 +10,7 @@ Values are those of the official recipe.
 """
 
 import ml_collections
+from ml_collections import config_dict
 
 from synpo_jax import prompts
 
@@ -57,7 +58,7 @@ def official():
     retrospective=True,  # a second look at the video and the first answer
     caution=True,  # in the second look too
     contrast_weight=0.0,
-    contrast_cutoff=None,
+    contrast_cutoff=config_dict.placeholder(float),
     candidates=1,
     temperature=0.0,  # greedy
     top_k=1,
@@ -71,7 +72,7 @@ def official():
     retrospective=True,
     caution=False,
     contrast_weight=0.0,
-    contrast_cutoff=None,
+    contrast_cutoff=config_dict.placeholder(float),
     candidates=10,
     temperature=0.9,
     top_k=32,
@@ -99,7 +100,8 @@ def official():
   c.prices = dict(prompt=0.0, completion=0.0)  # of a million judge tokens
   c.pairs = dict(
     negative="worst",  # worst | second_worst | gap
-    target_gap=None,  # with gap: points between chosen and rejected
+    # With gap: points between chosen and rejected.
+    target_gap=config_dict.placeholder(float),
   )
   c.page = dict(limit=200)  # pairs on pairs.html
   return c

@@ -14,6 +14,7 @@ synthetic world, minutes on a laptop), `smol` (real clips and weights, which
 """
 
 import ml_collections
+from ml_collections import config_dict
 
 from configs import published
 
@@ -138,7 +139,7 @@ def paper(loss):
     b1=0.9,
     b2=0.999,
     eps=1e-8,
-    clip_norm=None,
+    clip_norm=config_dict.placeholder(float),
   )
   c.mesh = dict(data=-1, fsdp=1, model=1)  # -1 takes the devices left over
   c.step = dict(layout_name="shared", head_chunk=128)  # or "two_sequence"
