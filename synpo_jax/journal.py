@@ -86,12 +86,17 @@ def lock(path: Path | str) -> Iterator[None]:
 
 
 def rewrite(path: Path | str, rows: list[dict]) -> None:
-  """Replaces the file by these rows in one step; a reader sees old or new."""
+  """Replaces the rows of a file in one step."""
+  replace(path, b"".join(map(dump, rows)))
+
+
+def replace(path: Path | str, content: bytes) -> None:
+  """Writes a file in one step: a reader, or a crash, finds old or new."""
   path = Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   draft = path.with_name(f".{path.name}.draft")
   with open(draft, "wb") as handle:
-    handle.writelines(dump(row) for row in rows)
+    handle.write(content)
     handle.flush()
     os.fsync(handle.fileno())
   os.replace(draft, path)

@@ -17,7 +17,7 @@ import jax
 from absl import app, flags
 from rich import console
 
-from synpo_jax import hosts, journal, prompts, writer
+from synpo_jax import hosts, journal, prompts
 from synpo_jax.data import sources
 from synpo_jax.entry_flags import CONFIG, WORKDIR
 from synpo_jax.judging import endpoint
@@ -39,8 +39,15 @@ SAMPLE = flags.DEFINE_integer(
 JUDGE_KEYS = ("temperature", "extra", "asks")
 
 
+def open_captioner(**settings):
+  """The writer's open_writer; judging alone does without its imports."""
+  from synpo_jax import writer
+
+  return writer.open_writer(**settings)
+
+
 def run(
-  c, workdir: Path, open_writer=writer.open_writer, share=ledger.ALONE
+  c, workdir: Path, open_writer=open_captioner, share=ledger.ALONE
 ) -> dict:
   """Runs the stages of the config; returns and writes the summary.
 
@@ -73,7 +80,7 @@ def run(
     summary |= _counts(c, workdir, faults)
     text = json.dumps(summary, indent=2, ensure_ascii=False)
     file = "summary.json" if share.count == 1 else f"summary.{share.index}.json"
-    (workdir / file).write_text(text + "\n", "utf-8")
+    journal.replace(workdir / file, f"{text}\n".encode())
   return summary
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from synpo_jax import journal
 from synpo_jax.data import video
 from synpo_jax.pairing.criteria import RANGES, WEIGHTS
 
@@ -48,9 +49,7 @@ def write(
     shown=len(shown),
     articles="\n".join(articles),
   )
-  draft = path.with_name(f".{path.name}.draft")
-  draft.write_text(text, "utf-8", "replace")
-  draft.replace(path)
+  journal.replace(path, text.encode("utf-8", "replace"))
 
 
 def thinned(rows: list, limit: int) -> list:

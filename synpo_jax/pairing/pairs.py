@@ -30,25 +30,16 @@ def write(
     by reason, how many pairs reach the official gap of 4, the median gap.
   """
   choose.check(negative, target_gap)
-  candidates = ledger.rows(workdir, "candidates")
+  rule = {"negative": negative, "target_gap": target_gap}
   dropped, excluded, rows = collections.Counter(), collections.Counter(), []
-  judged = journal.read(ledger.path(workdir, "judge"))
-  for id_, judgement in judged.items():
-    row = candidates.get(id_)
-    if row is None or len(row["captions"]) != len(judgement["factuality"]):
-      raise ValueError(
-        f"{ledger.path(workdir, 'judge')}: {id_} was judged on other "
-        "candidates; move that file away and judge again"
-      )
+  judged = _judged(workdir)
+  for row, judgement in judged:
     scores = choose.totals(judgement, row["captions"])
     excluded.update(_excluded(judgement, row["captions"], scores))
-    choice = choose.choose(
-      row["captions"], scores, negative=negative, target_gap=target_gap
-    )
+    choice = choose.choose(row["captions"], scores, **rule)
     if isinstance(choice, str):
       dropped[choice] += 1
     else:
-      rule = {"negative": negative, "target_gap": target_gap}
       rows.append(_pair(row, judgement, scores, choice, origin | rule))
   journal.rewrite(ledger.path(workdir, "pairs"), rows)
   gaps = [row["chosen_score"] - row["rejected_score"] for row in rows]
@@ -60,6 +51,21 @@ def write(
     "dropped": dict(dropped),
     "excluded": dict(excluded),
   }
+
+
+def _judged(workdir) -> list[tuple[dict, dict]]:
+  """Candidates and their judgement, in the order of judging."""
+  candidates = ledger.rows(workdir, "candidates")
+  both = []
+  for id_, judgement in ledger.found(workdir, "judge").items():
+    row = candidates.get(id_)
+    if row is None or len(row["captions"]) != len(judgement["factuality"]):
+      raise ValueError(
+        f"{ledger.path(workdir, 'judge')}: {id_} was judged on other "
+        "candidates; move that file away and judge again"
+      )
+    both.append((row, judgement))
+  return both
 
 
 def _pair(row, judgement, scores, choice, origin) -> dict:
