@@ -174,6 +174,10 @@ def test_eight_devices_give_the_losses_of_one(folder, uninterrupted):
     (["--config.trainable=lora/none"], "matches no weight"),
     (["--config.model.checkpoint=nowhere"], "nowhere"),
     (["--config.mesh.data=3"], "needs 3 devices"),
+    (
+      ["--config.optim.lr=nan", "--config.stop_after_skips=3"],
+      "3 updates in a row had no finite loss",
+    ),
   ],
 )
 def test_bad_input_ends_in_one_line(folder, uninterrupted, more, said):

@@ -196,6 +196,7 @@ def test_reward_gradient_norms(case, loss):
 def test_a_training_run(case):
   z, settings = case.z, json.loads(str(case.z["train/settings"]))
   pairs, updates = len(z["frames_per_pair"]), len(z["train/loss"])
+  group = settings["accumulation"]
   tx, rate = optim.make(
     lr=settings["lr"],
     warmup_frac=settings["warmup"],
@@ -212,7 +213,8 @@ def test_a_training_run(case):
   elements = sum(leaf.size for leaf in jax.tree.leaves(case.trained))
   singles = micro_batches(case.batch)
   for number in range(updates):
-    one = {name: x[number % pairs][None] for name, x in singles.items()}
+    turn = (number * group + np.arange(group)) % pairs
+    one = {name: x[turn] for name, x in singles.items()}
     np.testing.assert_allclose(
       rate(number), z["train/lr_used"][number], rtol=1e-6
     )
