@@ -262,6 +262,7 @@ def test_packed_rows_give_the_same_logps(case, visual):
     np.testing.assert_allclose(mean, case.z["mean_logprob"][rows], atol=5e-6)
 
 
+@pytest.mark.parametrize("case", ["b"], indirect=True)
 def test_adapter_off_is_the_reference_policy(case, visual):
   tokens, segments, positions, P = packed_batch(case, 16)
   plain = SimpleNamespace(model=case.model.clone(lora=None))
@@ -277,6 +278,7 @@ def test_adapter_off_is_the_reference_policy(case, visual):
   np.testing.assert_allclose(chosen, theirs, atol=1e-4)
 
 
+@pytest.mark.parametrize("case", ["b"], indirect=True)
 def test_merged_kernels_equal_the_adapter(case):
   merged = lora_lib.merge(
     case.variables["params"], case.variables["lora"], case.model.lora

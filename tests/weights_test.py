@@ -90,6 +90,11 @@ def test_flax_port_params(text, ported):
   with jax.numpy_rank_promotion("allow"):
     wrong = ported(tokens).logits  # it takes rope_theta for 10,000
   assert np.abs(wrong - right).max() > 1e-2
+  tied = captioner_config(
+    dict(model_type="llama", **TEXT) | dict(tie_word_embeddings=True)
+  )  # the port leaves a random head beside the table
+  found = weights.from_flax(tied, ported.params, dtype=jnp.float32)
+  assert "head" not in found["decoder"]
 
 
 def test_flax_files(text, ported, tmp_path, monkeypatch):
