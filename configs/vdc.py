@@ -180,7 +180,7 @@ def embedded(c):
     frame_buckets=(8,),
   )
   c.frames.update(min_frames=8, max_frames=8)
-  c.optim.lr = 4e-4
+  c.optim.lr = 2e-4
   c.every.update(checkpoint=25, reward_norms=5)
   c.heldout.update(
     pairs="synpo_jax/assets/tiny/heldout.jsonl",
