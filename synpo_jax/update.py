@@ -1,6 +1,7 @@
 """One update: pure functions of (state, frozen weights, batch, key)."""
 
 import re
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,14 +16,15 @@ class TrainState:
   """Everything that changes. The frozen weights are an argument instead.
 
   step: int32 updates tried. trained: the weights that learn. opt: optimiser
-  state. skipped: int32 updates left out in all, and in_a_row: lately.
+  state. skipped: int32 updates left out in all, and in_a_row: lately. In the
+  place of arrays there may be their shapes or shardings.
   """
 
-  step: jax.Array
+  step: Any
   trained: dict
   opt: optax.OptState
-  skipped: jax.Array
-  in_a_row: jax.Array
+  skipped: Any
+  in_a_row: Any
 
 
 def init_state(trained, tx) -> TrainState:
