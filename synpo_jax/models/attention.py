@@ -45,21 +45,16 @@ def attend(
   """
   if backend != "xla":
     raise ValueError(f"attention backend {backend!r} is not known; use 'xla'")
+  rows = dict(segments=segments, positions=positions, window=window)
   if not past:
-    return causal.attend(
-      q,
-      k,
-      v,
-      segments=segments,
-      positions=positions,
-      window=window,
-      scale=scale,
-      softcap=softcap,
-    )
+    return causal.attend(q, k, v, **rows, scale=scale, softcap=softcap)
   own = Past(k, v, segments > 0, positions)
-  views = [_own_view(segments, positions, window)]
+  views = [_own_view(**rows)]
   views += [_past_view(block, positions, window) for block in past]
-  blocks = (own, *past)
+  return _over_blocks(q, (own, *past), views, scale, softcap)
+
+
+def _over_blocks(q, blocks, views, scale, softcap):
   scores = [
     _scores(q, block.k, view, scale, softcap)
     for block, view in zip(blocks, views, strict=True)
