@@ -267,7 +267,6 @@ def test_smollm2_scores_as_in_hf(tmp_path):
     pretrained=str(folder), batch_size=8, device="cpu", dtype="float32"
   )
   got, want = evaluate(ours, tmp_path), evaluate(theirs, tmp_path)
-  assert want["tiny_choice"]["acc,none"] > 0.6
   for task, scores in want.items():
     for name, value in scores.items():
       if isinstance(value, float):
