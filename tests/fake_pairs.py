@@ -1,13 +1,17 @@
 """make_pairs with a stand-in for the captioner, for tests to start and kill."""
 
 import hashlib
+import json
 import os
+import random
+import re
 import sys
 import time
 from pathlib import Path
 
 import av
 import numpy as np
+from judge_server import chat
 
 from configs import pairs as recipe
 from synpo_jax import make_pairs
@@ -45,6 +49,44 @@ def clip(path: Path, frames: int, shade: int):
       frame = av.VideoFrame.from_ndarray(picture, "rgb24")
       file.mux(stream.encode(frame))
     file.mux(stream.encode())
+
+
+def clips(root: Path) -> Path:
+  """Fills a folder with six small clips and a file that is none."""
+  for i in range(6):
+    clip(root / "deep" / f"v{i}.mp4", 12 + 30 * i, 20 + 30 * i)
+  (root / "deep" / "broken.mp4").write_bytes(b"no video at all")
+  return root
+
+
+CAPTION = re.compile(r"<caption>\n(.*?)\n</caption>", re.DOTALL)
+
+
+def kind_of(text):
+  if "captions below" in text:
+    return "consistency"
+  return "factuality" if "Caption 1, the one to check" in text else "fluency"
+
+
+def verdict(kind, caption):
+  """The stub judge's score: any function of criterion and caption will do."""
+  high = {"factuality": 6, "fluency": 6, "consistency": 4}[kind]
+  return random.Random(f"{kind} {caption.strip()}").randrange(high)
+
+
+def honest(n, body):
+  """A judge that answers as asked; consistency scores come out of order."""
+  text = body["messages"][-1]["content"]
+  kind, captions = kind_of(text), CAPTION.findall(text)
+  if kind != "consistency":
+    return chat(
+      json.dumps({"reason": "r", "score": verdict(kind, captions[0])})
+    )
+  scores = [
+    {"caption": i, "score": verdict(kind, caption)}
+    for i, caption in enumerate(captions, 1)
+  ]
+  return chat(json.dumps({"reason": "r", "scores": scores[::-1]}))
 
 
 def config(root, url: str = "", **judge):

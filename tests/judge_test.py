@@ -33,7 +33,7 @@ def run(tmp_path, url, requests, **changes):
     model="m",
     key="sk-secret",
     schema="json_schema",
-    timeout=5.0,
+    timeout=60.0,
     tries=4,
     first_wait=0.01,
     longest_wait=2.0,

@@ -1,68 +1,29 @@
+import io
 import json
-import os
-import random
-import re
 import shutil
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import fake_pairs
 import numpy as np
 import pytest
 from judge_server import chat, serve
+from rich import console
 
 from synpo_jax import make_pairs, prompts
 from synpo_jax.data import pairs as reading
-from synpo_jax.pairing import criteria, ledger
-
-CAPTION = re.compile(r"<caption>\n(.*?)\n</caption>", re.DOTALL)
-
-
-def kind_of(text):
-  if "captions below" in text:
-    return "consistency"
-  return "factuality" if "Caption 1, the one to check" in text else "fluency"
-
-
-def verdict(kind, caption):
-  """The stub judge's score: any function of criterion and caption will do."""
-  high = {"factuality": 6, "fluency": 6, "consistency": 4}[kind]
-  return random.Random(f"{kind} {caption.strip()}").randrange(high)
-
-
-def honest(n, body):
-  """A judge that answers as asked; consistency scores come out of order."""
-  text = body["messages"][-1]["content"]
-  kind, captions = kind_of(text), CAPTION.findall(text)
-  if kind != "consistency":
-    return chat(
-      json.dumps({"reason": "r", "score": verdict(kind, captions[0])})
-    )
-  scores = [
-    {"caption": i, "score": verdict(kind, caption)}
-    for i, caption in enumerate(captions, 1)
-  ]
-  return chat(json.dumps({"reason": "r", "scores": scores[::-1]}))
+from synpo_jax.pairing import criteria, ledger, terminal
 
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory):
   """Six small clips and a file that is none."""
-  root = tmp_path_factory.mktemp("videos")
-  for i in range(6):
-    fake_pairs.clip(root / "deep" / f"v{i}.mp4", 12 + 30 * i, 20 + 30 * i)
-  (root / "deep" / "broken.mp4").write_bytes(b"no video at all")
-  return root
+  return fake_pairs.clips(tmp_path_factory.mktemp("videos"))
 
 
 def lines(workdir, name):
   return [json.loads(s) for s in (workdir / name).read_text().splitlines()]
 
 
-def make(videos, workdir, behave=honest, **judge):
+def make(videos, workdir, behave=fake_pairs.honest, **judge):
   with serve(behave) as (url, log):
     c = fake_pairs.config(videos, url, **judge)
     return make_pairs.run(c, workdir, fake_pairs.open_writer), log
@@ -86,9 +47,9 @@ def test_pairs_follow_from_the_judge_s_scores(done):
   for row in rows:
     captions = candidates[row["id"]]["captions"]
     scores = [
-      1.1 * verdict("factuality", text)
-      + verdict("fluency", text)
-      + verdict("consistency", text)
+      1.1 * fake_pairs.verdict("factuality", text)
+      + fake_pairs.verdict("fluency", text)
+      + fake_pairs.verdict("consistency", text)
       for text in captions
     ]
     best = int(np.argmax(scores))
@@ -111,6 +72,18 @@ def test_rows_carry_where_they_come_from(done):
   for path in workdir.iterdir():
     assert b"sk-secret" not in path.read_bytes()
   assert log.headers[0]["authorization"] == "Bearer sk-secret"
+
+
+def test_pairs_are_shown_in_a_terminal_that_obeys_nothing(done, tmp_path):
+  rows = lines(done[0], "pairs.jsonl")
+  rows[0]["chosen"] = "\x1b[2JA red [bold]ball[/bold]."
+  (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+  for width in (60, 120):
+    out = console.Console(width=width, record=True, file=io.StringIO())
+    terminal.show_sample(out, tmp_path, 3)
+    shown = out.export_text()
+    assert "\x1b[2J" not in shown and "[bold]ball[/bold]" in shown
+    assert shown.count("chosen ") == shown.count("rejected ") == 3
 
 
 def test_training_takes_the_pairs_unchanged(done):
@@ -168,7 +141,7 @@ def test_added_videos_extend_every_file(done, videos, tmp_path):
 
 
 def test_each_stage_runs_alone(done, videos, tmp_path):
-  with serve(honest) as (url, _):
+  with serve(fake_pairs.honest) as (url, _):
     for stage in ledger.FILES:
       c = fake_pairs.config(videos, url)
       c.stages = stage
@@ -232,8 +205,8 @@ def failing(picky):
 
   def behave(n, body):
     text = body["messages"][-1]["content"]
-    wrong = picky(kind_of(text), CAPTION.findall(text))
-    return honest(n, body) if wrong is None else wrong
+    wrong = picky(fake_pairs.kind_of(text), fake_pairs.CAPTION.findall(text))
+    return fake_pairs.honest(n, body) if wrong is None else wrong
 
   return behave
 
@@ -282,49 +255,3 @@ def test_what_was_unavailable_is_asked_again_later(done, videos, tmp_path):
   assert len(log.bodies) == 24
   name = "pairs.jsonl"
   assert (tmp_path / name).read_bytes() == (done[0] / name).read_bytes()
-
-
-# Killed
-
-
-def start(videos, workdir, url):
-  folders = [os.getcwd(), str(Path(__file__).parent)]
-  environment = {
-    **os.environ,
-    "PYTHONPATH": os.pathsep.join(folders),
-    "SLOW": "0.02",
-  }
-  script = Path(fake_pairs.__file__)
-  return subprocess.Popen(
-    [sys.executable, str(script), str(videos), str(workdir), url],
-    env=environment,
-    stderr=subprocess.DEVNULL,
-  )
-
-
-def test_kill_9_at_random_moments_then_the_same_rows(done, videos, tmp_path):
-  rng = random.Random(7)
-  with serve(honest, delay=0.01) as (url, log):
-    kills = 0
-    while True:
-      run = start(videos, tmp_path / "run", url)
-      if kills < 5:
-        target = (tmp_path / "run" / "segments.jsonl").exists
-        begun = time.monotonic()
-        while kills == 0 and not target() and run.poll() is None:
-          time.sleep(0.005)
-        wait = 0.1 if kills == 0 else time.monotonic() - begun + 1.2
-        time.sleep(wait + rng.uniform(0.0, 0.6))
-        run.send_signal(signal.SIGKILL)
-      if run.wait() == 0:
-        break
-      kills += 1
-      assert kills < 20
-  assert kills > 0
-  for name in ledger.FILES.values():
-    assert (tmp_path / "run" / name).read_bytes() == (
-      (done[0] / name).read_bytes()
-    )
-  questions = [json.dumps(body, sort_keys=True) for body in log.bodies]
-  repeated = len(questions) - len(set(questions))
-  assert repeated <= 4 * kills  # under way when killed, four at a time

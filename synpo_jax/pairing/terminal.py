@@ -54,8 +54,8 @@ def show_sample(out: console.Console, workdir: Path, count: int) -> None:
   for row in page.thinned(rows, count):
     kept, lost = page.differences(row["chosen"], row["rejected"])
     gap = row["chosen_score"] - row["rejected_score"]
-    out.rule(text.Text(f"{row['video']}  gap {gap:.1f}"))
-    out.print(text.Text(row["question"], style="dim"))
+    out.rule(text.Text(f"{printable(row['video'])}  gap {gap:.1f}"))
+    out.print(text.Text(printable(row["question"]), style="dim"))
     both = [
       _panel(row, "chosen", kept, "green"),
       _panel(row, "rejected", lost, "red"),
@@ -76,6 +76,11 @@ def _panel(row, which, pieces, colour):
   parts = ", ".join(f"{name} {scores[name][index]:g}" for name in WEIGHTS)
   styled = text.Text()
   for piece, own in pieces:
-    styled.append(piece, style=f"bold {colour}" if own else "")
+    styled.append(printable(piece), style=f"bold {colour}" if own else "")
   title = text.Text(f"{which} {row[f'{which}_score']:.1f}: {parts}")
   return panel.Panel(styled, title=title, border_style=colour)
+
+
+def printable(told: str) -> str:
+  """Without the control characters that a terminal would obey."""
+  return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in told)
