@@ -144,13 +144,17 @@ def paper(loss):
   c.mesh = dict(data=-1, fsdp=1, model=1)  # -1 takes the devices left over
   c.step = dict(layout_name="shared", head_chunk=128)  # or "two_sequence"
   # Updates between two of each; 0: never. The last update saves in any case.
-  c.every = dict(checkpoint=100, reward_norms=0)
+  c.every = dict(checkpoint=100, reward_norms=0, evaluate=0)
   c.keep_checkpoints = 2
   c.stop_after_skips = 10  # updates in a row without a finite gradient
   # Held-out pairs, scored before and after training; greedy captions too,
   # judged exactly where `scenes` holds the clips' scene graphs.
   c.heldout = dict(pairs="", videos="", captions=0, max_new_tokens=256)
   c.heldout.scenes = ""
+  # Language through training, every.evaluate updates: log-prob of reference
+  # captions (rows with video, question, chosen; "" tells the synthetic world's
+  # own) and of text (rows with question, chosen), variety of greedy captions.
+  c.language = dict(references="", texts="", captions=0)
   # The synthetic world, rendered into `folder` before the run; 0: none.
   c.world = dict(folder="runs/world", clips=0, heldout=0, seed=0)
   return c

@@ -20,7 +20,7 @@ from synpo_jax import (
 from synpo_jax.data import pipeline, text, video, world
 
 # Keys of the config that may change when a run is continued.
-FREE_KEYS = ("every", "keep_checkpoints", "mesh", "data.workers")
+FREE_KEYS = ("every", "keep_checkpoints", "language", "mesh", "data.workers")
 
 
 class Texts(NamedTuple):

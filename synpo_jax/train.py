@@ -23,6 +23,7 @@ from synpo_jax import (
   heldout,
   hosts,
   job,
+  language,
   metrics,
   progress,
   report,
@@ -60,13 +61,16 @@ def run(ready, c, workdir):
         f"continuing after update {int(state.step)} of {ready.data.updates}"
       )
     before = scores_before(ready, c, state, workdir)
-    state = loop(ready, c, workdir, state, stream, manager)
+    probe = language.make_probe(ready, c, workdir, int(state.step))
+    if probe and not int(state.step):
+      probe(0, state.trained)
+    state = loop(ready, c, workdir, state, stream, manager, probe)
   finished = int(state.step) == ready.data.updates
   if finished and ready.heldout is not None:
     show_result(before, held_out_scores(ready, c, state), workdir)
 
 
-def loop(ready, c, workdir, state, stream, manager):
+def loop(ready, c, workdir, state, stream, manager, probe):
   """Updates until the schedule ends or a signal asks to stop."""
   start, total = int(state.step), ready.data.updates
   log = metrics.NoLog()
@@ -87,6 +91,8 @@ def loop(ready, c, workdir, state, stream, manager):
       if pending:  # fetched only now, so the device never waits for the host
         write(*pending)
       pending = (number, values | extra)
+      if probe and (_due(c.every.evaluate, number) or number + 1 == total):
+        probe(number + 1, state.trained)
       stopping = number + 1 == total or should_stop(stop, number)
       if stopping or _due(c.every.checkpoint, number):
         checkpoint.save(manager, number + 1, state, stream.get_state())

@@ -44,7 +44,7 @@ def told(scene):
   """A true caption and two spoiled ones, in the place of sampled ones."""
   rng = np.random.default_rng(0)
   captions = [telling.tell(scene.facts, rng)]
-  for fault in ("colour", "clumsy"):
+  for fault in ("attribute", "omission"):
     facts = spoiling.spoil(scene.facts, rng, fault)
     sentences = telling.sentences(facts or scene.facts, rng)
     captions.append(" ".join(spoiling.clumsy(sentences, rng, 1)))
@@ -140,7 +140,7 @@ ROWS = [
 def test_the_table_by_hand():
   assert table.choose_rates(ROWS) == {"a": 1e-3, "b": 1e-4}
   # Mean of 61 and 65; their deviation is 2.83, divided by sqrt(2) that is 2.
-  assert table.mean_and_error([61, 65]) == (63.0, pytest.approx(2.0))
+  assert table.mean_and_error([61.0, 65.0]) == (63.0, pytest.approx(2.0))
   lines = table.markdown(ROWS).splitlines()
   assert len(lines) == 5 and lines[1].count("---") == 11
   base, a, b = (line.split(" | ") for line in lines[2:])

@@ -30,7 +30,7 @@ def setting():
   )
   mesh = sharding.make_mesh(data=-1, fsdp=1, model=1)
   base = loading.load_variables(model, "", mesh, 0)
-  base["params"] = jax.tree.map(lambda x: 20 * x, base["params"])
+  base["params"] = jax.tree.map(lambda x: 8 * x, base["params"])
   tuned = base | {"lora": jax.tree.map(lambda x: x + 0.5, base["lora"])}
   rng = np.random.default_rng(0)
   count = sum(model.config.blocks(2))
@@ -56,15 +56,15 @@ def test_a_blank_video_makes_no_token_important(setting):
   mean = np.asarray(model.config.tower.mean)
   assert np.abs(blank[0, 0, 0, 0] / 255 - mean).max() <= 0.5 / 255 + 1e-9
   before, without, _ = measure(base, tuned, batch | {"frames": blank})
-  np.testing.assert_array_equal(before, without)
+  np.testing.assert_allclose(before, without, rtol=1e-5, atol=1e-5)
 
 
 def test_training_moves_the_last_row_alone(setting):
   _, base, tuned, batch, measure = setting
   first = np.asarray(measure(base, base, batch))
-  np.testing.assert_array_equal(first[0], first[2])
+  np.testing.assert_allclose(first[0], first[2], rtol=1e-5, atol=1e-5)
   second = np.asarray(measure(base, tuned, batch))
-  np.testing.assert_allclose(second[:2], first[:2], atol=1e-5)
+  np.testing.assert_allclose(second[:2], first[:2], rtol=1e-5, atol=1e-5)
   assert np.abs(second[2] - second[0]).max() > 1e-2
 
 
