@@ -233,3 +233,15 @@ def published(name: str, config: CaptionerConfig) -> str:
     if re.match(start, name):
       return re.sub(start, stead, name, count=1)
   return name
+
+
+def module(stem: str, config: CaptionerConfig) -> str:
+  """The name that Transformers' classes give a module of the decoder.
+
+  stem: its name in published files, without the tensor's own end.
+  """
+  if config.connector is None or config.connector.family == "auroracap":
+    return stem
+  is_qwen = config.connector.family == "qwen2_5_vl"
+  start = "model." if is_qwen else "language_model.model."
+  return re.sub(rf"^{re.escape(start)}", "model.language_model.", stem)

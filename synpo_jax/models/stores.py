@@ -42,12 +42,8 @@ def open_folder(folder: pathlib.Path) -> Store:
     ("model.safetensors", _safetensors),
     ("flax_model.msgpack", _msgpack),
   ):
-    index = folder / f"{name}.index.json"
-    if index.exists():
-      files = set(json.loads(index.read_text())["weight_map"].values())
-      return open_files(folder, sorted(files))
-    if (folder / name).exists():
-      return open_files(folder, [name])
+    if files := _files(folder, name):
+      return open_files(files)
   if any(folder.glob("*.bin")) or any(folder.glob("*.pt*")):
     raise ValueError(
       f"{folder} has pickled weights only, which can run code when read; "
@@ -58,6 +54,20 @@ def open_folder(folder: pathlib.Path) -> Store:
     f"{folder}: no model.safetensors, model.safetensors.index.json or "
     "flax_model.msgpack there"
   )
+
+
+def safetensors_files(folder: pathlib.Path) -> list[pathlib.Path]:
+  """The files that hold a folder's weights, [] where it has none of these."""
+  return _files(folder, "model.safetensors")
+
+
+def _files(folder, name) -> list[pathlib.Path]:
+  """The file of that name, or the files that its index lists."""
+  index = folder / f"{name}.index.json"
+  if index.exists():
+    listed = set(json.loads(index.read_text())["weight_map"].values())
+    return [folder / file for file in sorted(listed)]
+  return [folder / name] if (folder / name).exists() else []
 
 
 def renamed(store: Store, rename: Callable[[str], str]) -> Store:
@@ -92,22 +102,27 @@ class Span(NamedTuple):
     return flat.reshape(self.shape)
 
 
-def _safetensors(folder, files) -> Store:
-  spans = {}
-  for name in files:
-    spans |= _safetensors_header(folder / name)
-  shapes = {name: span.shape for name, span in spans.items()}
-  return Store(str(folder), False, shapes, lambda name: spans[name].read())
+def _safetensors(files) -> Store:
+  found = {}
+  for file in files:
+    found |= spans(file)
+  shapes = {name: span.shape for name, span in found.items()}
+  return Store(
+    str(files[0].parent), False, shapes, lambda name: found[name].read()
+  )
 
 
-def _msgpack(folder, files) -> Store:
+def _msgpack(files) -> Store:
   from synpo_jax.models import flax_files
 
-  return flax_files.open_files([folder / name for name in files])
+  return flax_files.open_files(files)
 
 
-def _safetensors_header(file) -> dict[str, Span]:
-  """Where each tensor lies. Raises ValueError for a file that is cut off."""
+def spans(file: pathlib.Path) -> dict[str, Span]:
+  """Where each tensor of a safetensors file lies, in the file's order.
+
+  Raises ValueError for a file that is cut off.
+  """
   if not file.exists():
     raise FileNotFoundError(f"{file}: named in the index, but not there")
   size = file.stat().st_size
@@ -117,7 +132,7 @@ def _safetensors_header(file) -> dict[str, Span]:
       raise ValueError(f"{file}: not a safetensors file, or cut off")
     header = json.loads(f.read(length))
   header.pop("__metadata__", None)
-  spans = {}
+  found = {}
   for name, entry in header.items():
     start, stop = entry["data_offsets"]
     if 8 + length + stop > size:
@@ -125,21 +140,28 @@ def _safetensors_header(file) -> dict[str, Span]:
     if entry["dtype"] not in DTYPES:
       raise ValueError(f"{file}: {name} has dtype {entry['dtype']}")
     dtype, shape = DTYPES[entry["dtype"]], tuple(entry["shape"])
-    spans[name] = Span(file, 8 + length + start, shape, dtype)
-  return spans
+    found[name] = Span(file, 8 + length + start, shape, dtype)
+  return found
 
 
 def write_safetensors(file: pathlib.Path, shapes, dtype, tensors) -> None:
   """Writes `tensors` (in the order of `shapes`), one in memory at a time."""
-  code = next(c for c, d in DTYPES.items() if d == np.dtype(dtype))
+  table = {n: jax.ShapeDtypeStruct(s, dtype) for n, s in shapes.items()}
+  write_as(file, table, tensors)
+
+
+def write_as(file: pathlib.Path, table, tensors) -> None:
+  """As `write_safetensors`; `table` maps names to what has shape and dtype."""
   header, offset = {"__metadata__": {"format": "pt"}}, 0
-  for name, shape in shapes.items():
-    stop = offset + math.prod(shape) * np.dtype(dtype).itemsize
-    span = {"dtype": code, "shape": list(shape), "data_offsets": [offset, stop]}
-    header[name], offset = span, stop
+  for name, one in table.items():
+    code = next(c for c, d in DTYPES.items() if d == np.dtype(one.dtype))
+    stop = offset + math.prod(one.shape) * np.dtype(one.dtype).itemsize
+    span = {"dtype": code, "shape": list(one.shape)}
+    header[name] = span | {"data_offsets": [offset, stop]}
+    offset = stop
   text = json.dumps(header).encode()
   text += b" " * (-len(text) % 8)
   with file.open("wb") as f:
     f.write(len(text).to_bytes(8, "little") + text)
-    for tensor in tensors:
-      np.ascontiguousarray(tensor, dtype).tofile(f)
+    for one, tensor in zip(table.values(), tensors, strict=True):
+      np.ascontiguousarray(tensor, one.dtype).tofile(f)

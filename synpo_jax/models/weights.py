@@ -79,7 +79,7 @@ def _assemble(config, found, dtype, shardings):
 
 
 def _one_device():
-  return jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  return jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
 
 
 def _check(config, leaves, wanted, found) -> None:

@@ -1,0 +1,112 @@
+"""Entry: what a run learned, for other programs to load.
+
+python -m synpo_jax.export --workdir=runs/dpo --format=peft --out=adapter
+python -m synpo_jax.export --workdir=runs/dpo --format=merged --out=merged
+
+`peft` writes a folder that PEFT loads on top of the checkpoint. `merged`
+writes the checkpoint again with the learned changes added: file by file,
+tensor by tensor, everything else as it was, so no more than one tensor is in
+memory at a time.
+"""
+
+import json
+import pathlib
+import sys
+import tempfile
+
+import jax
+from absl import app, flags, logging
+
+from synpo_jax import adapters, entry_flags, loading, merging, peft_folder
+from synpo_jax import sharding as meshes
+from synpo_jax.models import stores, weights
+from synpo_jax.models.config import CaptionerConfig, captioner_config
+
+FORMATS = ("peft", "merged")
+FORMAT = flags.DEFINE_enum("format", None, FORMATS, "What is written.")
+OUT = flags.DEFINE_string("out", None, "Folder to write into.")
+CHECKPOINT = flags.DEFINE_string(
+  "checkpoint", "", "Folder the run started from, where it has moved."
+)
+
+
+def export(workdir, form: str, out, checkpoint: str = "") -> str:
+  """Writes `out`; returns one line that says what is in it.
+
+  checkpoint: overrides the folder that the run's config names.
+
+  Raises FileNotFoundError or ValueError, one line: no checkpoint in the
+  workdir, weights that a PEFT folder cannot hold, or an `out` that is the
+  checkpoint itself.
+  """
+  if not adapters.is_run(workdir):
+    raise FileNotFoundError(
+      f"{workdir}: no run there (config.json and checkpoints/)"
+    )
+  learned = adapters.read_run(workdir)
+  section = adapters.run_config(workdir)["model"]
+  if checkpoint:
+    section |= dict(checkpoint=checkpoint)
+  out = pathlib.Path(out)
+  out.mkdir(parents=True, exist_ok=True)
+  if form == "peft":
+    config = captioner_config(section["checkpoint"] or section["arch"])
+    peft_folder.write(out, learned, config, base=section["checkpoint"])
+    return f"{out}: a PEFT adapter of rank {learned.config.rank}"
+  with tempfile.TemporaryDirectory(dir=out, prefix=".export-") as temp:
+    seed = adapters.run_config(workdir)["seed"]
+    base = _torch_folder(section, seed, pathlib.Path(temp, "base"))
+    if base.resolve() == out.resolve():
+      raise ValueError(f"--out={out} is the checkpoint that the run started at")
+    changed = merging.write(base, out, captioner_config(base), learned)
+    _note_kept_ratio(out, section["kept_ratio"])
+  return f"{out}: the checkpoint with {changed} tensors changed"
+
+
+def _note_kept_ratio(out: pathlib.Path, ratio: float | None) -> None:
+  """The ratio of token merging that the run used, where `load` looks for it."""
+  path = out / "visual_encoder" / "config.json"
+  if ratio is not None and path.exists():
+    said = json.loads(path.read_text()) | {"kept_ratio": ratio}
+    path.write_text(json.dumps(said, indent=2) + "\n")
+
+
+def _torch_folder(section: dict, seed: int, made: pathlib.Path) -> pathlib.Path:
+  """The run's checkpoint as safetensors under torch's names: as it is, or,
+  where it was random or a Flax port's, written to `made` first."""
+  base = section["checkpoint"]
+  if base and stores.safetensors_files(pathlib.Path(base)):
+    return pathlib.Path(base)
+  config, params = _load(section, seed)
+  weights.save(made, config, params)
+  words = section["tokenizer"] or base
+  if words:
+    merging.copy_words(pathlib.Path(words), made)
+  return made
+
+
+def _load(section, seed) -> tuple[CaptionerConfig, dict]:
+  """The weights that a run started with, all on one host device."""
+  sizes = {k: v for k, v in section.items() if k != "tokenizer"}
+  model = loading.make_model(**sizes, adapter={"rank": 0})
+  host = jax.local_devices(backend="cpu")[:1]
+  mesh = meshes.make_mesh(data=1, fsdp=1, model=1, devices=host)
+  variables = loading.load_variables(model, section["checkpoint"], mesh, seed)
+  return model.config, variables["params"]
+
+
+def main(argv):
+  """Reads the flags, writes, and says in one line what stops it."""
+  if len(argv) > 1:
+    sys.exit(f"error: unexpected arguments {' '.join(argv[1:])}")
+  logging.set_verbosity(logging.WARNING)
+  workdir = entry_flags.WORKDIR.value
+  try:
+    print(export(workdir, FORMAT.value, OUT.value, CHECKPOINT.value))
+  except (ValueError, OSError) as error:
+    sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+  flags.mark_flags_as_required(["workdir", "format", "out"])
+  app.run(main)
