@@ -307,7 +307,9 @@ def test_a_killed_run_pays_only_for_what_is_new(tmp_path):
     settings = dict(
       cache=tmp_path / "cache.jsonl", concurrency=2, asks=2, temperature=0.0
     )
-    server = dict(base_url=url, model="m", key="k", schema="json_schema", timeout=5.0)
+    server = dict(
+      base_url=url, model="m", key="k", schema="json_schema", timeout=5.0
+    )
     server |= dict(tries=2, first_wait=0.01, longest_wait=1.0, stop_after=9)
     server |= dict(limit_name="max_tokens", extra={})
 
