@@ -75,8 +75,7 @@ def shortlist(
   weights = jax.nn.log_softmax(best / sampling.temperature, axis=-1)
   mass = jnp.exp(weights)
   before = jnp.cumsum(mass, axis=-1) - mass
-  first = jnp.arange(k)[None] == 0
-  return jnp.where((before <= sampling.top_p) | first, weights, -jnp.inf), ids
+  return jnp.where(before <= sampling.top_p, weights, -jnp.inf), ids
 
 
 def choose(
