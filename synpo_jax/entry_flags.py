@@ -9,3 +9,4 @@ CONFIG = config_flags.DEFINE_config_file(
 WORKDIR = flags.DEFINE_string(
   "workdir", None, "Folder of the run: what it reads, keeps and writes."
 )
+OUT = flags.DEFINE_string("out", None, "Folder to write into.")

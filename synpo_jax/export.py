@@ -24,7 +24,6 @@ from synpo_jax.models.config import CaptionerConfig, captioner_config
 
 FORMATS = ("peft", "merged")
 FORMAT = flags.DEFINE_enum("format", None, FORMATS, "What is written.")
-OUT = flags.DEFINE_string("out", None, "Folder to write into.")
 CHECKPOINT = flags.DEFINE_string(
   "checkpoint", "", "Folder the run started from, where it has moved."
 )
@@ -102,7 +101,9 @@ def main(argv):
   logging.set_verbosity(logging.WARNING)
   workdir = entry_flags.WORKDIR.value
   try:
-    print(export(workdir, FORMAT.value, OUT.value, CHECKPOINT.value))
+    print(
+      export(workdir, FORMAT.value, entry_flags.OUT.value, CHECKPOINT.value)
+    )
   except (ValueError, OSError) as error:
     sys.exit(f"error: {error}")
 

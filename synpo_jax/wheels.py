@@ -23,7 +23,8 @@ from absl import app, flags
 from jaxtyping import Float
 from safetensors.numpy import save_file
 
-OUT = flags.DEFINE_string("out", None, "Folder to make.")
+from synpo_jax.entry_flags import OUT
+
 CACHE = flags.DEFINE_string(
   "cache", ".cache/wheels", "Folder that keeps the wheels."
 )
