@@ -53,6 +53,18 @@ def run_config(workdir: str | pathlib.Path) -> dict:
   return json.loads((pathlib.Path(workdir) / "config.json").read_text())
 
 
+def newest(workdir: str | pathlib.Path) -> pathlib.Path:
+  """The folder of a run's newest checkpoint, named after its step.
+
+  One that is still being written has another name.
+  """
+  folder = pathlib.Path(workdir).absolute() / "checkpoints"
+  steps = [int(path.name) for path in folder.iterdir() if path.name.isdigit()]
+  if not steps:
+    raise FileNotFoundError(f"{workdir}: the run has saved no checkpoint yet")
+  return folder / str(max(steps))
+
+
 def read(folder: str | pathlib.Path, config: CaptionerConfig) -> Learned:
   """The adapter in a run's workdir or in a PEFT folder, on the host.
 
@@ -71,13 +83,7 @@ def read(folder: str | pathlib.Path, config: CaptionerConfig) -> Learned:
 
 def read_run(workdir: str | pathlib.Path) -> Learned:
   """What a training run had learned at its newest checkpoint."""
-  workdir = pathlib.Path(workdir).absolute()
-  options = ocp.CheckpointManagerOptions(read_only=True, create=False)
-  with ocp.CheckpointManager(workdir / "checkpoints", options=options) as saved:
-    step = saved.latest_step()
-  if step is None:
-    raise FileNotFoundError(f"{workdir}: the run has saved no checkpoint yet")
-  path = workdir / "checkpoints" / str(step) / "state"
+  path = newest(workdir) / "state"
   reader = ocp.PyTreeCheckpointer()
   shapes = reader.metadata(path).item_metadata.tree["trained"]
   wanted = {"trained": jax.tree.map(_shape, shapes)}

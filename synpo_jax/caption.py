@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text as Words
 
-from synpo_jax import hosts, journal, prompts, shots, writer
+from synpo_jax import fingerprint, hosts, journal, prompts, shots, writer
 from synpo_jax.data import sources, video
 from synpo_jax.entry_flags import CONFIG
 
@@ -112,6 +112,7 @@ def _mark(c) -> str:
   what = {name: c[name] for name in ("question", "seed")}
   for name in ("model", "frames", "captions"):
     what[name] = c[name].to_dict()
+  what["weights"] = fingerprint.captioner(c.model.checkpoint, c.model.adapter)
   what["prompts"] = prompts.PROMPTS_VERSION
   text = json.dumps(what, sort_keys=True)
   return hashlib.sha256(text.encode()).hexdigest()[:12]
@@ -121,7 +122,8 @@ def _check(path, rows, mark):
   for name, row in rows.items():
     if row.get("settings") != mark:
       raise ValueError(
-        f"{path}: the caption of {name} was made with other settings; "
+        f"{path}: the caption of {name} was made with other settings or "
+        "weights; "
         "choose another --config.output, or remove that file"
       )
 

@@ -110,8 +110,11 @@ def _cut(c, workdir, faults, share):
 
 
 def _caption(c, workdir, stage, caption, faults, share, open_writer):
-  how = c[stage].to_dict()
-  settings = dict(model=c.model.to_dict(), seed=c.seed, **how)
+  from synpo_jax import fingerprint
+
+  how, model = c[stage].to_dict(), c.model.to_dict()
+  held = fingerprint.captioner(model["checkpoint"], model["adapter"])
+  settings = dict(model=model | {"weights": held}, seed=c.seed, **how)
   settings["prompts"] = prompts.PROMPTS_VERSION
   mark = ledger.register(workdir, stage, settings, share)
   done = ledger.found(workdir, stage)
