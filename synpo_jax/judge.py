@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from synpo_jax import journal
 from synpo_jax.judging import endpoint as endpoints
+from synpo_jax.judging import responses
 from synpo_jax.judging.replies import Unreadable, objects, whole_number
 
 __all__ = [
@@ -31,7 +32,7 @@ __all__ = [
 
 AGAIN = (
   "An earlier reply of yours could not be used: {reason}. "
-  "Try {attempt} of {asks}: answer with the JSON object alone."
+  "Try {attempt}: answer with the JSON object alone."
 )
 
 
@@ -135,9 +136,9 @@ async def _answer(job, request) -> Answer:
   for attempt in range(1, job.asks + 1):
     asked = request
     if attempt > 1:
-      asked = _again(request, reason, attempt, job.asks)
+      asked = _again(request, reason, attempt)
     try:
-      reply = await _reply(job, asked, attempt, limit)
+      reply = await _reply(job, asked, limit)
       return Answer(request.id, request.parse(reply.text), None)
     except Unreadable as error:
       reason = str(error)
@@ -150,21 +151,24 @@ async def _answer(job, request) -> Answer:
   return Answer(request.id, None, f"unusable: {reason}")
 
 
-def _again(request, reason, attempt, asks):
-  """The request with its last message extended by what was wrong."""
+def _again(request, reason, attempt):
+  """The request with its last message extended by what was wrong.
+
+  The number of the try makes it another question, for the cache too.
+  """
   *before, last = request.messages
-  note = AGAIN.format(reason=reason, attempt=attempt, asks=asks)
+  note = AGAIN.format(reason=reason, attempt=attempt)
   last = {**last, "content": f"{last['content']}\n\n{note}"}
   return request._replace(messages=(*before, last))
 
 
-async def _reply(job, request, attempt, limit):
+async def _reply(job, request, limit):
   """From the cache, from the same question under way, or from the server."""
-  key = _key(job, request, attempt, limit)
+  key = _key(job, request, limit)
   if key in job.waiting:
     reply = await asyncio.shield(job.waiting[key])
   elif key in job.rows:
-    reply = endpoints.Reply(**job.rows[key]["reply"])
+    reply = responses.Reply(**job.rows[key]["reply"])
   else:
     job.waiting[key] = asyncio.ensure_future(_pay(job, request, key, limit))
     try:
@@ -191,14 +195,13 @@ async def _pay(job, request, key, limit):
   return reply
 
 
-def _key(job, request, attempt, limit) -> str:
+def _key(job, request, limit) -> str:
   """SHA-256 of all that decides a reply, whichever server gives it."""
   asked = dict(
     model=job.endpoint.model,
     version=request.version,
     messages=request.messages,
     schema=request.schema,
-    attempt=attempt,
     max_tokens=limit,
     temperature=job.temperature,
     extra=job.endpoint.extra,

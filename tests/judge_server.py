@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 HANG = object()  # never answers
 DRIP = object()  # sends a byte now and then
 RESET = object()  # slams the connection
+TORN = object()  # the same, in the middle of a reply
 
 
 def chat(text, **usage):
@@ -38,7 +39,7 @@ class Log:
 def serve(behave, *, delay=0.0):
   """Yields (base URL, Log). `behave(n, body)` is asked for the n-th request.
 
-  It returns (status, headers, body text), HANG, DRIP or RESET.
+  It returns (status, headers, body text), HANG, DRIP, RESET or TORN.
   """
   log, over = Log(), threading.Event()
 
@@ -70,7 +71,12 @@ def serve(behave, *, delay=0.0):
         self.close_connection = True
       elif what is DRIP:
         self.drip()
-      elif what is RESET:
+      elif what in (RESET, TORN):
+        if what is TORN:
+          self.send_response(200)
+          self.send_header("Content-Length", "1000")
+          self.end_headers()
+          self.wfile.write(b'{"choices": [')
         linger = struct.pack("ii", 1, 0)
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         self.connection.close()
@@ -79,9 +85,9 @@ def serve(behave, *, delay=0.0):
         status, headers, text = what
         data = text.encode()
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        for name, value in headers.items():
+        usual = {"Content-Type": "application/json"}
+        usual["Content-Length"] = str(len(data))
+        for name, value in (usual | headers).items():
           self.send_header(name, value)
         self.end_headers()
         self.wfile.write(data)

@@ -9,20 +9,23 @@ JSON-schema output, plain requests are made from then on.
 
 import asyncio
 import dataclasses
-import email.utils
 import json
 import logging
 import os
 import random
 import time
-from typing import Any, NamedTuple
+from typing import Any
 
 import openai
+
+from synpo_jax.judging import responses
 
 URLS = ("API_URL", "OPENAI_BASE_URL")
 KEYS = ("API_KEY", "OPENAI_API_KEY")
 MODELS = ("API_MODEL", "OPENAI_MODEL")
 PASSING = {408, 409, 425, 429}  # and 500 upwards
+HOPELESS = {401, 402, 403, 404, 405}  # key, account, address or model
+AT_FIRST = {"silent": 3, "refused": 8}  # in a row that stop a run, till then
 # Ways to ask for output of a schema. The first is the common one; the second
 # is what llama-cpp-python's server understands.
 SHAPES = {
@@ -33,7 +36,6 @@ SHAPES = {
   "json_object": lambda schema: {"type": "json_object", "schema": schema},
   "none": None,
 }
-PATIENCE = ("retry-after-ms", "retry-after")
 
 
 class Unavailable(Exception):
@@ -45,13 +47,6 @@ class Unavailable(Exception):
 
 class Refused(Exception):
   """The server will not take this request, now or later; args as above."""
-
-
-class Reply(NamedTuple):
-  text: str
-  cut: bool  # the reply reached its limit of tokens
-  prompt_tokens: int
-  completion_tokens: int
 
 
 @dataclasses.dataclass
@@ -76,6 +71,8 @@ class Endpoint:
   resume_at: float = 0.0  # nobody sends before this monotonic time
   alive: bool = False  # there was a response of some kind
   silent: int = 0  # requests in a row without an answer
+  refused: int = 0  # in a row, with no reply between them
+  replied: bool = False  # there was a reply
   sent: int = 0
 
 
@@ -126,7 +123,7 @@ async def call(
   schema: dict | None,
   max_tokens: int,
   temperature: float | None,
-) -> Reply:
+) -> responses.Reply:
   """The server's reply. Raises Unavailable, Refused, or ValueError to stop.
 
   The first structured request travels alone, so that a server without
@@ -178,12 +175,13 @@ async def _persist(endpoint, request):
     asked, answered = 0.0, True
     try:
       reply = await _send(endpoint, request)
-      endpoint.alive, endpoint.silent = True, 0
+      endpoint.alive = endpoint.replied = True
+      endpoint.silent = endpoint.refused = 0
       return reply
     except openai.APIStatusError as error:
       endpoint.alive = True
       why = _status(endpoint, error)
-      asked = _retry_after(error.response.headers)
+      asked = responses.retry_after(error.response.headers)
     except (openai.APIConnectionError, TimeoutError) as error:
       why, answered = _silence(endpoint, error), False
     except (ValueError, openai.APIError) as error:
@@ -201,18 +199,7 @@ async def _send(endpoint, request):
   completions = endpoint.client.chat.completions.with_raw_response
   async with asyncio.timeout(endpoint.timeout):
     response = await completions.create(**_split(request))
-  body = json.loads(response.text)
-  try:
-    choice = body["choices"][0]
-    usage = body.get("usage") or {}
-    return Reply(
-      text=_text(choice["message"]),
-      cut=choice.get("finish_reason") == "length",
-      prompt_tokens=int(usage.get("prompt_tokens") or 0),
-      completion_tokens=int(usage.get("completion_tokens") or 0),
-    )
-  except (KeyError, IndexError, TypeError, AttributeError):
-    raise ValueError("no choices[0].message in it") from None
+  return responses.read(response.content)
 
 
 def _split(request):
@@ -224,13 +211,6 @@ def _split(request):
   return {**named, "extra_body": extra or None}
 
 
-def _text(message):
-  content = message["content"]
-  if isinstance(content, list):  # parts, as some servers send them
-    content = "".join(part.get("text") or "" for part in content)
-  return content or ""
-
-
 def _status(endpoint, error):
   """One line for a status that may pass; raises for one that will not."""
   detail = _clean(endpoint, error.message)
@@ -238,11 +218,12 @@ def _status(endpoint, error):
   refusal = "response_format" in error.message  # by some servers with a 500
   if error.status_code in PASSING or error.status_code >= 500 and not refusal:
     return why
-  if error.status_code in (401, 403, 404):
+  if error.status_code in HOPELESS:
     raise ValueError(
       f"judge: {endpoint.url} answered {why}; check judge.base_url, "
       "judge.model and the key (API_URL, API_MODEL, API_KEY)"
     ) from None
+  _count_refusal(endpoint, why)
   raise Refused(why, True) from None
 
 
@@ -260,20 +241,6 @@ def _clean(endpoint, text):
   return line[:200]
 
 
-def _retry_after(headers):
-  """Seconds the server asks for: Retry-After as seconds or as a date."""
-  milliseconds, value = (headers.get(name) for name in PATIENCE)
-  try:
-    if milliseconds:
-      return max(0.0, float(milliseconds) / 1000)
-    if value and value.strip().replace(".", "", 1).isdigit():
-      return float(value)
-    date = email.utils.parsedate_to_datetime(value) if value else None
-    return max(0.0, date.timestamp() - time.time()) if date else 0.0
-  except (TypeError, ValueError):  # a header that says nothing
-    return 0.0
-
-
 async def _back_off(endpoint, attempt, asked):
   """Waits for the next try; a wait the server asked for holds everybody."""
   endpoint.resume_at = max(endpoint.resume_at, time.monotonic() + asked)
@@ -284,11 +251,23 @@ async def _back_off(endpoint, attempt, asked):
 
 def _count_silence(endpoint, why):
   endpoint.silent += 1
-  if endpoint.silent >= (endpoint.stop_after if endpoint.alive else 3):
+  limit = endpoint.stop_after if endpoint.alive else AT_FIRST["silent"]
+  if endpoint.silent >= limit:
     raise ValueError(
       f"judge: {endpoint.url} left {endpoint.silent} requests in a row "
       f"without an answer ({why}); what is judged is kept, run again later"
     )
+
+
+def _count_refusal(endpoint, why):
+  """Stops a run whose every request is refused, before it ends with nothing."""
+  endpoint.refused += 1
+  limit = endpoint.stop_after if endpoint.replied else AT_FIRST["refused"]
+  if endpoint.refused >= limit:
+    raise ValueError(
+      f"judge: {endpoint.url} refused {endpoint.refused} requests in a row "
+      f"({why}); check judge.limit_name, judge.extra and judge.temperature"
+    ) from None
 
 
 def _environment(names):

@@ -1,0 +1,63 @@
+"""What a chat endpoint sent back: a reply, or how long it wants to be left."""
+
+import email.utils
+import json
+import time
+from typing import NamedTuple
+
+LARGEST = 1 << 22  # bytes of a response that is read
+PATIENCE = ("retry-after-ms", "retry-after")
+
+
+class Reply(NamedTuple):
+  text: str
+  cut: bool  # the reply reached its limit of tokens
+  prompt_tokens: int
+  completion_tokens: int
+
+
+def read(content: bytes) -> Reply:
+  """The reply in the body of a response; ValueError where there is none."""
+  if len(content) > LARGEST:
+    raise ValueError(f"{len(content):,} bytes of it")
+  try:
+    body = json.loads(content)
+    choice = body["choices"][0]
+    return Reply(
+      text=_text(choice["message"]),
+      cut=choice.get("finish_reason") == "length",
+      prompt_tokens=_count(body, "prompt_tokens"),
+      completion_tokens=_count(body, "completion_tokens"),
+    )
+  except (KeyError, IndexError, TypeError, AttributeError, RecursionError):
+    raise ValueError(f"no choices[0].message in {content[:80]}") from None
+
+
+def _text(message):
+  content = message["content"]
+  if isinstance(content, list):  # parts, as some servers send them
+    content = "".join(part.get("text") or "" for part in content)
+  if not isinstance(content, str | None):
+    raise TypeError("content is neither text nor parts of text")
+  return content or ""
+
+
+def _count(body, name) -> int:
+  """Tokens that a response says it took; 0 where it says nothing sensible."""
+  usage = body.get("usage")
+  count = usage.get(name) if isinstance(usage, dict) else None
+  return count if isinstance(count, int) and count >= 0 else 0
+
+
+def retry_after(headers) -> float:
+  """Seconds the server asks for: Retry-After as seconds or as a date."""
+  milliseconds, value = (headers.get(name) for name in PATIENCE)
+  try:
+    if milliseconds:
+      return max(0.0, float(milliseconds) / 1000)
+    if value and value.strip().replace(".", "", 1).isdigit():
+      return float(value)
+    date = email.utils.parsedate_to_datetime(value) if value else None
+    return max(0.0, date.timestamp() - time.time()) if date else 0.0
+  except (TypeError, ValueError):  # a header that says nothing
+    return 0.0
