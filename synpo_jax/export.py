@@ -87,9 +87,10 @@ def _torch_folder(section: dict, seed: int, made: pathlib.Path) -> pathlib.Path:
 def _load(section, seed) -> tuple[CaptionerConfig, dict]:
   """The weights that a run started with, all on one host device."""
   sizes = {k: v for k, v in section.items() if k != "tokenizer"}
-  model = loading.make_model(**sizes, adapter={"rank": 0})
+  sizes["attention"] = "xla"  # nothing is computed here
   host = jax.local_devices(backend="cpu")[:1]
   mesh = meshes.make_mesh(data=1, fsdp=1, model=1, devices=host)
+  model = loading.make_model(**sizes, adapter={"rank": 0}, mesh=mesh)
   variables = loading.load_variables(model, section["checkpoint"], mesh, seed)
   return model.config, variables["params"]
 

@@ -65,7 +65,7 @@ def prepare(c, workdir) -> Job:
     make_world(**c.world)
   sections = c.model.to_dict()
   tokenizer_folder = sections.pop("tokenizer") or sections["checkpoint"]
-  model = loading.make_model(**sections, adapter=c.lora.to_dict())
+  model = loading.make_model(**sections, adapter=c.lora.to_dict(), mesh=mesh)
   tokenizer = text.load_tokenizer(tokenizer_folder)
   texts = Texts(tokenizer, text.end_id(tokenizer, c.data.template))
   captions = 1 if c.loss.name == "sft" else 2
@@ -77,6 +77,7 @@ def prepare(c, workdir) -> Job:
   state, places = init_state(trained, tx, mesh)
   steps = make_steps(c, model, tx, mesh, places)
   hosts.say(f"model: {loading.describe(variables)}; {describe_mesh(mesh)}")
+  hosts.say(f"attention: {model.attention.name}")
   hosts.say(f"data: {pipeline.summary(data.counts)}; {data.updates} updates")
   return Job(mesh, model, texts, frozen, state, data, held, steps, rate)
 

@@ -14,18 +14,21 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from synpo_jax import head
+from synpo_jax.models.slots import Slots
 
 
 class Rows(NamedTuple):
   """What the decoder reads; N rows of T positions.
 
   tokens int32 [N, T]; positions int32 [N, T] or [N, T, 3]; segments int32
-  [N, T] (0 padding, 1 seen by all later, 2+c seen by caption c alone).
+  [N, T] (0 padding, 1 seen by all later, 2+c seen by caption c alone); slots
+  says where the captions of a packed row lie, None for plain rows.
   """
 
   tokens: Array
   positions: Array
   segments: Array
+  slots: Slots | None
 
 
 def token_logps(
@@ -36,6 +39,7 @@ def token_logps(
   layout,
   head_chunk,
   head_sharding=None,
+  rows_sharding=None,
   train_head=False,
   rngs=None,
 ) -> Float[Array, "B C R"]:
@@ -43,8 +47,10 @@ def token_logps(
 
   `batch` is one micro-batch as `data.batches` describes it; `rngs` switches
   LoRA dropout on. `head_chunk` and `head_sharding` are the head's chunk and
-  kernel_sharding; `train_head` says that the head learns. The video is
-  encoded once per pair in either layout.
+  kernel_sharding; `train_head` says that the head learns. `rows_sharding`
+  holds the embeddings to a split by rows: those of a table whose width is
+  split (FSDP) would else be split by width, and the layers after them. The
+  video is encoded once per pair in either layout.
   """
   visual = visual_embeddings(model, variables, batch)
   rows = LAYOUTS[layout].rows(model, variables, batch)
@@ -52,12 +58,15 @@ def token_logps(
     repeats = rows.tokens.shape[0] // visual.shape[0]
     visual = jnp.repeat(visual, repeats, axis=0)
   x = model.apply(variables, rows.tokens, visual, method="embed")
+  if rows_sharding is not None:
+    x = jax.lax.with_sharding_constraint(x, rows_sharding)
   hidden, _ = model.apply(
     variables,
     x,
     rows.positions,
     rows.segments,
     deterministic=rngs is None,
+    slots=rows.slots,
     rngs=rngs,
     method="decode",
   )
@@ -114,6 +123,7 @@ def shared_rows(model, variables, batch) -> Rows:
     jnp.concatenate(
       [batch["prefix_mask"].astype(jnp.int32), _flat(segments_BCR)], axis=1
     ).astype(jnp.int32),
+    Slots(batch["prefix"].shape[1], R, C),
   )
 
 
@@ -145,6 +155,7 @@ def two_sequence_rows(model, variables, batch) -> Rows:
     ),
     jnp.repeat(positions, C, axis=0),
     jnp.concatenate([prefix_mask_NP, mask_NR], axis=1).astype(jnp.int32),
+    None,
   )
 
 
@@ -175,7 +186,7 @@ LAYOUTS = {
 def reference_logps(model, variables, batch, **how) -> Float[Array, "B C"]:
   """Summed log-probs of the same network with its LoRA tree off.
 
-  `how` is what `token_logps` takes: layout, head_chunk, head_sharding.
+  `how` is what `token_logps` takes: layout, head_chunk and shardings.
   """
   base = {"params": variables["params"]}
   logps = token_logps(model.clone(lora=None), base, batch, **how)

@@ -58,7 +58,7 @@ class JaxLM(TemplateLM):
     batch_size: int | str = 8,
     max_length: int = 0,
     add_bos_token: bool | None = None,
-    attention: str = "xla",
+    attention: str = "auto",
     mesh_data: int = -1,
     mesh_fsdp: int = 1,
     mesh_model: int = 1,

@@ -4,18 +4,20 @@ import jax
 import jax.numpy as jnp
 
 from synpo_jax import sharding
+from synpo_jax.models import attention as attentions
 from synpo_jax.models import captioner, config, lora, weights
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
 def make_model(
-  *, checkpoint, arch, kept_ratio, dtype, remat, attention, adapter
+  *, checkpoint, arch, kept_ratio, dtype, remat, attention, adapter, mesh
 ) -> captioner.Captioner:
   """The module that a `model` section describes; no weights are read.
 
   checkpoint: folder whose configs are read, or "" for the sizes in `arch`.
   kept_ratio: share of visual tokens to keep, None for the checkpoint's own.
+  attention: "auto" takes what suits the devices of the mesh.
   adapter: a `lora` section (rank 0: no adapter).
   """
   if dtype not in DTYPES:
@@ -26,7 +28,9 @@ def make_model(
   if kept_ratio is not None and sizes.tower is not None:
     sizes = sizes.with_kept_ratio(kept_ratio)
   adapter = config.LoraConfig(**adapter) if adapter["rank"] else None
-  return captioner.Captioner(sizes, adapter, DTYPES[dtype], remat, attention)
+  dtype = DTYPES[dtype]
+  backend = attentions.on_mesh(attention, mesh, sizes.decoder, dtype)
+  return captioner.Captioner(sizes, adapter, dtype, remat, backend)
 
 
 def load_variables(model, checkpoint, mesh, seed) -> dict:

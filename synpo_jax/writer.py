@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from synpo_jax import adapters, prompt_batches, sharding, writing
 from synpo_jax.data import text, video
 from synpo_jax.evaluation import text_model
+from synpo_jax.models import attention as attentions
 from synpo_jax.models import weights
 from synpo_jax.models.captioner import Captioner, shapes
 from synpo_jax.models.config import captioner_config
@@ -39,6 +40,7 @@ def open_writer(
     kept_ratio: share of visual tokens that stay; None leaves it to the run,
       else to the checkpoint.
     dtype: of weights and computation.
+    attention: "auto", or a back end of `models.attention`.
     template: a key of data.text.TEMPLATES.
     pixels: resize and resample of video.Preprocess.
     mesh: sizes of data, fsdp and model over the devices of this process.
@@ -86,7 +88,8 @@ def _load(checkpoint, adapter, kept_ratio, dtype, attention, mesh):
     raise ValueError(f"{checkpoint}: a language model, it sees no video")
   if kept_ratio is not None:
     config = config.with_kept_ratio(kept_ratio)
-  model = Captioner(config, dtype=dtype, attention=attention)
+  backend = attentions.on_mesh(attention, places, config.decoder, dtype)
+  model = Captioner(config, dtype=dtype, attention=backend)
   tree = {"params": shapes(model)["params"]}
   where = sharding.tree_shardings(tree, places)["params"]
   _, params = weights.load(checkpoint, dtype=dtype, shardings=where)

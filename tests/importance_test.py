@@ -19,6 +19,7 @@ def setting():
   llm |= dict(num_key_value_heads=2)
   tower = tiny_sft.TOWER | dict(hidden_size=16, intermediate_size=24)
   tower |= dict(num_hidden_layers=2, num_attention_heads=2, patch_size=16)
+  mesh = sharding.make_mesh(data=-1, fsdp=1, model=1)
   model = loading.make_model(
     checkpoint="",
     arch=dict(llm=llm, visual_encoder=tower, projector=dict(depth=2)),
@@ -27,8 +28,8 @@ def setting():
     remat="none",
     attention="xla",
     adapter=dict(rank=2, alpha=2.0, dropout=0.0),
+    mesh=mesh,
   )
-  mesh = sharding.make_mesh(data=-1, fsdp=1, model=1)
   base = loading.load_variables(model, "", mesh, 0)
   base["params"] = jax.tree.map(lambda x: 8 * x, base["params"])
   tuned = base | {"lora": jax.tree.map(lambda x: x + 0.5, base["lora"])}

@@ -15,6 +15,7 @@ import transformers
 from synpo_jax import decode, sharding
 from synpo_jax.data import text
 from synpo_jax.evaluation import text_scores
+from synpo_jax.models import attention as attentions
 from synpo_jax.models import weights
 from synpo_jax.models.captioner import Captioner, shapes
 from synpo_jax.models.config import captioner_config
@@ -45,14 +46,15 @@ def load(
   """Loads a published folder with its tokenizer and places it on a mesh.
 
   dtype: of weights and computation. mesh: sizes of data, fsdp and model.
-  attention: a backend of `models.attention`. head_chunk: positions of a row
-  whose logits exist at once while scoring.
+  attention: "auto", or a back end of `models.attention`. head_chunk: positions
+  of a row whose logits exist at once while scoring.
   """
   folder = pathlib.Path(folder)
   tokenizer = text.load_tokenizer(folder)
   places = sharding.make_mesh(**mesh)
   config = captioner_config(folder)
-  model = Captioner(config, dtype=jnp.dtype(dtype), attention=attention)
+  backend = attentions.on_mesh(attention, places, config.decoder, dtype)
+  model = Captioner(config, dtype=jnp.dtype(dtype), attention=backend)
   tree = {"params": shapes(model)["params"]}
   shardings = sharding.tree_shardings(tree, places)["params"]
   _, params = weights.load(folder, dtype=jnp.dtype(dtype), shardings=shardings)

@@ -1,13 +1,44 @@
-"""Attention over a row's own keys and over read-only blocks of past keys."""
+"""Attention over a row's own keys and over read-only blocks of past keys.
 
+One function, `attend`, and three back ends for rows without a past: `splash`
+on TPU, `cudnn` on NVIDIA GPUs and `xla` (strips of queries) anywhere.
+"""
+
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
-from synpo_jax.models import causal
+from synpo_jax.models import causal, cudnn, splash
 from synpo_jax.models.causal import HIDDEN
+from synpo_jax.models.config import DecoderConfig
+from synpo_jax.models.slots import Slots
+
+BACKENDS = ("auto", "splash", "cudnn", "xla")
+NATIVE = {"tpu": "splash", "gpu": "cudnn", "cuda": "cudnn"}
+BATCH_AXES = ("data", "fsdp")  # of the mesh; heads lie over "model"
+
+
+class Backend(NamedTuple):
+  """Who computes attention, and on which mesh; hashable.
+
+  name: "splash", "cudnn" or "xla". mesh: what a kernel is split over, rows
+  and heads; None for one device. emulated: the kernel's steps without its
+  hardware (splash interpreted, cuDNN's masks through XLA), for tests.
+  """
+
+  name: str
+  mesh: Mesh | None = None
+  emulated: bool = False
+
+
+XLA = Backend("xla")
 
 
 class Past(NamedTuple):
@@ -22,6 +53,53 @@ class Past(NamedTuple):
   positions: Array
 
 
+def choose(
+  name: str, platform: str, sizes: DecoderConfig, dtype: DTypeLike
+) -> str:
+  """The back end that a config's `model.attention` asks for.
+
+  name: "auto" takes the platform's own where it can serve the model, else
+  "xla". platform: of the mesh's devices, as "tpu", "gpu" or "cpu". Raises
+  ValueError for an unknown name, and for a back end that the platform or the
+  model does not allow.
+  """
+  if name not in BACKENDS:
+    known = ", ".join(BACKENDS)
+    raise ValueError(f"model.attention={name}: choose one of {known}")
+  native = NATIVE[platform] if platform in NATIVE else "xla"
+  if name == "auto":
+    return "xla" if lacks(native, sizes, dtype) else native
+  if name not in ("xla", native):
+    raise ValueError(
+      f"model.attention={name} does not run on {platform}: choose auto or xla"
+    )
+  if reason := lacks(name, sizes, dtype):
+    raise ValueError(f"model.attention={name} {reason}: choose auto or xla")
+  return name
+
+
+def on_mesh(
+  name: str, mesh: Mesh, sizes: DecoderConfig, dtype: DTypeLike
+) -> Backend:
+  """What `choose` says for the mesh's devices, which need not be at hand."""
+  platform = mesh.devices.flat[0].platform
+  return Backend(choose(name, platform, sizes, dtype), mesh)
+
+
+def lacks(name: str, sizes: DecoderConfig, dtype: DTypeLike) -> str:
+  """Why a back end cannot serve a model, "" where it can."""
+  if name == "cudnn":
+    if sizes.attn_softcap is not None:
+      return "has no softcap on scores"
+    if jnp.dtype(dtype) not in (jnp.bfloat16, jnp.float16):
+      return f"does not compute in {jnp.dtype(dtype).name}"
+    if sizes.head_dim > 128 or sizes.head_dim % 8:
+      return f"has no heads of width {sizes.head_dim}"
+  if name == "splash" and any(sizes.sliding) and sizes.mrope_sections:
+    return "has no sliding window under M-RoPE"
+  return ""
+
+
 def attend(
   q: Float[Array, "N T H h"],
   k: Float[Array, "N T G h"],
@@ -29,29 +107,98 @@ def attend(
   *,
   segments: Int[Array, "N T"],
   positions: Int[Array, "N T"],
+  slots: Slots | None = None,
   past: tuple[Past, ...] = (),
-  window: int | Int[Array, ""] | None = None,
+  window: int | None = None,
+  slides: Bool[Array, ""] | None = None,
   scale: float,
   softcap: float | None = None,
-  backend: str = "xla",
+  backend: Backend = XLA,
 ) -> Float[Array, "N T H h"]:
   """Softmax attention; q's dtype, scores and softmax in float32.
 
   Query i sees its own row's key j iff j <= i, segment_j is 1 or segment_i
   (never 0, padding), and every real key of its past rows. With a window it
-  sees only keys whose position is less than `window` behind its own. H query
-  heads share G key heads, G dividing H; keys are never repeated. A query that
-  sees nothing gets finite values.
+  sees only keys whose position is less than `window` behind its own; `slides`
+  says whether this layer has it, None for yes. H query heads share G key
+  heads, G dividing H; keys are never repeated. A query that sees nothing, and
+  padding, get finite values.
+
+  `slots` says the same as segments over 1, before anything runs: splash reads
+  it in their place (None: segments are 0 and 1) and wants padding left of the
+  prefix and right of captions where there is a window. Rows with a past are
+  XLA's whatever the back end: a step of generation has one query, and nothing
+  of a kernel to skip.
   """
-  if backend != "xla":
-    raise ValueError(f"attention backend {backend!r} is not known; use 'xla'")
-  rows = dict(segments=segments, positions=positions, window=window)
-  if not past:
-    return causal.attend(q, k, v, **rows, scale=scale, softcap=softcap)
-  own = Past(k, v, segments > 0, positions)
-  views = [_own_view(**rows)]
-  views += [_past_view(block, positions, window) for block in past]
-  return _over_blocks(q, (own, *past), views, scale, softcap)
+  if past:
+    width = _width(window, slides)
+    own = Past(k, v, segments > 0, positions)
+    rows = causal.Rows(segments, positions, width)
+    views = [causal.view(rows, 0, segments.shape[1])]
+    views += [_past_view(block, positions, width) for block in past]
+    return _over_blocks(q, (own, *past), views, scale, softcap)
+  if backend.name == "splash":
+    how = dict(scale=scale, softcap=softcap, interpret=backend.emulated)
+    run = partial(_splash, backend, (q, k, v, segments > 0), slots, how)
+    if window is None or slides is None:
+      return run(window)
+    return jax.lax.cond(slides, lambda: run(window), lambda: run(None))
+  width = _width(window, slides)
+  if backend.name == "cudnn":
+    return _cudnn(backend, q, k, v, segments, positions, width, scale, softcap)
+  if backend.name != "xla":
+    raise ValueError(f"no attention back end is called {backend.name!r}")
+  rows = dict(segments=segments, positions=positions, window=width)
+  return causal.attend(q, k, v, **rows, scale=scale, softcap=softcap)
+
+
+def _width(window, slides):
+  """Positions that a layer's queries see back; None for all, or an array."""
+  if window is None or slides is None:
+    return window
+  return jnp.where(slides, window, jnp.iinfo(jnp.int32).max)
+
+
+def _splash(backend, operands, slots, how, window):
+  run = partial(splash.attend, slots=slots, window=window, **how)
+  return _on_shards(backend.mesh, run, *operands)
+
+
+def _cudnn(backend, q, k, v, segments, positions, width, scale, softcap):
+  if softcap is not None:
+    raise ValueError("cuDNN's attention has no softcap on scores")
+  implementation = "xla" if backend.emulated else "cudnn"
+
+  def run(q, k, v, segments, positions):
+    rows = causal.Rows(segments, positions, width)
+    return cudnn.attend(
+      q, k, v, rows, scale=scale, implementation=implementation
+    )
+
+  out = _on_shards(backend.mesh, run, q, k, v, segments, positions)
+  return checkpoint_name(out, "attended")
+
+
+def _on_shards(mesh, run, q, k, v, *rows):
+  """run(q, k, v, *rows [N, T]) on each device's rows and heads.
+
+  An axis that the mesh does not divide evenly is computed whole by all of the
+  devices along it.
+  """
+  if mesh is None or mesh.size == 1:
+    return run(q, k, v, *rows)
+  shards = mesh.shape["data"] * mesh.shape["fsdp"]
+  batch = None if q.shape[0] % shards else BATCH_AXES
+  heads = None if k.shape[2] % mesh.shape["model"] else "model"
+  spec = P(batch, None, heads)
+  split = jax.shard_map(
+    run,
+    mesh=mesh,
+    in_specs=(spec,) * 3 + (P(batch),) * len(rows),
+    out_specs=spec,
+    check_vma=False,  # a kernel does not say what varies over the mesh
+  )
+  return split(q, k, v, *rows)
 
 
 def _over_blocks(q, blocks, views, scale, softcap):
@@ -60,14 +207,6 @@ def _over_blocks(q, blocks, views, scale, softcap):
     for block, view in zip(blocks, views, strict=True)
   ]
   return _mix(scores, [block.v for block in blocks], q.dtype)
-
-
-def _own_view(segments, positions, window) -> Bool[Array, "N T S"]:
-  T = segments.shape[1]
-  queries, keys = segments[:, :, None], segments[:, None, :]
-  view = (keys == 1) | ((keys == queries) & (keys != 0))
-  view &= jnp.tril(jnp.ones((T, T), bool))[None]
-  return view & _near(positions[:, :, None], positions[:, None, :], window)
 
 
 def _past_view(block, positions, window) -> Bool[Array, "N T S"]:

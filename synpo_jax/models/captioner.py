@@ -8,6 +8,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from synpo_jax.models import positions
+from synpo_jax.models.attention import XLA, Backend
 from synpo_jax.models.config import (
   IMAGE_TOKEN,
   CaptionerConfig,
@@ -17,6 +18,7 @@ from synpo_jax.models.config import (
 from synpo_jax.models.connectors import Connector, PatchMerger
 from synpo_jax.models.decoder import KV, Decoder
 from synpo_jax.models.qwen_vit import WindowTower
+from synpo_jax.models.slots import Slots
 from synpo_jax.models.vit import Tower
 
 
@@ -31,7 +33,7 @@ class Captioner(nn.Module):
   lora: LoraConfig | None = None
   dtype: DTypeLike = jnp.float32
   remat: str = "none"
-  attention: str = "xla"
+  attention: Backend = XLA
 
   def setup(self):
     c = self.config
@@ -120,9 +122,10 @@ class Captioner(nn.Module):
     segments: Int[Array, "N T"],
     past: tuple[KV, ...] = (),
     deterministic: bool = True,
+    slots: Slots | None = None,
   ) -> tuple[Float[Array, "N T D"], KV]:
     """Hidden states after the final norm, and the rows' own keys."""
-    return self.decoder(x, positions, segments, past, deterministic)
+    return self.decoder(x, positions, segments, past, deterministic, slots)
 
   def logits(self, hidden: Float[Array, "*N D"]) -> Float[Array, "*N V"]:
     """Float32 logits."""
@@ -161,5 +164,5 @@ def shapes(model: Captioner):
     frames = jax.ShapeDtypeStruct((1, together, side, side, 3), jnp.uint8)
   tokens = jax.ShapeDtypeStruct((1, 2), jnp.int32)
   key = jax.eval_shape(lambda: jax.random.key(0))
-  plain = model.clone(remat="none", attention="xla")
+  plain = model.clone(remat="none", attention=XLA)
   return jax.eval_shape(plain.init, key, frames, tokens)

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jax.ad_checkpoint import checkpoint_name
+from jaxtyping import Array, Bool, Float, Int
 
 HIDDEN = -1e30  # a score no softmax notices; finite, so an empty row is too
 MOST_STRIPS = 8
@@ -37,7 +38,10 @@ def attend(
   scale: float,
   softcap: float | None,
 ) -> Float[Array, "N T H h"]:
-  """What `attention.attend` promises, for rows without a past."""
+  """What `attention.attend` promises, for rows without a past.
+
+  Under the name "attended" a remat policy saves what the backward pass needs.
+  """
   N, T, H, h = q.shape
   G = k.shape[2]
   window = None if window is None else jnp.asarray(window, jnp.int32)
@@ -68,8 +72,8 @@ def _forward(scale, softcap, q, k, v, rows):
     )
     outs.append((mixed / total).astype(q.dtype))
     lses.append(top + jnp.log(total))
-  out = jnp.concatenate(outs, axis=3)
-  lse_NGrT1 = jnp.concatenate(lses, axis=3)
+  out = checkpoint_name(jnp.concatenate(outs, axis=3), "attended")
+  lse_NGrT1 = checkpoint_name(jnp.concatenate(lses, axis=3), "attended")
   return out, (q, k, v, rows, out, lse_NGrT1)
 
 
@@ -113,12 +117,12 @@ def _scores(scale, softcap, q, k, rows, start, stop):
   scores = scores * scale
   if softcap is not None:
     scores = softcap * jnp.tanh(scores / softcap)
-  view_NtS = _view(rows, start, stop)
+  view_NtS = view(rows, start, stop)
   return jnp.where(view_NtS[:, None, None], scores, HIDDEN)
 
 
-def _view(rows, start, stop):
-  """Which keys before `stop` the queries start..stop see: bool [N, t, stop]."""
+def view(rows: Rows, start: int, stop: int) -> Bool[Array, "N t S"]:
+  """Which keys before `stop` the queries start..stop see; S is stop."""
   queries = rows.segments[:, start:stop, None]
   keys = rows.segments[:, None, :stop]
   view = (keys == 1) | ((keys == queries) & (keys != 0))

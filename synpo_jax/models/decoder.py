@@ -11,8 +11,10 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from synpo_jax.models import attention, rope
+from synpo_jax.models.attention import XLA, Backend
 from synpo_jax.models.config import DecoderConfig, LoraConfig
 from synpo_jax.models.lora import LoraDense
+from synpo_jax.models.slots import Slots
 
 ACTIVATIONS = {
   "silu": jax.nn.silu,
@@ -44,13 +46,15 @@ class View(NamedTuple):
   """What every layer needs to know about the rows and their past.
 
   Angles are (cos, sin) pairs [N, T, 1, h/2]; `local` is None unless sliding
-  layers rotate by another base. past: a (mask, positions) pair per block.
+  layers rotate by another base. slots: the layout, where rows are packed.
+  past: a (mask, positions) pair per block.
   """
 
   angles: tuple
   local: tuple | None
   segments: Array
   positions: Array
+  slots: Slots | None
   past: tuple
 
 
@@ -78,7 +82,7 @@ class Attention(nn.Module):
   config: DecoderConfig
   lora: LoraConfig | None
   dtype: DTypeLike
-  backend: str
+  backend: Backend
 
   @nn.compact
   def __call__(self, x, view: View, past, slides, deterministic):
@@ -99,15 +103,16 @@ class Attention(nn.Module):
       v,
       segments=view.segments,
       positions=view.positions,
+      slots=view.slots,
       past=tuple(attention.Past(*kv, *where) for kv, where in blocks),
-      window=self._window(slides),
+      window=c.window if any(c.sliding) else None,
+      slides=None if all(c.sliding) else slides,
       scale=c.query_scale or c.head_dim**-0.5,
       softcap=c.attn_softcap,
       backend=self.backend,
     )
-    attended = checkpoint_name(attended.reshape(*x.shape[:2], -1), "attended")
     out = LoraDense(c.width, self.lora, self.dtype, c.o_bias, name="o")
-    return out(attended, deterministic), (k, v)
+    return out(attended.reshape(*x.shape[:2], -1), deterministic), (k, v)
 
   def _heads(self, name, heads, x, deterministic) -> Float[Array, "N T H h"]:
     c = self.config
@@ -121,14 +126,6 @@ class Attention(nn.Module):
       return view.angles
     pairs = zip(view.local, view.angles, strict=True)
     return tuple(jnp.where(slides, local, full) for local, full in pairs)
-
-  def _window(self, slides):
-    c = self.config
-    if not any(c.sliding):
-      return None
-    if all(c.sliding):
-      return c.window
-    return jnp.where(slides, c.window, jnp.iinfo(jnp.int32).max)
 
 
 class MLP(nn.Module):
@@ -157,7 +154,7 @@ class Layer(nn.Module):
   config: DecoderConfig
   lora: LoraConfig | None
   dtype: DTypeLike
-  backend: str
+  backend: Backend
 
   @nn.compact
   def __call__(self, x, view: View, past, slides, deterministic):
@@ -182,7 +179,7 @@ class Decoder(nn.Module):
   lora: LoraConfig | None = None
   dtype: DTypeLike = jnp.float32
   remat: str = "none"
-  attention: str = "xla"
+  attention: Backend = XLA
 
   def setup(self):
     c = self.config
@@ -208,6 +205,7 @@ class Decoder(nn.Module):
     segments: Int[Array, "N T"],
     past: tuple[KV, ...] = (),
     deterministic: bool = True,
+    slots: Slots | None = None,
   ) -> tuple[Float[Array, "N T D"], KV]:
     """Hidden states after the final norm, and the rows' own keys.
 
@@ -215,7 +213,7 @@ class Decoder(nn.Module):
     `attention.attend`; a block of `past` has M rows, N a multiple of M.
     """
     c = self.config
-    view = self._view(positions, segments, past)
+    view = self._view(positions, segments, slots, past)
     slides = jnp.asarray(c.sliding or (False,) * c.layers)
     blocks = tuple((block.k, block.v) for block in past)
     x, (k, v) = self.layers(
@@ -223,7 +221,7 @@ class Decoder(nn.Module):
     )
     return self.norm(x), KV(k, v, segments > 0, view.positions)
 
-  def _view(self, positions, segments, past) -> View:
+  def _view(self, positions, segments, slots, past) -> View:
     c = self.config
     freqs = rope.frequencies(c.head_dim, c.rope_theta, c.rope_scaling)
     local = None
@@ -233,7 +231,7 @@ class Decoder(nn.Module):
     angles = rope.angles(positions, freqs, c.mrope_sections)
     flat = positions if positions.ndim == 2 else positions[..., 0]
     where = tuple((block.mask, block.positions) for block in past)
-    return View(angles, local, segments, flat, where)
+    return View(angles, local, segments, flat, slots, where)
 
   def head_kernel(self) -> Float[Array, "D V"]:
     """The matrix that turns hidden states into logits."""

@@ -57,7 +57,8 @@ def open_captioner(run) -> Captioner:
   mesh = sharding.make_mesh(**run.mesh)
   sections = run.model.to_dict()
   folder = sections.pop("tokenizer") or sections["checkpoint"]
-  model = loading.make_model(**sections, adapter=run.lora.to_dict())
+  adapter = run.lora.to_dict()
+  model = loading.make_model(**sections, adapter=adapter, mesh=mesh)
   tokenizer = text.load_tokenizer(folder)
   texts = job.Texts(tokenizer, text.end_id(tokenizer, run.data.template))
   variables = loading.load_variables(
