@@ -3,142 +3,134 @@
 python -m synpo_jax.claims --config=configs/claims.py --workdir=runs/claims
 
 From one warm-started captioner and one file of pairs sampled from it, every
-method is trained over the same grid of learning rates and seeds, and measured
-on clips it never saw. Writes results/claims.json, a figure beside it and,
-with --readme, its table; the curves of every cell go into the workdir, for
-`synpo_jax.report`. A killed study goes on where it stopped; with other
---config.seeds or --config.methods the workdir is extended.
+method is trained at the learning rate that validation clips prefer, with the
+same budget and seeds, and measured on clips it never saw. Writes
+results/claims.json, a figure beside it and, with --readme, its table; the
+curves and captions of every cell go into the workdir, for `synpo_jax.report`.
+A killed study goes on where it stopped; with other --config.seeds or
+--config.methods the workdir is extended.
 """
 
-import itertools
+import functools
 import json
 import pathlib
 import sys
 
+import numpy as np
 from absl import app, flags, logging
 
 from synpo_jax import journal
 from synpo_jax import progress as progress_bar
 from synpo_jax.entry_flags import CONFIG, WORKDIR
-from synpo_jax.evaluation import recipe
-from synpo_jax.study import cell, curves, figure, material, table
+from synpo_jax.study import cell, curves, figure, grid, material, table
 
 README = flags.DEFINE_string(
   "readme", None, "File that holds the table between its marks."
 )
 
 
-def methods(c) -> list[cell.Method]:
-  """The methods and ablations that a config asks for."""
-  found = []
-  for name in c.methods:
-    if name not in c.losses:
-      known = ", ".join(sorted(c.losses))
-      raise ValueError(f"methods: {name!r} is none of {known}")
-    found.append(cell.Method(name, name, c.losses[name].to_dict()))
-  for key, values in c.ablations.items():
-    for value in values:
-      coefficients = c.losses.synpo.to_dict() | {key: value}
-      name = f"synpo {key}={value:g}"
-      found.append(cell.Method(name, "synpo", coefficients))
-  return found
-
-
 def run(c, workdir: pathlib.Path) -> list[dict]:
-  """Runs the cells that are missing; returns all rows of the config.
+  """Runs the cells that are missing; returns the rows that the config names.
+
+  A row is a cell's, with `reported`: whether the table counts it, which are
+  the cells of c.seeds at their method's learning rate.
 
   Raises ValueError, OSError: one line that says what is wrong.
   """
-  wanted = methods(c)
+  wanted = [grid.parse(name, c.losses.to_dict()) for name in c.methods]
+  how = dict(lrs=c.lrs, seeds=c.seeds, tuning_seed=c.tuning_seed)
   captioner = material.open_captioner(c.run)
   stuff = material.prepare(c, workdir, captioner)
-  mark = recipe.digest({"config": c.to_dict(), "packages": recipe.versions()})
-  cells = [("base", None, None)] + [
-    (method.name, lr, seed)
-    for method in wanted
-    for lr, seed in itertools.product(c.lrs, c.seeds)
-  ]
+  mark = {"recipe": material.mark(c)}
   with journal.extend(workdir / "cells.jsonl") as (rows, append):
-    missing = [key for key in cells if _id(*key) not in rows]
-    if missing:
-      meter = cell.make_meter(c, captioner, stuff)
-      done = len(cells) - len(missing)
-      with progress_bar.bar("cells", len(cells), done=done) as advance:
-        made = _cells(
-          c, captioner, stuff, meter, wanted, missing, rows, workdir / "cells"
-        )
-        for row in made:
-          append(row | {"recipe": mark})
-          advance(note=f"{row['method']} qa {row['qa_accuracy']:.3f}")
-    return [rows[_id(*key)] for key in cells]
+    make = _maker(c, captioner, stuff, rows, workdir / "cells")
+    total, done = grid.count(wanted, rows, **how)
+    reported = {}
+    with progress_bar.bar("cells", total, done=done) as advance:
+      for one, is_reported in grid.cells(wanted, rows, **how):
+        reported[one.id] = is_reported
+        if one.id not in rows:
+          append(make(one) | mark)
+          advance(note=f"{one.id}: QA {rows[one.id]['qa_accuracy']:.3f}")
+    return [rows[name] | {"reported": is_} for name, is_ in reported.items()]
 
 
-def _id(method, lr, seed):
-  return f"{method} lr={lr} seed={seed}"
+def _maker(c, captioner, stuff, rows, folder):
+  """Returns cell -> row. What cells share is made once, when first needed."""
+  frozen, losses = {"params": captioner.params}, c.losses.to_dict()
+  norms = cell.make_norms(c, captioner)
+  meter = functools.cache(lambda: cell.make_meter(c, captioner, stuff))
+  start = functools.partial(cell.fresh_adapter, captioner)
+
+  @functools.cache
+  def data(captions, seed):
+    path, features = stuff.pairs["train"], stuff.features
+    how = dict(captions=captions, epochs=c.run.epochs, seed=seed)
+    return material.read_data(c, captioner, path, features, **how)
+
+  @functools.lru_cache(maxsize=1)  # cells of a method follow each other
+  def bench(name):
+    method = grid.parse(name, losses)
+    batches = data(_captions(method), c.tuning_seed)
+    return cell.make_bench(c, captioner, method, batches, start(0), norms)
+
+  def make(one):
+    if one == grid.BASE:
+      return _score(meter(), one, start(0), frozen, None, folder)
+    method = grid.parse(one.method, losses)
+    done = cell.train_cell(
+      captioner,
+      bench(one.method),
+      data(_captions(method), one.seed),
+      start(one.seed),
+      one.lr,
+      norms_every=c.reward_norms,
+    )
+    base = rows[grid.BASE.id]
+    row = _score(meter(), one, done.adapter, frozen, base, folder)
+    row |= {
+      "seconds_per_step": done.seconds_per_step,
+      "peak_bytes": bench(one.method).peak_bytes,
+      "updates": len(done.rows),
+      "skipped": int(done.rows[-1]["skipped"]),
+      "coefficients": method.coefficients,
+    }
+    curves.write(folder / curves.name(one), method.loss, done.rows, base, row)
+    return row
+
+  return make
 
 
-def _cells(c, captioner, stuff, meter, wanted, missing, rows, folder):
-  """Yields a row per missing cell, `base` first, then method by method."""
-  adapter = cell.fresh_adapter(captioner, 0)
-  frozen = {"params": captioner.params}
-  if ("base", None, None) in missing:
-    yield _row(meter, "base", None, None, adapter, frozen, None)
-  base = rows[_id("base", None, None)]
-  for method in wanted:
-    own = [key for key in missing if key[0] == method.name]
-    bench, data = None, {}
-    for _, lr, seed in own:
-      if seed not in data:
-        data[seed] = _train_data(c, captioner, stuff, method, seed)
-      start = cell.fresh_adapter(captioner, seed)
-      if bench is None:
-        bench = cell.make_bench(c, captioner, method, data[seed], start)
-      every = 0 if method.loss == "sft" else c.reward_norms
-      done = cell.train_cell(
-        captioner, bench, data[seed], start, lr, norms_every=every
-      )
-      row = _row(meter, method.name, lr, seed, done.adapter, frozen, base)
-      row |= {
-        "seconds_per_step": done.seconds_per_step,
-        "peak_bytes": bench.peak_bytes,
-        "updates": len(done.rows),
-        "skipped": int(done.rows[-1]["skipped"]),
-        "coefficients": method.coefficients,
-      }
-      curves.write(folder / curves.name(row), done.rows, base, row)
-      yield row
+def _captions(method):
+  return 1 if method.loss == "sft" else 2
 
 
-def _train_data(c, captioner, stuff, method, seed):
-  captions = 1 if method.loss == "sft" else 2
-  return material.read_data(
-    c,
-    captioner,
-    stuff.pairs["train"],
-    stuff.features,
-    captions=captions,
-    epochs=c.run.epochs,
-    seed=seed,
-  )
+def _score(meter, one, trained, frozen, base, folder) -> dict:
+  """Test scores, what changed since the base, and validation accuracy.
 
-
-def _row(meter, method, lr, seed, trained, frozen, base) -> dict:
-  """Test scores, their drift from the base, and validation accuracy."""
-  scores = cell.measure(meter, trained, frozen, "test")
-  chosen_on = cell.measure(meter, trained, frozen, "validation")
+  `qa_gain` is a mean of differences clip by clip and `qa_gain_error` its
+  standard error: the clips are the same before and after.
+  """
+  clips, scores = cell.measure(meter, trained, frozen, "test")
+  _, tried = cell.measure(meter, trained, frozen, "validation")
+  journal.rewrite(folder / curves.name(one) / "clips.jsonl", clips)
+  before = scores if base is None else base
   drifts = {
-    f"{side}_logp_drift": scores[f"{side}_logp"]
-    - (scores if base is None else base)[f"{side}_logp"]
+    f"{side}_logp_drift": scores[f"{side}_logp"] - before[f"{side}_logp"]
     for side in ("chosen", "rejected")
   }
+  were = journal.read(folder / curves.name(grid.BASE) / "clips.jsonl")
+  gains = [row["qa_accuracy"] - were[row["id"]]["qa_accuracy"] for row in clips]
   return {
-    "id": _id(method, lr, seed),
-    "method": method,
-    "seed": seed,
-    "lr": lr,
+    "id": one.id,
+    "method": one.method,
+    "seed": one.seed,
+    "lr": one.lr,
     **scores,
     **drifts,
-    "validation_qa_accuracy": chosen_on["qa_accuracy"],
+    "qa_gain": float(np.mean(gains)),
+    "qa_gain_error": float(np.std(gains, ddof=1) / np.sqrt(len(gains))),
+    "validation_qa_accuracy": tried["qa_accuracy"],
     "seconds_per_step": None,
     "peak_bytes": None,
   }
@@ -163,7 +155,7 @@ def main(argv):
     write(rows, results)
     figure.draw(rows, results.with_suffix(".png"))
     if README.value:
-      table.into(pathlib.Path(README.value), rows)
+      table.into(pathlib.Path(README.value), rows, results.with_suffix(".png"))
   except (ValueError, OSError) as error:
     sys.exit(f"error: {error}")
   print(table.markdown(rows))

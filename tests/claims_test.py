@@ -9,7 +9,7 @@ from configs import claims as claims_config
 from configs import tiny_sft
 from synpo_jax import claims, journal
 from synpo_jax.data import spoiling, telling
-from synpo_jax.study import cell, material, table
+from synpo_jax.study import cell, figure, grid, material, table
 
 KEYS = """method seed lr qa_accuracy hallucination ranking_accuracy
 chosen_logp_drift rejected_logp_drift language_logp distinct_n
@@ -20,7 +20,7 @@ def toy_config():
   """Two losses, sixteen clips, a captioner of random weights."""
   c = claims_config.get_config()
   c.methods, c.lrs, c.seeds = ("synpo", "dpo"), (1e-3,), (0,)
-  c.ablations = {}
+  c.reward_norms = 0
   c.world.update(train=16, validation=8, test=8, workers=1)
   c.candidates.update(candidates=3, new=8)
   c.run.model.update(
@@ -35,7 +35,7 @@ def toy_config():
     llm=llm, visual_encoder=tower, projector=dict(depth=2)
   )
   c.run.lora.update(rank=4, alpha=4.0)
-  c.run.data.update(batch_size=8, response_buckets=(192,))
+  c.run.data.update(batch_size=8, response_buckets=(112,))
   c.run.epochs = 1
   return c
 
@@ -84,6 +84,22 @@ def test_rows_have_every_key_and_the_base_comes_first(study):
   assert dpo["peak_bytes"] != synpo["peak_bytes"]
 
 
+def test_gains_are_means_of_differences_clip_by_clip(study):
+  workdir, rows = study
+  base, synpo = (
+    journal.read(workdir / "cells" / name / "clips.jsonl")
+    for name in ("base", "synpo_lr=0.001_seed=0")
+  )
+  assert base.keys() == synpo.keys() and len(base) == 8
+  gains = [
+    synpo[name]["qa_accuracy"] - base[name]["qa_accuracy"] for name in base
+  ]
+  assert rows[1]["qa_gain"] == pytest.approx(np.mean(gains))
+  error = np.std(gains, ddof=1) / np.sqrt(8)
+  assert rows[1]["qa_gain_error"] == pytest.approx(error)
+  assert rows[0]["qa_gain"] == 0
+
+
 def test_methods_share_pairs_start_and_order(study):
   workdir, _ = study
   c = toy_config()
@@ -102,64 +118,130 @@ def _leaf(tree):
   return tree["lora"]["decoder"]["layers"]["attn"]["q"]["a"]
 
 
-def test_a_finished_study_runs_nothing_and_a_wider_one_only_what_is_new(
-  study, monkeypatch
-):
+def test_a_finished_study_runs_nothing(study, monkeypatch):
   workdir, rows = study
   monkeypatch.setattr(material, "sample", lambda *a: by_truth(workdir))
   monkeypatch.setattr(cell, "make_meter", None)  # nothing may need it
-  assert claims.run(toy_config(), workdir) == rows
-  monkeypatch.undo()
-  monkeypatch.setattr(material, "sample", lambda *a: by_truth(workdir))
   c = toy_config()
-  c.methods, c.seeds = ("synpo",), (5,)
-  base, again = claims.run(c, workdir)
-  assert base == rows[0] and again["seed"] == 5
-  assert again["chosen_logp"] != rows[1]["chosen_logp"]
+  assert claims.run(c, workdir) == rows
+  c.methods = ("dpo",)
+  assert claims.run(c, workdir) == [rows[0], rows[2]]
   c.pairs.min_gap = 2.0
   with pytest.raises(ValueError, match="pairs.min_gap"):
     claims.run(c, workdir)
 
 
+@pytest.mark.slow
+def test_a_wider_study_runs_what_is_new_and_the_same_seeds_repeat(
+  study, monkeypatch, tmp_path
+):
+  workdir, rows = study
+  monkeypatch.setattr(material, "sample", lambda *a: by_truth(workdir))
+  c = toy_config()
+  c.methods, c.seeds = ("synpo",), (5,)
+  base, other = claims.run(c, workdir)
+  assert base == rows[0] and other["seed"] == 5
+  assert other["chosen_logp"] != rows[1]["chosen_logp"]
+  monkeypatch.setattr(material, "sample", lambda *a: by_truth(tmp_path))
+  c = toy_config()
+  c.methods = ("synpo",)
+  again = claims.run(c, tmp_path)
+  timed = {"seconds_per_step": 0}
+  assert [row | timed for row in again] == [row | timed for row in rows[:2]]
+
+
+LOSSES = {"synpo": {"alpha": 30.0, "beta": 0.2}, "sft": {}}
+HOW = dict(lrs=(1.0, 2.0, 3.0), seeds=(4, 0), tuning_seed=0)
+
+
+def ran(names, merits, **how):
+  """(cells in order, those reported, counts before and after)."""
+  methods = [grid.parse(name, LOSSES) for name in names]
+  rows, order, last = {}, [], {}
+  before = grid.count(methods, rows, **how)
+  for one, reported in grid.cells(methods, rows, **how):
+    last[one] = reported
+    if one.id not in rows:
+      order.append(one)
+      rows[one.id] = {"validation_qa_accuracy": merits.get(one.lr)}
+  after = grid.count(methods, rows, **how)
+  return order, [one for one in order if last[one]], before, after
+
+
+def test_rates_are_chosen_with_one_seed_and_shared_with_the_ablations():
+  merits = {1.0: 0.3, 2.0: 0.5, 3.0: 0.5}
+  names = ["synpo", "synpo beta=1 alpha=7"]
+  order, reported, before, after = ran(names, merits, **HOW)
+  tried = [("synpo", lr, 0) for lr in (1.0, 2.0, 3.0)]
+  changed = [("synpo beta=1 alpha=7", 2.0, seed) for seed in (4, 0)]
+  assert order == [grid.BASE, *tried, ("synpo", 2.0, 4), *changed]
+  assert reported == [grid.BASE, tried[1], ("synpo", 2.0, 4), *changed]
+  assert before == (7, 0) and after == (7, 7)
+  # One rate: nothing to choose; another seed than that of the choice: only
+  # the cells that were asked for are reported.
+  how = HOW | {"lrs": (2.0,)}
+  assert ran(["sft"], merits, **how)[0][1:] == [("sft", 2.0, s) for s in (4, 0)]
+  how = HOW | {"seeds": (7,)}
+  order, reported, before, after = ran(["sft"], merits, **how)
+  assert len(order) == 5 and before == (5, 0) and after == (5, 5)
+  assert reported == [grid.BASE, ("sft", 2.0, 7)]
+
+
+def test_methods_by_name():
+  method = grid.parse("synpo alpha=10", LOSSES)
+  assert method == ("synpo alpha=10", "synpo", {"alpha": 10.0, "beta": 0.2})
+  assert LOSSES["synpo"]["alpha"] == 30.0
+  with pytest.raises(ValueError, match="'sinpo' is none of sft, synpo"):
+    grid.parse("sinpo", LOSSES)
+  with pytest.raises(ValueError, match="no coefficient 'gamma'"):
+    grid.parse("synpo gamma=1", LOSSES)
+
+
 def row(method, lr, seed, **values):
-  blank = dict.fromkeys(table.COLUMNS, 0.0)
+  blank = dict.fromkeys(table.COLUMNS, 0.0) | {"reported": True}
+  blank["qa_gain_error"] = 0.0
   return {"method": method, "lr": lr, "seed": seed} | blank | values
 
 
 ROWS = [
   row("base", None, None, qa_accuracy=0.5, seconds_per_step=None),
-  row("a", 1e-3, 0, validation_qa_accuracy=0.6, qa_accuracy=0.61),
-  row("a", 1e-3, 1, validation_qa_accuracy=0.8, qa_accuracy=0.65),
-  row("a", 1e-4, 0, validation_qa_accuracy=0.9, qa_accuracy=0.99),
-  row("a", 1e-4, 1, validation_qa_accuracy=0.4, qa_accuracy=0.99),
-  row("b", 1e-4, 0, validation_qa_accuracy=0.7, peak_bytes=3e6),
-  row("b", 1e-3, 0, validation_qa_accuracy=0.7, peak_bytes=5e6),
+  row("a", 1e-4, 0, qa_accuracy=0.99, reported=False),
+  row("a", 1e-3, 0, qa_accuracy=0.61, qa_gain=0.11, qa_gain_error=0.02),
+  row("a", 1e-3, 1, qa_accuracy=0.65, qa_gain=0.15, qa_gain_error=0.04),
+  row("b x=1", 1e-4, 0, peak_bytes=3e6),
 ]
 
 
 def test_the_table_by_hand():
-  assert table.choose_rates(ROWS) == {"a": 1e-3, "b": 1e-4}
   # Mean of 61 and 65; their deviation is 2.83, divided by sqrt(2) that is 2.
   assert table.mean_and_error([61.0, 65.0]) == (63.0, pytest.approx(2.0))
   lines = table.markdown(ROWS).splitlines()
-  assert len(lines) == 5 and lines[1].count("---") == 11
+  assert len(lines) == 5 and lines[1].count("---") == 12
   base, a, b = (line.split(" | ") for line in lines[2:])
-  assert base[0:3] == ["| base", "-", "50.0"] and base[9] == "-"
-  assert a[0:3] == ["| a", "0.001", "63.0 ± 2.0"]
-  assert b[1] == "0.0001" and b[10] == "3 |"
+  assert base[0:3] == ["| base", "-", "50.0"] and base[10] == "-"
+  assert a[0:4] == ["| a", "0.001", "63.0 ± 2.0", "13.0 ± 3.0"]
+  assert b[1] == "0.0001" and b[11] == "3 |"
 
 
 def test_the_table_goes_between_its_marks(tmp_path):
   path = tmp_path / "README.md"
   path.write_text(f"before\n{table.START}\nold\n{table.END}\nafter\n")
-  table.into(path, ROWS)
-  table.into(path, ROWS)
+  picture = tmp_path / "results" / "claims.png"
+  table.into(path, ROWS, picture)
+  table.into(path, ROWS, picture)
   text = path.read_text()
   assert text.startswith("before\n") and text.endswith("after\n")
   assert "old" not in text and text.count("| base |") == 1
+  assert text.count("](results/claims.png)") == 1 and "seeds 0, 1;" in text
   (tmp_path / "no.md").write_text("x")
   with pytest.raises(ValueError, match="no lines"):
-    table.into(tmp_path / "no.md", ROWS)
+    table.into(tmp_path / "no.md", ROWS, picture)
+
+
+def test_the_figure_is_drawn(tmp_path):
+  keys = dict(language_logp=-0.5, chosen_logp_drift=0.1)
+  figure.draw([r | keys for r in ROWS], tmp_path / "new" / "claims.png")
+  assert (tmp_path / "new" / "claims.png").stat().st_size > 20_000
 
 
 def test_results_are_a_list_of_rows(tmp_path):

@@ -9,20 +9,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from synpo_jax import heldout, job, optim, sharding, update
+from synpo_jax import heldout, job, losses, optim, sharding, update
 from synpo_jax.evaluation import shapes
 from synpo_jax.models import captioner as models
 from synpo_jax.models import lora
 from synpo_jax.sampling import GREEDY
 from synpo_jax.study import material
-
-
-class Method(NamedTuple):
-  """A loss with its coefficients, under the name of its rows."""
-
-  name: str
-  loss: str
-  coefficients: dict
+from synpo_jax.study.grid import Method
 
 
 class Rate(NamedTuple):
@@ -48,11 +41,11 @@ def scaled(tx):
 
 
 class Bench(NamedTuple):
-  """What the cells of a method share: its compiled functions."""
+  """What the cells of a method share; `step` is compiled ahead of time."""
 
   tx: object
   step: object
-  reward_norms: object
+  reward_norms: object  # None for losses of one caption
   peak_bytes: int | None
 
 
@@ -119,8 +112,10 @@ def _how(c) -> dict:
   return dict(layout=c.run.step.layout_name, head_chunk=c.run.step.head_chunk)
 
 
-def measure(meter: Meter, trained, frozen, split: str) -> dict:
-  """Scores of an adapter on the clips of a split."""
+def measure(
+  meter: Meter, trained, frozen, split: str
+) -> tuple[list[dict], dict]:
+  """(rows by clip, scores) of an adapter on the clips of a split."""
   data, mesh = meter.data[split], meter.captioner.mesh
   pairs = heldout.score_pairs(
     meter.score_pairs, trained, frozen, data["pairs"], mesh
@@ -130,8 +125,8 @@ def measure(meter: Meter, trained, frozen, split: str) -> dict:
   )
   captions = write_captions(meter, update.merge(trained, frozen), split)
   scenes = {name: meter.scenes[name] for name in meter.splits[split]}
-  _, scores = shapes.score(scenes, captions)
-  return {
+  rows, scores = shapes.score(scenes, captions)
+  return rows, {
     "qa_accuracy": scores["qa_accuracy"],
     "hallucination": scores["hallucination"],
     "order_accuracy": scores["order_accuracy"],
@@ -168,8 +163,33 @@ def write_captions(meter: Meter, variables, split: str) -> dict[str, str]:
   return captions
 
 
-def make_bench(c, captioner, method: Method, data, state_of) -> Bench:
-  """Compiles a method's train step on the first batch of `data`."""
+def make_norms(c, captioner):
+  """Returns loss -> jitted reward norms, None for losses of one caption.
+
+  There are two rewards (`update.make_reward_norms`), so two programs serve
+  all losses.
+  """
+
+  @functools.cache
+  def jitted(name):
+    return jax.jit(
+      update.make_reward_norms(captioner.model, _how(c), name=name),
+      out_shardings=sharding.replicated(captioner.mesh),
+    )
+
+  def norms(loss):
+    if loss == "sft":
+      return None
+    return jitted("dpo" if loss in losses.NEEDS_REFERENCE else "synpo")
+
+  return norms
+
+
+def make_bench(c, captioner, method: Method, data, start, norms) -> Bench:
+  """Compiles a method's train step for batches like the first of `data`.
+
+  start: an adapter, for its shapes. norms: what `make_norms` returned.
+  """
   settings = dict(c.run.optim) | {"lr": 1.0}
   tx, _ = optim.make(**settings, updates=data.updates)
   tx = scaled(tx)
@@ -177,17 +197,13 @@ def make_bench(c, captioner, method: Method, data, state_of) -> Bench:
     captioner.model, _how(c), name=method.loss, coefficients=method.coefficients
   )
   step = update.make_train_step(objective, tx, dropout=False)
-  state, places = job.init_state(state_of, tx, captioner.mesh)
+  state, places = job.init_state(start, tx, captioner.mesh)
   everywhere = sharding.replicated(captioner.mesh)
   jitted = jax.jit(step, donate_argnums=0, out_shardings=(places, everywhere))
   batch = sharding.put_batch(data.batches[0], captioner.mesh)
   frozen = {"params": captioner.params}
   compiled = jitted.lower(state, frozen, batch, jax.random.key(0)).compile()
-  norms = jax.jit(
-    update.make_reward_norms(captioner.model, _how(c), name=method.loss),
-    out_shardings=everywhere,
-  )
-  return Bench(tx, jitted, norms, peak_bytes(compiled))
+  return Bench(tx, compiled, norms(method.loss), peak_bytes(compiled))
 
 
 def peak_bytes(compiled) -> int | None:
@@ -218,14 +234,14 @@ def train_cell(
   norms_every: updates between two measurements of the reward norms; 0: none.
   """
   state, _ = job.init_state(adapter, bench.tx, captioner.mesh)
-  opt = (*state.opt[:-1], Rate(jnp.asarray(lr, jnp.float32)))
-  state = state.replace(opt=opt)
+  rate = jax.device_put(jnp.float32(lr), sharding.replicated(captioner.mesh))
+  state = state.replace(opt=(*state.opt[:-1], Rate(rate)))
   frozen, key = {"params": captioner.params}, jax.random.key(0)
   rows, seconds = [], []
   for index in range(len(data.batches)):
     batch = sharding.put_batch(data.batches[index], captioner.mesh)
     extra = {}
-    if norms_every and index % norms_every == 0:
+    if bench.reward_norms and norms_every and index % norms_every == 0:
       extra = bench.reward_norms(state.trained, frozen, batch)
     start = time.perf_counter()
     state, values = bench.step(state, frozen, batch, key)

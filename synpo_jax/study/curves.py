@@ -4,16 +4,20 @@ import json
 import pathlib
 
 from synpo_jax import journal
+from synpo_jax.study.grid import BASE, Cell
 
 
-def name(row: dict) -> str:
+def name(cell: Cell) -> str:
   """A folder name for a cell."""
-  return f"{row['method']} lr={row['lr']:g} seed={row['seed']}".replace(
-    " ", "_"
-  )
+  if cell == BASE:
+    return cell.method
+  words = f"{cell.method} lr={cell.lr:g} seed={cell.seed}"
+  return words.replace(" ", "_")
 
 
-def write(folder: pathlib.Path, steps: list[dict], base, row) -> None:
+def write(
+  folder: pathlib.Path, loss: str, steps: list[dict], base, row
+) -> None:
   """Writes metrics.jsonl, eval.jsonl and config.json as `train` would.
 
   base, row: the study's rows before and after training.
@@ -23,8 +27,8 @@ def write(folder: pathlib.Path, steps: list[dict], base, row) -> None:
   journal.rewrite(
     folder / "eval.jsonl", [_language(step, scores) for step, scores in ends]
   )
-  loss = {"name": row["method"], "coefficients": row["coefficients"]}
-  text = json.dumps({"loss": loss}, indent=2)
+  section = {"name": loss, "coefficients": row["coefficients"]}
+  text = json.dumps({"loss": section}, indent=2)
   (folder / "config.json").write_text(text + "\n", "utf-8")
 
 

@@ -11,15 +11,12 @@ MARKERS = "os^Dv<>P*X"
 
 
 def draw(rows: list[dict], path: pathlib.Path) -> None:
-  """Two panels: QA accuracy against language, and log-prob drifts."""
-  rates = table.choose_rates(rows)
-  points = {}
-  for method in dict.fromkeys(row["method"] for row in rows):
-    lr = rates[method] if method in rates else None
-    if " " not in method:  # ablations are left to the table
-      points[method] = [
-        r for r in rows if r["method"] == method and r["lr"] == lr
-      ]
+  """Two panels: QA accuracy against language, and log-prob drifts.
+
+  Changed coefficients, as "synpo alpha=10", are left to the table.
+  """
+  points = table.reported(rows)
+  points = {m: own for m, own in points.items() if " " not in m}
   figure = Figure(figsize=(10, 4.2), dpi=150, layout="constrained")
   left, right = figure.subplots(1, 2)
   _trade(left, points)

@@ -26,6 +26,7 @@ from synpo_jax import (
 from synpo_jax import progress as progress_bar
 from synpo_jax.data import pipeline, telling, text, truth, world
 from synpo_jax.data import scene as graph
+from synpo_jax.evaluation import recipe
 from synpo_jax.pairing import choose
 from synpo_jax.pairing.criteria import WEIGHTS
 from synpo_jax.sampling import Sampling
@@ -69,7 +70,7 @@ def open_captioner(run) -> Captioner:
 
 def prepare(c, workdir: pathlib.Path, captioner: Captioner) -> Material:
   """Makes what is missing of the material; a killed run goes on."""
-  checkpoint.claim_workdir(workdir, c.to_dict(), free=FREE_KEYS)
+  checkpoint.claim_workdir(workdir, signature(c), free=FREE_KEYS)
   scenes, splits = make_world(workdir / "world", **c.world)
   references = write_references(workdir, scenes, splits, c.world.seed)
   features = encode_clips(c, captioner, workdir, references)
@@ -79,7 +80,23 @@ def prepare(c, workdir: pathlib.Path, captioner: Captioner) -> Material:
 
 
 # What a resumed or extended study may change.
-FREE_KEYS = ("methods", "lrs", "seeds", "ablations", "run.mesh")
+FREE_KEYS = ("methods", "lrs", "seeds", "results", "run.mesh")
+
+
+def signature(c) -> dict:
+  """The config, and the captioner that it starts from by its content."""
+  folder = c.run.model.checkpoint
+  content = recipe.fingerprint(folder) if folder else "random weights"
+  return c.to_dict() | {"captioner": content}
+
+
+def mark(c) -> str:
+  """Hash of what the rows of a study share, wherever it is run."""
+  shared = signature(c)
+  for key in FREE_KEYS[:-1]:
+    del shared[key]
+  del shared["run"]["mesh"]
+  return recipe.digest({"study": shared, "packages": recipe.versions()})
 
 
 def make_world(folder, *, train, validation, test, seed, workers):

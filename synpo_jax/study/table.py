@@ -1,15 +1,18 @@
 """From the study's rows to the table in the README."""
 
 import math
+import os
 import pathlib
 import re
 
 import numpy as np
 
 START, END = "<!-- claims: begin -->", "<!-- claims: end -->"
+ALT = "What each method gained in right answers, and what it cost in language"
 # Column -> (heading, factor, digits).
 COLUMNS = {
   "qa_accuracy": ("QA accuracy %", 100, 1),
+  "qa_gain": ("gain over base", 100, 1),
   "hallucination": ("hallucination %", 100, 1),
   "ranking_accuracy": ("ranking accuracy %", 100, 1),
   "chosen_logp_drift": ("chosen log-prob drift", 1, 3),
@@ -21,24 +24,13 @@ COLUMNS = {
 }
 
 
-def choose_rates(rows: list[dict]) -> dict[str, float]:
-  """Method -> the learning rate with the best mean validation QA accuracy.
-
-  The smaller rate wins a tie.
-  """
-  chosen = {}
-  for method in dict.fromkeys(row["method"] for row in rows):
-    own = [row for row in rows if row["method"] == method]
-    rates = sorted({row["lr"] for row in own if row["lr"] is not None})
-    if rates:
-      chosen[method] = max(
-        rates,
-        key=lambda lr, own=own: (
-          np.mean([r["validation_qa_accuracy"] for r in own if r["lr"] == lr]),
-          -lr,
-        ),
-      )
-  return chosen
+def reported(rows: list[dict]) -> dict[str, list[dict]]:
+  """Method -> its rows that count, in the rows' order."""
+  found = {}
+  for row in rows:
+    if row["reported"]:
+      found.setdefault(row["method"], []).append(row)
+  return found
 
 
 def mean_and_error(values: list[float]) -> tuple[float, float | None]:
@@ -51,15 +43,13 @@ def mean_and_error(values: list[float]) -> tuple[float, float | None]:
 
 def markdown(rows: list[dict]) -> str:
   """The table: one line per method at its chosen learning rate."""
-  rates = choose_rates(rows)
   heads = ["method", "lr", *(head for head, _, _ in COLUMNS.values())]
   lines = [
     "| " + " | ".join(heads) + " |",
     "|---|" + "---:|" * (len(heads) - 1),
   ]
-  for method in dict.fromkeys(row["method"] for row in rows):
-    lr = rates[method] if method in rates else None
-    own = [r for r in rows if r["method"] == method and r["lr"] == lr]
+  for method, own in reported(rows).items():
+    lr = own[0]["lr"]
     cells = [method, "-" if lr is None else f"{lr:g}"]
     cells += [_cell(own, name) for name in COLUMNS]
     lines.append("| " + " | ".join(cells) + " |")
@@ -72,12 +62,14 @@ def _cell(rows, name) -> str:
   if not values:
     return "-"
   mean, error = mean_and_error([factor * value for value in values])
+  if name == "qa_gain":  # over clips; at least what a mean over seeds has
+    error = factor * float(np.mean([row["qa_gain_error"] for row in rows]))
   words = f"{mean:.{digits}f}"
   return words if error is None else f"{words} ± {error:.{digits}f}"
 
 
-def into(path: pathlib.Path, rows: list[dict]) -> None:
-  """Puts the table between its two marks in a file.
+def into(path: pathlib.Path, rows: list[dict], picture: pathlib.Path) -> None:
+  """Puts table and figure between their two marks in a file.
 
   Raises ValueError where the marks are missing.
   """
@@ -85,5 +77,16 @@ def into(path: pathlib.Path, rows: list[dict]) -> None:
   pattern = re.compile(f"{START}.*?{END}", re.DOTALL)
   if not pattern.search(text):
     raise ValueError(f"{path}: no lines {START} and {END} to put the table in")
-  block = f"{START}\n\n{markdown(rows)}\n\n{END}"
+  target = os.path.relpath(picture, path.parent)
+  parts = START, markdown(rows), _note(rows), f"![{ALT}]({target})", END
+  block = "\n\n".join(parts)
   path.write_text(pattern.sub(lambda _: block, text), "utf-8")
+
+
+def _note(rows) -> str:
+  seeds = sorted({row["seed"] for row in rows if row["seed"] is not None})
+  return (
+    f"Mean ± standard error over seeds {', '.join(map(str, seeds))}; of the "
+    "gain in QA accuracy, over clips, each compared with itself. A fall of the "
+    "hallucination rate is good, one of the held-out log-prob bad."
+  )
