@@ -17,9 +17,10 @@ import ml_collections
 from ml_collections import config_dict
 
 from configs import published
+from synpo_jax import prompts
 
-# The coefficients of each paper, as losses.py cites them; aot, bco and kto
-# want large batches.
+# The coefficients of each paper, as losses.py cites them (r_dpo's are ours);
+# aot, bco and kto want large batches.
 LOSSES = {
   "synpo": dict(alpha=30.0, beta=0.2),
   "dpo": dict(beta=0.1),
@@ -64,11 +65,6 @@ PEERS = {
     frames=dict(fixed=16),
   ),
 }
-
-QUESTION = (
-  "Describe this video in detail: what it is about, where it is set, and"
-  " what the people, animals or objects in it are doing."
-)
 
 
 def get_config(arg=""):
@@ -118,7 +114,7 @@ def paper(loss):
     pairs="pairs.jsonl",
     videos="videos",  # folder that relative video paths start from
     cache="runs/shards",  # decoded frames; shared by all runs
-    question=QUESTION,  # for rows without one
+    question=prompts.TRAINING_QUESTION,  # for rows without one
     template="aurora",  # chat format: a key of data/text.py's TEMPLATES
     min_score_gap=4.0,
     max_len=2560,  # positions: visual + text + caption

@@ -205,8 +205,8 @@ def r_dpo(
 
   Park et al. 2024, arXiv:2403.19159. The sign follows from the
   objective, reward - alpha n - beta KL: a caption's reward is beta r + alpha
-  n, so a pair that its length explains teaches less. The paper sweeps alpha
-  and beta; these are small values of its range.
+  n, so a pair that its length explains teaches less. The defaults are
+  ours: DPO's usual beta, and ten tokens weighing as much as one nat of r.
   """
   gap = log_ratio_gap(logps, mask, ref_logps)
   length = sequence_stats(logps, mask).length
