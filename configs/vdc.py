@@ -105,6 +105,7 @@ def paper(loss):
     tokenizer="",  # folder of the tokenizer, where it is not the checkpoint's
     kept_ratio=0.1,  # token merging: share of visual tokens asked to stay
     dtype="bfloat16",
+    base="float",  # "int8" freezes the decoder's linear layers at a byte each
     remat="save_dots",  # none | full | save_attention | save_dots
     attention="xla",
   )

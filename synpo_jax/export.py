@@ -88,6 +88,7 @@ def _load(section, seed) -> tuple[CaptionerConfig, dict]:
   """The weights that a run started with, all on one host device."""
   sizes = {k: v for k, v in section.items() if k != "tokenizer"}
   sizes["attention"] = "xla"  # nothing is computed here
+  sizes["base"] = "float"  # what an int8 base was rounded from
   host = jax.local_devices(backend="cpu")[:1]
   mesh = meshes.make_mesh(data=1, fsdp=1, model=1, devices=host)
   model = loading.make_model(**sizes, adapter={"rank": 0}, mesh=mesh)

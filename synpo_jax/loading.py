@@ -5,28 +5,42 @@ import jax.numpy as jnp
 
 from synpo_jax import sharding
 from synpo_jax.models import attention as attentions
-from synpo_jax.models import captioner, config, lora, weights
+from synpo_jax.models import captioner, config, int8, lora, weights
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
 def make_model(
-  *, checkpoint, arch, kept_ratio, dtype, remat, attention, adapter, mesh
+  *,
+  checkpoint,
+  arch,
+  kept_ratio,
+  dtype,
+  base,
+  remat,
+  attention,
+  adapter,
+  mesh,
 ) -> captioner.Captioner:
   """The module that a `model` section describes; no weights are read.
 
   checkpoint: folder whose configs are read, or "" for the sizes in `arch`.
   kept_ratio: share of visual tokens to keep, None for the checkpoint's own.
+  base: "float" (in dtype), or "int8" for the decoder's frozen linear layers.
   attention: "auto" takes what suits the devices of the mesh.
   adapter: a `lora` section (rank 0: no adapter).
   """
   if dtype not in DTYPES:
     raise ValueError(f"model.dtype={dtype}: choose float32 or bfloat16")
+  if base not in int8.BASES:
+    raise ValueError(f"model.base={base}: choose {' or '.join(int8.BASES)}")
   if not checkpoint and not arch:
     raise ValueError("set model.checkpoint to a folder (arch holds no sizes)")
   sizes = config.captioner_config(checkpoint or arch)
   if kept_ratio is not None and sizes.tower is not None:
     sizes = sizes.with_kept_ratio(kept_ratio)
+  if base == "int8":
+    sizes = sizes.with_int8_base()
   adapter = config.LoraConfig(**adapter) if adapter["rank"] else None
   dtype = DTYPES[dtype]
   backend = attentions.on_mesh(attention, mesh, sizes.decoder, dtype)
@@ -37,12 +51,15 @@ def load_variables(model, checkpoint, mesh, seed) -> dict:
   """`params` (read, or drawn where checkpoint is "") and a fresh `lora`.
 
   Every leaf goes straight to its place on the mesh. The frozen weights have
-  the model's dtype, the adapter is float32.
+  the model's dtype (or are int8), the adapter is float32.
   """
   places = sharding.tree_shardings(captioner.shapes(model), mesh)
   if checkpoint:
     _, params = weights.load(
-      checkpoint, dtype=model.dtype, shardings=places["params"]
+      checkpoint,
+      dtype=model.dtype,
+      base="int8" if model.config.decoder.int8 else "float",
+      shardings=places["params"],
     )
   else:
     params = weights.init(

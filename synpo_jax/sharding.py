@@ -22,12 +22,15 @@ RULES = (
     r"params/decoder/layers/(attn|mlp)/(q|k|v|gate|up)/kernel",
     P(None, "fsdp", "model"),
   ),
-  (r"params/decoder/layers/(attn|mlp)/(q|k|v|gate|up)/bias", P(None, "model")),
+  (
+    r"params/decoder/layers/(attn|mlp)/(q|k|v|gate|up)/(bias|kernel_scale)",
+    P(None, "model"),
+  ),
   (
     r"params/decoder/layers/(attn|mlp)/(o|down)/kernel",
     P(None, "model", "fsdp"),
   ),
-  (r"params/decoder/layers/(attn|mlp)/(o|down)/bias", P()),
+  (r"params/decoder/layers/(attn|mlp)/(o|down)/(bias|kernel_scale)", P()),
   (r"params/decoder/(.*/)?\w*norm/scale", P()),
   (r"lora/decoder/layers/(attn|mlp)/(q|k|v|gate|up)/a", P(None, "fsdp")),
   (

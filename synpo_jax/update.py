@@ -36,13 +36,19 @@ def init_state(trained, tx) -> TrainState:
 def split(variables, pattern):
   """(trained, frozen) trees: what trains is a full match of the path.
 
-  Raises ValueError when the pattern matches nothing.
+  Raises ValueError when the pattern matches nothing, or int8 weights.
   """
   flat = traverse_util.flatten_dict(variables, sep="/")
   trained = {k: v for k, v in flat.items() if re.fullmatch(pattern, k)}
   frozen = {k: v for k, v in flat.items() if k not in trained}
   if not trained:
     raise ValueError(f"trainable={pattern!r} matches no weight of the model")
+  for name in trained:
+    if flat.get(name.removesuffix("_scale"), flat[name]).dtype == jnp.int8:
+      raise ValueError(
+        f"trainable={pattern!r} matches {name}, which model.base=int8 freezes;"
+        " set model.base=float"
+      )
   return _nested(trained), _nested(frozen)
 
 

@@ -25,6 +25,7 @@ def setting():
     arch=dict(llm=llm, visual_encoder=tower, projector=dict(depth=2)),
     kept_ratio=None,
     dtype="float32",
+    base="float",
     remat="none",
     attention="xla",
     adapter=dict(rank=2, alpha=2.0, dropout=0.0),

@@ -55,6 +55,7 @@ class DecoderConfig:
   post_norms: bool = False  # a norm after attention and after the MLP too
   unit_offset_norm: bool = False  # norms multiply by 1 + scale
   embed_scale: bool = False  # embeddings are multiplied by sqrt(width)
+  int8: bool = False  # ours: layers' kernels are held as models/int8.py says
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,6 +181,11 @@ class CaptionerConfig:
       raise ValueError("this model has no tower whose tokens could be merged")
     tower = dataclasses.replace(self.tower, kept_ratio=ratio)
     return dataclasses.replace(self, tower=tower)
+
+  def with_int8_base(self) -> "CaptionerConfig":
+    """The same captioner, its decoder's linear layers held as int8."""
+    decoder = dataclasses.replace(self.decoder, int8=True)
+    return dataclasses.replace(self, decoder=decoder)
 
   def blocks(self, num_frames: int) -> list[int]:
     """Placeholders behind each image marker of a prompt."""

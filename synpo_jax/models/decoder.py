@@ -111,13 +111,16 @@ class Attention(nn.Module):
       softcap=c.attn_softcap,
       backend=self.backend,
     )
-    out = LoraDense(c.width, self.lora, self.dtype, c.o_bias, name="o")
+    out = self._dense("o", c.width, c.o_bias)
     return out(attended.reshape(*x.shape[:2], -1), deterministic), (k, v)
+
+  def _dense(self, name, size, biased) -> LoraDense:
+    c = self.config
+    return LoraDense(size, self.lora, self.dtype, biased, c.int8, name=name)
 
   def _heads(self, name, heads, x, deterministic) -> Float[Array, "N T H h"]:
     c = self.config
-    size = heads * c.head_dim
-    dense = LoraDense(size, self.lora, self.dtype, c.qkv_bias, name=name)
+    dense = self._dense(name, heads * c.head_dim, c.qkv_bias)
     y = checkpoint_name(dense(x, deterministic), name)
     return y.reshape(*x.shape[:2], heads, c.head_dim)
 
@@ -139,7 +142,11 @@ class MLP(nn.Module):
   def __call__(self, x, deterministic):
     c = self.config
     dense = partial(
-      LoraDense, lora=self.lora, dtype=self.dtype, use_bias=c.mlp_bias
+      LoraDense,
+      lora=self.lora,
+      dtype=self.dtype,
+      use_bias=c.mlp_bias,
+      int8=c.int8,
     )
     gate = dense(c.mlp_width, name="gate")(x, deterministic)
     up = dense(c.mlp_width, name="up")(x, deterministic)

@@ -14,32 +14,35 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from synpo_jax.models import int8
 from synpo_jax.models.config import LoraConfig
 
 
 class LoraDense(nn.Module):
-  """x @ kernel + bias + (alpha / rank) * dropout(x) @ a @ b."""
+  """x @ kernel + bias + (alpha / rank) * dropout(x) @ a @ b.
+
+  int8: the kernel is held as `models.int8` says.
+  """
 
   features: int
   lora: LoraConfig | None
   dtype: DTypeLike
   use_bias: bool = False
+  int8: bool = False
 
   @nn.compact
   def __call__(
     self, x: Float[Array, "... D"], deterministic: bool = True
   ) -> Float[Array, "... E"]:
-    shape = x.shape[-1], self.features
-    kernel = self.param("kernel", nn.initializers.normal(0.02), shape)
     # One long matrix: XLA's CPU backend is twice as slow at the weight
     # gradients of a batch of matrices.
-    x_MD = x.astype(self.dtype).reshape(-1, shape[0])
-    y_ME = x_MD @ kernel.astype(self.dtype)
+    x_MD = x.astype(self.dtype).reshape(-1, x.shape[-1])
+    y_ME = self._frozen(x_MD)
     if self.use_bias:
       bias = self.param("bias", nn.initializers.zeros, (self.features,))
       y_ME = y_ME + jnp.broadcast_to(bias.astype(self.dtype), y_ME.shape)
     if self.lora is not None:
-      a = self.variable("lora", "a", self._init_a, shape[0]).value
+      a = self.variable("lora", "a", self._init_a, x.shape[-1]).value
       b = self.variable(
         "lora", "b", jnp.zeros, (self.lora.rank, self.features), jnp.float32
       ).value
@@ -47,6 +50,16 @@ class LoraDense(nn.Module):
       scale = self.lora.alpha / self.lora.rank
       y_ME = y_ME + adapter(x_MD, a, b, scale)
     return y_ME.reshape(*x.shape[:-1], self.features)
+
+  def _frozen(self, x_MD):
+    shape = x_MD.shape[-1], self.features
+    if not self.int8:
+      kernel = self.param("kernel", nn.initializers.normal(0.02), shape)
+      return x_MD @ kernel.astype(self.dtype)
+    start = nn.initializers.zeros
+    q = self.param("kernel", start, shape, jnp.int8)
+    scale = self.param("kernel_scale", start, shape[1:], jnp.float32)
+    return int8.matmul(x_MD, q, scale, self.dtype)
 
   def _init_a(self, fan_in):
     return uniform_a(self.make_rng("params"), (fan_in, self.lora.rank))
@@ -126,7 +139,8 @@ def _draw(key, shape, is_a, sharding):
 def merge(params, lora, config: LoraConfig):
   """`params` with alpha / rank * a @ b added to every adapted kernel.
 
-  Sums are formed in float32 and returned in the kernel's dtype.
+  Sums are formed in float32 and returned in the kernel's dtype. Raises
+  ValueError for an int8 base, whose steps are too wide for what was learned.
   """
   if not isinstance(lora, dict) or "a" not in lora:
     out = dict(params)
@@ -136,5 +150,7 @@ def merge(params, lora, config: LoraConfig):
   scale = config.alpha / config.rank
   delta = jnp.einsum("...dr,...re->...de", lora["a"], lora["b"]) * scale
   kernel = params["kernel"]
+  if kernel.dtype == jnp.int8:
+    raise ValueError("an adapter is not merged into int8 weights")
   merged = (kernel.astype(jnp.float32) + delta).astype(kernel.dtype)
   return {**params, "kernel": merged}

@@ -17,24 +17,29 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from synpo_jax.models import describe, names, stores
+from synpo_jax.models import describe, int8, names, stores
 from synpo_jax.models.captioner import Captioner, shapes
 from synpo_jax.models.config import CaptionerConfig, captioner_config
 
 SMALL = 2**26  # bytes; smaller stacks are put together on the host
 
 
-def load(folder, *, dtype, shardings=None) -> tuple[CaptionerConfig, dict]:
+def load(
+  folder, *, dtype, base="float", shardings=None
+) -> tuple[CaptionerConfig, dict]:
   """(config, params) of a published folder, every leaf cast to `dtype`.
 
   The folder holds a language model (`config.json`, safetensors or Flax
   msgpack, sharded or not) and, for a captioner, `visual_encoder/` and
   `projector/` beside it; or a whole video language model
-  (`multimodal.FAMILIES`). `shardings` is a tree like params. Raises
-  ValueError listing every missing, surplus and misshapen tensor.
+  (`multimodal.FAMILIES`). `base`: "int8" rounds the decoder's linear layers,
+  a tensor at a time. `shardings` is a tree like params. Raises ValueError
+  listing every missing, surplus and misshapen tensor.
   """
   folder = pathlib.Path(folder)
   config = captioner_config(folder)
+  if base == "int8":
+    config = config.with_int8_base()
   parts = sorted({leaf.part for leaf in names.leaves(config)})
   rename = partial(names.published, config=config)
   found = {
@@ -67,14 +72,18 @@ def _assemble(config, found, dtype, shardings):
   )
   leaves = names.leaves(config)
   _check(config, leaves, wanted, found)
-  places = {}
+  places = dict.fromkeys(wanted, _one_device())
   if shardings is not None:
     places = traverse_util.flatten_dict(shardings, sep="/")
   put = {}
   for leaf in leaves:
-    shape = wanted[leaf.path].shape
-    sharding = places[leaf.path] if places else _one_device()
-    put[leaf.path] = _place(leaf, found[leaf.part], shape, dtype, sharding)
+    shape, store = wanted[leaf.path].shape, found[leaf.part]
+    if wanted[leaf.path].dtype == jnp.int8:
+      paths = leaf.path, f"{leaf.path}_scale"
+      where = tuple(places[path] for path in paths)
+      put |= zip(paths, _place_int8(leaf, store, shape, where), strict=True)
+    else:
+      put[leaf.path] = _place(leaf, store, shape, dtype, places[leaf.path])
   return traverse_util.unflatten_dict(put, sep="/")
 
 
@@ -112,12 +121,15 @@ def _check(config, leaves, wanted, found) -> None:
     raise ValueError(f"{where}: the weights do not fit config.json\n  {lines}")
 
 
+def _tensors(leaf, store):
+  """The published tensors of a leaf one by one, their axes in our order."""
+  for name in leaf.names(store.flax):
+    yield leaf.from_published(store.read(name), store.flax)
+
+
 def _place(leaf, store, shape, dtype, sharding):
   """Reads a leaf tensor by tensor into its place on the devices."""
-  flax = store.flax
-  tensors = (
-    leaf.from_published(store.read(name), flax) for name in leaf.names(flax)
-  )
+  tensors = _tensors(leaf, store)
   if not leaf.stacked:
     return _put(next(tensors), dtype, sharding)
   if math.prod(shape) * jnp.dtype(dtype).itemsize < SMALL:
@@ -129,6 +141,25 @@ def _place(leaf, store, shape, dtype, sharding):
     layer = _put(tensor, dtype, _without_layers(sharding))
     stack = set_layer(stack, layer, i)
   return stack
+
+
+def _place_int8(leaf, store, shape, shardings):
+  """As `_place`, for a stack of kernels: (q, scale) as `int8` says."""
+  set_layer = _int8_setter(shardings)
+  stack = _zeros(shape, jnp.int8, shardings[0])
+  scales = _zeros((shape[0], shape[2]), jnp.float32, shardings[1])
+  for i, tensor in enumerate(_tensors(leaf, store)):
+    dtype = jax.dtypes.canonicalize_dtype(tensor.dtype)
+    layer = _put(tensor, dtype, _without_layers(shardings[0]))
+    stack, scales = set_layer(stack, scales, layer, i)
+  return stack, scales
+
+
+@functools.cache
+def _int8_setter(shardings):
+  """Jitted (stack, scales, kernel, i) -> (stack, scales), in place."""
+  jit = partial(jax.jit, donate_argnums=(0, 1), out_shardings=shardings)
+  return jit(int8.set_layer)
 
 
 def _put(tensor, dtype, sharding):
@@ -170,8 +201,11 @@ def save(folder, config: CaptionerConfig, params) -> None:
   """Writes `params` as a published folder that `load` and torch can read.
 
   Tensors keep their dtype (one per part) and are fetched one at a time.
-  Tower layers above the tap do not exist here and are not written.
+  Tower layers above the tap do not exist here and are not written. Raises
+  ValueError for an int8 base, which published files do not know.
   """
+  if config.decoder.int8:
+    raise ValueError("int8 weights are not written: load them as floats")
   folder = pathlib.Path(folder)
   flat = traverse_util.flatten_dict(params, sep="/")
   leaves = names.leaves(config)
@@ -209,15 +243,21 @@ def init(model: Captioner, seed: int, *, dtype=jnp.float32, shardings=None):
   """
   root = jax.random.key(seed)
   offset = model.config.decoder.unit_offset_norm
-
-  def draw(path, leaf, sharding=None):
-    name = jax.tree_util.keystr(path, simple=True, separator="/")
+  wanted = traverse_util.flatten_dict(shapes(model)["params"], sep="/")
+  places = dict.fromkeys(wanted)
+  if shardings is not None:
+    places = traverse_util.flatten_dict(shardings, sep="/")
+  put = {}
+  for name, leaf in wanted.items():
     key = jax.random.fold_in(root, zlib.crc32(name.encode()))
-    return _draw(key, leaf.shape, dtype, _start(name, offset), sharding)
-
-  trees = (shapes(model)["params"],)
-  trees += () if shardings is None else (shardings,)
-  return jax.tree.map_with_path(draw, *trees)
+    if leaf.dtype == jnp.int8:
+      paths = name, f"{name}_scale"
+      where = tuple(places[path] for path in paths)
+      put |= zip(paths, _draw_int8(key, leaf.shape, where), strict=True)
+    elif not name.endswith("/kernel_scale"):  # drawn with their kernels
+      start = _start(name, offset)
+      put[name] = _draw(key, leaf.shape, dtype, start, places[name])
+  return traverse_util.unflatten_dict(put, sep="/")
 
 
 def _start(name: str, unit_offset: bool) -> float | None:
@@ -227,6 +267,14 @@ def _start(name: str, unit_offset: bool) -> float | None:
   if name.endswith("scale"):
     return 0.0 if unit_offset and name.startswith("decoder/") else 1.0
   return None
+
+
+@partial(jax.jit, static_argnums=(1, 2))
+def _draw_int8(key, shape, shardings):
+  leaves = int8.quantise(0.02 * jax.random.normal(key, shape))
+  if None in shardings:
+    return leaves
+  return jax.lax.with_sharding_constraint(leaves, shardings)
 
 
 @partial(jax.jit, static_argnums=(1, 2, 3, 4))
