@@ -168,10 +168,11 @@ def _pair(c, workdir):
   summary = pairs.write(workdir, shared, **c.pairs)
   made = list(journal.read(ledger.path(workdir, "pairs")).values())
   judge = known["judge"]["settings"]
+  model = shared["model"]
+  names = [model[key] for key in ("checkpoint", "adapter") if model[key]]
   line = (
-    f"{terminal.sentence(summary)} Captions: {shared['model']['checkpoint']} "
-    f"{shared['model']['adapter']}; judge: {judge['model']}, "
-    f"{judge['version']}."
+    f"{terminal.sentence(summary)} Captions: {' with '.join(names)}; "
+    f"judge: {judge['model']}, {judge['version']}."
   )
   page.write(workdir / "pairs.html", made, line, Path(c.root), **c.page)
   return summary

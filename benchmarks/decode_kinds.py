@@ -1,0 +1,160 @@
+"""What benchmarks.decode measures, each in a process of its own."""
+
+import os
+import time
+from typing import NamedTuple
+
+import numpy as np
+
+SHAPES = dict(  # of SmolLM2-135M
+  vocab_size=49152,
+  hidden_size=576,
+  intermediate_size=1536,
+  num_hidden_layers=30,
+  num_attention_heads=9,
+  num_key_value_heads=3,
+  rms_norm_eps=1e-5,
+  rope_theta=100000.0,
+  tie_word_embeddings=True,
+)
+DRAW = dict(temperature=0.9, top_k=32, top_p=0.95)
+NO_TOKEN = -1  # as the end: nothing ends early
+
+
+class Task(NamedTuple):
+  """One measurement."""
+
+  kind: str
+  repeats: int
+  checkpoint: str = ""  # folder; "" for random weights
+  prompt: int = 0  # tokens
+  new: int = 0  # tokens of each candidate
+  candidates: int = 0
+  clip: str = ""
+
+
+def timed(work, repeats: int) -> list[float]:
+  """Seconds of each run of `work` behind a first one that is not counted."""
+  work()
+  out = []
+  for _ in range(repeats):
+    start = time.perf_counter()
+    work()
+    out.append(time.perf_counter() - start)
+  return out
+
+
+def ids(task: Task) -> np.ndarray:
+  """The prompt, int64 [1, P]; the same for both sides."""
+  return np.random.default_rng(0).integers(3, 40000, (1, task.prompt))
+
+
+def ours(task: Task) -> list[float]:
+  """A prompt and all its candidates by synpo_jax.decode."""
+  import jax.numpy as jnp
+
+  from synpo_jax import decode
+  from synpo_jax.models import config, weights
+  from synpo_jax.models.captioner import Captioner
+  from synpo_jax.sampling import Sampling
+
+  if task.checkpoint:
+    sizes, params = weights.load(task.checkpoint, dtype=jnp.float32)
+    model = Captioner(sizes)
+  else:
+    sizes = config.captioner_config(dict(SHAPES, model_type="llama"))
+    model = Captioner(sizes)
+    params = weights.init(model, 0, dtype=jnp.float32)
+  prompt = ids(task).astype(np.int32)
+  batch = dict(prefix=prompt, prefix_mask=np.ones(prompt.shape, bool))
+
+  def work():
+    decode.generate(
+      model,
+      {"params": params},
+      batch,
+      decode.row_keys(0, ["prompt"]),
+      candidates=task.candidates,
+      max_new_tokens=task.new,
+      how=Sampling(**DRAW),
+      eos_ids=(NO_TOKEN,),
+    )
+
+  return timed(work, task.repeats)
+
+
+def theirs(task: Task) -> list[float]:
+  """The same by Transformers' generate on PyTorch."""
+  import torch
+  import transformers
+
+  torch.manual_seed(0)
+  torch.set_num_threads(os.cpu_count())
+  if task.checkpoint:
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+      task.checkpoint, dtype=torch.float32
+    )
+  else:
+    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**SHAPES))
+  model.eval()
+  prompt = torch.tensor(ids(task))
+
+  def work():
+    model.generate(
+      prompt,
+      attention_mask=torch.ones_like(prompt),
+      do_sample=True,
+      num_return_sequences=task.candidates,
+      max_new_tokens=task.new,
+      min_new_tokens=task.new,
+      pad_token_id=0,
+      **DRAW,
+    )
+
+  return timed(work, task.repeats)
+
+
+def frames_ours(task: Task) -> list[float]:
+  """8 frames of the clip by synpo_jax.data.video."""
+  from synpo_jax.data import video
+
+  rule = video.FrameRule(8, 8, 1.0, fixed=8)
+  return timed(lambda: video.read(task.clip, rule), task.repeats)
+
+
+def frames_all(task: Task) -> list[float]:
+  """The same frames after decoding every one into memory."""
+  import av
+
+  from synpo_jax.data import video
+
+  def work():
+    with av.open(task.clip) as file:
+      file.streams.video[0].thread_type = "AUTO"
+      pictures = [f.to_ndarray(format="rgb24") for f in file.decode(video=0)]
+    np.stack([pictures[i] for i in video.spread(0, len(pictures) - 1, 8)])
+
+  return timed(work, task.repeats)
+
+
+def repeated(path: str, times: int, folder: str) -> str:
+  """A file that shows `path` several times over, without encoding anew."""
+  import av
+
+  out = os.path.join(folder, f"{times}_{os.path.basename(path)}")
+  with av.open(out, "w") as target:
+    stream, shift = None, 0
+    for _ in range(times):
+      with av.open(path) as source:
+        first = source.streams.video[0]
+        stream = stream or target.add_stream_from_template(first)
+        packets = [p for p in source.demux(first) if p.size]
+        for packet in packets:
+          packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
+          packet.stream = stream
+          target.mux(packet)
+        shift = max(p.pts + p.duration for p in packets)
+  return out
+
+
+KINDS = {f.__name__: f for f in (ours, theirs, frames_ours, frames_all)}
