@@ -59,7 +59,7 @@ def make(task: workload.Task):
   sized = sizes.captioner_config(f"{task.folder}/base")
   learned = adapters.read(f"{task.folder}/adapter", sized)
   c = config(task, learned.config)
-  mesh = sharding.make_mesh(**c.mesh)
+  mesh = sharding.make_mesh(data=1, fsdp=1, model=1, devices=jax.devices()[:1])
   model = job.make_model(c, mesh)
   places = sharding.tree_shardings(captioner.shapes(model), mesh)
   _, params = weights.load(
