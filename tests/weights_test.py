@@ -221,6 +221,13 @@ def test_unreadable_folders(text, tmp_path):
     (dict(rope_scaling=dict(rope_type="yarn", factor=2)), "'yarn' is not"),
     (dict(hidden_act="relu"), "'relu' is not one of"),
     (dict(num_key_value_heads=3), "is no multiple of"),
+    (dict(rope_scaling=dict(type="llama3", factor=2)), "lacks low_freq_factor"),
+    (dict(layer_types=["chunked_attention"] * 2), "'chunked_attention' is not"),
+    (dict(layer_types=["full_attention"]), "names 1 layers"),
+    (dict(use_bidirectional_attention=True), "use_bidirectional_attention"),
+    (dict(partial_rotary_factor=0.5), "partial_rotary_factor"),
+    (dict(hidden_act="quick_gelu"), "'quick_gelu' is known in towers only"),
+    (dict(quantization_config=dict(bits=4)), "quantised checkpoints are not"),
   ],
 )
 def test_options_we_do_not_compute(change, message):

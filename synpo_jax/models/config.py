@@ -241,6 +241,11 @@ def captioner_config(source: str | pathlib.Path | dict) -> CaptionerConfig:
   """
   c = source if isinstance(source, dict) else read_folder(source)
   root = c.get("llm", c)
+  if root.get("quantization_config"):
+    raise ValueError(
+      "quantization_config: quantised checkpoints are not read; save the "
+      "model again in bfloat16, without it"
+    )
   if root.get("model_type") in multimodal.FAMILIES:
     return _multimodal_config(root, c.get("preprocessor"))
   if "visual_encoder" not in c:

@@ -13,6 +13,7 @@ def decoder_fields(hf: dict) -> dict:
     known = ", ".join(FAMILIES)
     raise ValueError(f"model_type {family!r} is not one of {known}")
   c = {**DEFAULTS[family], **_rope_fields(hf), **hf}
+  _check(c)
   heads = c["num_attention_heads"]
   kv_heads = c.get("num_key_value_heads") or heads
   if heads % kv_heads:
@@ -41,6 +42,25 @@ def decoder_fields(hf: dict) -> dict:
   )
 
 
+def _check(c: dict) -> None:
+  """Refuses what would change the result and is not computed."""
+  if c.get("use_bidirectional_attention"):
+    raise ValueError("use_bidirectional_attention is not supported")
+  if c.get("partial_rotary_factor", 1.0) != 1.0:
+    raise ValueError("partial_rotary_factor other than 1 is not supported")
+  if activation(c) == "quick_gelu":
+    raise ValueError("hidden_act 'quick_gelu' is known in towers only")
+  kinds = c.get("layer_types") or ()
+  for kind in kinds:
+    if kind not in ("full_attention", "sliding_attention"):
+      raise ValueError(f"layer_types: {kind!r} is not supported")
+  if kinds and len(kinds) != c["num_hidden_layers"]:
+    raise ValueError(
+      f"layer_types names {len(kinds)} layers, num_hidden_layers is "
+      f"{c['num_hidden_layers']}"
+    )
+
+
 def _llama(c: dict) -> dict:
   bias = c["attention_bias"]
   return dict(qkv_bias=bias, o_bias=bias, mlp_bias=c["mlp_bias"])
@@ -54,7 +74,7 @@ def _mistral(c: dict) -> dict:
 
 
 def _qwen2(c: dict) -> dict:
-  if not c["use_sliding_window"]:
+  if not c["use_sliding_window"] or c["sliding_window"] is None:
     return dict(qkv_bias=True)
   start = c["max_window_layers"]
   slides = tuple(i >= start for i in range(c["num_hidden_layers"]))
@@ -127,22 +147,29 @@ def _rope_fields(hf: dict) -> dict:
   )
 
 
+ROPE_FIELDS = {  # published name -> ours
+  "linear": {"factor": "factor"},
+  "llama3": {
+    "factor": "factor",
+    "low_freq_factor": "low_freq_factor",
+    "high_freq_factor": "high_freq_factor",
+    "original_max_position_embeddings": "original_length",
+  },
+}
+
+
 def _scaling(c: dict) -> dict | None:
   """RoPE scaling; files say `type`, `rope_type` or both."""
   s = c.get("rope_scaling")
-  if c.get("partial_rotary_factor", 1.0) != 1.0:
-    raise ValueError("partial_rotary_factor other than 1 is not supported")
   if not s:
     return None
-  kind = s.get("rope_type") or s["type"]
+  kind = s.get("rope_type") or s.get("type")
   if kind in ("default", "mrope"):
     return None
-  if kind == "linear":
-    return dict(kind="linear", factor=s["factor"])
-  if kind == "llama3":
-    keys = "factor", "low_freq_factor", "high_freq_factor"
-    length = s["original_max_position_embeddings"]
-    return dict(
-      kind="llama3", original_length=length, **{key: s[key] for key in keys}
-    )
-  raise ValueError(f"rope_scaling type {kind!r} is not linear or llama3")
+  if kind not in ROPE_FIELDS:
+    raise ValueError(f"rope_scaling type {kind!r} is not linear or llama3")
+  for key in ROPE_FIELDS[kind]:
+    if key not in s:
+      raise ValueError(f"rope_scaling of type {kind!r} lacks {key}")
+  fields = {ours: s[key] for key, ours in ROPE_FIELDS[kind].items()}
+  return dict(kind=kind, **fields)

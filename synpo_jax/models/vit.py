@@ -21,6 +21,7 @@ from synpo_jax.models import tome
 from synpo_jax.models.config import TowerConfig
 
 ACTIVATIONS = {
+  "silu": jax.nn.silu,
   "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),
   "gelu": lambda x: jax.nn.gelu(x, approximate=False),
   "gelu_tanh": lambda x: jax.nn.gelu(x, approximate=True),
