@@ -6,7 +6,8 @@ python -m synpo_jax.export --workdir=runs/dpo --format=merged --out=merged
 `peft` writes a folder that PEFT loads on top of the checkpoint. `merged`
 writes the checkpoint again with the learned changes added: file by file,
 tensor by tensor, everything else as it was, so no more than one tensor is in
-memory at a time.
+memory at a time. What was learned on an int8 base is added to the checkpoint's
+own weights, which that base was rounded from.
 """
 
 import json
