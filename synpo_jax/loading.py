@@ -71,6 +71,20 @@ def load_variables(model, checkpoint, mesh, seed) -> dict:
   return variables
 
 
+def abstract_variables(model, mesh) -> dict:
+  """What `load_variables` gives, as shapes with shardings; nothing is read."""
+
+  def place(path, leaf, sharding):
+    whole = leaf.dtype == jnp.int8 or path[-1].key == "kernel_scale"
+    keeps = whole or path[0].key == "lora"
+    dtype = leaf.dtype if keeps else model.dtype
+    return jax.ShapeDtypeStruct(leaf.shape, dtype, sharding=sharding)
+
+  shapes = captioner.shapes(model)
+  places = sharding.tree_shardings(shapes, mesh)
+  return jax.tree.map_with_path(place, shapes, places)
+
+
 def describe(variables) -> str:
   """Parameter counts in words."""
   counts = {

@@ -4,6 +4,7 @@ Axes: `data` copies the model and splits the batch; `fsdp` splits both the
 batch and the weights; `model` splits heads, hidden units and vocabulary.
 """
 
+import math
 import re
 
 import jax
@@ -35,9 +36,9 @@ RULES = (
   (r"lora/decoder/layers/(attn|mlp)/(q|k|v|gate|up)/a", P(None, "fsdp")),
   (
     r"lora/decoder/layers/(attn|mlp)/(q|k|v|gate|up)/b",
-    P(None, None, "model"),
+    P(None, None, ("model", "fsdp")),
   ),
-  (r"lora/decoder/layers/(attn|mlp)/(o|down)/a", P(None, "model")),
+  (r"lora/decoder/layers/(attn|mlp)/(o|down)/a", P(None, ("model", "fsdp"))),
   (r"lora/decoder/layers/(attn|mlp)/(o|down)/b", P(None, None, "fsdp")),
 )
 
@@ -98,11 +99,13 @@ def tree_shardings(tree, mesh, rules=RULES):
 
 
 def _check_divides(name, shape, spec, mesh):
-  for size, axis in zip(shape, spec, strict=False):
-    if axis is not None and size % mesh.shape[axis]:
+  for size, axes in zip(shape, spec, strict=False):
+    axes = (axes,) if isinstance(axes, str) else axes or ()
+    parts = math.prod(mesh.shape[axis] for axis in axes)
+    if size % parts:
       raise ValueError(
         f"{name} {shape}: {size} does not divide over mesh axis "
-        f"{axis}={mesh.shape[axis]}; choose another mesh"
+        f"{' x '.join(axes)}={parts}; choose another mesh"
       )
 
 

@@ -1,0 +1,61 @@
+"""Entry: whether a run fits a slice of chips, and how fast it can be.
+
+python -m synpo_jax.plan --config=configs/vdc.py:model=auroracap_7b \
+  --topology=v5e:4x4
+
+Compiles the run's own train step for TPUs (libtpu) or NVIDIA GPUs (JAX's CUDA
+plugin) that need not be there; weights are never made. Takes the config's
+mesh and micro-batch as far as the slice allows: a -1 in the mesh leaves it
+to the plan, and a micro-batch that does not divide is raised to one that
+does. All else is judged as written. Leaves with 0 if that fits and 1 if not.
+"""
+
+import json
+import pathlib
+import sys
+
+from absl import app, flags
+
+from synpo_jax.entry_flags import CONFIG, OUT
+from synpo_jax.planning import environment
+
+TOPOLOGY = flags.DEFINE_string(
+  "topology", None, "Chips, as v5e:4x4, v5p:2x2x1, v6e:2x4, h200:1 or h100:8."
+)
+FRAMES = flags.DEFINE_integer(
+  "frames", None, "Frames of a video; the config's most, if not given."
+)
+RESPONSE = flags.DEFINE_integer(
+  "response", None, "Tokens of a caption; the config's most, if not given."
+)
+SWEEP = flags.DEFINE_boolean(
+  "sweep", False, "Tabulate meshes and micro-batches instead."
+)
+MOST = flags.DEFINE_integer(
+  "most", 8, "Changes to compile before giving up; with --sweep, pairs a chip."
+)
+
+
+def main(argv):
+  """Prints the plan; says in one line what stops it."""
+  if len(argv) > 1:
+    sys.exit(f"error: unexpected arguments {' '.join(argv[1:])}")
+  environment.prepare()
+  from synpo_jax.planning import session  # imports JAX, which reads that
+
+  lengths = FRAMES.value, RESPONSE.value
+  report = session.sweep if SWEEP.value else session.judge
+  try:
+    rows, fits = report(CONFIG.value, TOPOLOGY.value, lengths, MOST.value)
+  except (ValueError, OSError) as error:
+    sys.exit(f"error: {error}")
+  if OUT.value:
+    folder = pathlib.Path(OUT.value)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "plan.json").write_text(json.dumps(rows, indent=2) + "\n")
+  sys.exit(0 if fits else 1)
+
+
+if __name__ == "__main__":
+  flags.mark_flags_as_required(["config", "topology"])
+  app.run(main)

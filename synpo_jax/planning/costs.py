@@ -1,0 +1,215 @@
+"""What a compiled program costs on one device; loops count as they run."""
+
+import math
+import re
+from typing import NamedTuple
+
+from synpo_jax.planning import hlo, products, traffic
+
+COLLECTIVES = (
+  "all-gather",
+  "all-reduce",
+  "reduce-scatter",
+  "all-to-all",
+  "collective-permute",
+)
+
+
+class Totals(NamedTuple):
+  """FLOPs of matrix products, bytes of memory traffic, kernels, links.
+
+  kernels: how often each custom kernel runs, by its name. received: bytes
+  that arrive over links, by kind of collective.
+  """
+
+  flops: float
+  traffic: float
+  kernels: dict[str, float]
+  received: dict[str, float]
+
+
+class _Region(NamedTuple):
+  """Totals of a computation; collectives apart until its loop is known.
+
+  The parts of an asynchronous collective (its start, what overlaps with it,
+  its end) all hold the same instruction; its channel tells that it is one.
+  """
+
+  totals: Totals
+  channels: dict[str, tuple[str, float]]
+
+
+def count(text: str) -> Totals:
+  """Totals of one device running an HLO module, given as its text.
+
+  FLOPs are those of dots and convolutions: two per multiply-add. Traffic sums
+  what instructions read and write in the large memory, as if nothing but a
+  fusion saved any; it is an estimate.
+  """
+  program = hlo.parse(text)
+  return _closed(_region(program, program.entry, {}))
+
+
+def _closed(region: _Region) -> Totals:
+  received = dict(region.totals.received)
+  for kind, size in region.channels.values():
+    received[kind] = received.get(kind, 0.0) + size
+  return region.totals._replace(received=received)
+
+
+def _region(program, name, done) -> _Region:
+  """Totals of a computation and all it calls; `done` remembers them."""
+  if name not in done:
+    ops = program.computations[name]
+    flops, traffic, kernels, received, channels = 0.0, 0.0, {}, {}, {}
+    for op in ops.values():
+      part = _operation(program, ops, op, name, done)
+      flops, traffic = flops + part.totals.flops, traffic + part.totals.traffic
+      kernels = added(kernels, part.totals.kernels)
+      received = added(received, part.totals.received)
+      channels |= part.channels
+    done[name] = _Region(Totals(flops, traffic, kernels, received), channels)
+  return done[name]
+
+
+def added(a: dict, b: dict) -> dict:
+  """The sums of two dicts of numbers."""
+  return {k: a.get(k, 0.0) + b.get(k, 0.0) for k in {**a, **b}} if b else a
+
+
+def _operation(program, ops, op, inside, done) -> _Region:
+  """Totals of one instruction, with what it calls."""
+  if op.opcode == "while":
+    return _loop(program, ops, op, done)
+  if op.opcode == "conditional":
+    branches = [_region(program, name, done) for name in called(op)]
+    return max(branches, key=lambda region: region.totals.flops)
+  flops, kernels, received, channels = products.flops(ops, op), {}, {}, {}
+  moved = traffic.of(program, ops, op)
+  kind = op.opcode.removesuffix("-start")
+  if kind in COLLECTIVES:
+    channel = re.search(r"channel_id=(\d+)", op.text)
+    key = channel[1] if channel else f"{inside}/{op.name}"
+    channels[key] = collective(ops, op, inside)
+  if op.opcode == "custom-call":
+    kernels = _kernel(op)
+  for name in called(op):
+    part = _region(program, name, done)
+    flops += part.totals.flops
+    moved += 0.0 if op.opcode == "fusion" else part.totals.traffic
+    kernels = added(kernels, part.totals.kernels)
+    received = added(received, part.totals.received)
+    channels |= part.channels
+  return _Region(Totals(flops, moved, kernels, received), channels)
+
+
+def _loop(program, ops, op, done) -> _Region:
+  """A loop's body and condition, as often as they run."""
+  body, condition = _attribute(op, "body"), _attribute(op, "condition")
+  trips = trip_count(program, ops, op, condition)
+  total = _closed(_region(program, body, done))
+  scaled = Totals(
+    total.flops * trips,
+    total.traffic * trips,
+    {name: n * trips for name, n in total.kernels.items()},
+    {kind: n * trips for kind, n in total.received.items()},
+  )
+  return _Region(scaled, {})
+
+
+def called(op) -> list[str]:
+  """Computations that run when an instruction does."""
+  if op.opcode == "conditional":
+    listed = re.search(r"branch_computations=\{([^}]*)\}", op.text)
+    pair = r"(?:true|false)_computation=%?([\w.\-]+)"
+    return (
+      re.findall(r"%([\w.\-]+)", listed[1])
+      if listed
+      else re.findall(pair, op.text)
+    )
+  if op.opcode == "call":
+    return [_attribute(op, "to_apply")]
+  found = re.search(r"\bcalls=%?([\w.\-]+)", op.text)
+  return [found[1]] if found else []
+
+
+def _attribute(op, name) -> str:
+  found = re.search(rf"\b{name}=%?([\w.\-]+)", op.text)
+  if not found:
+    raise ValueError(f"{op.opcode} {op.name} has no {name}")
+  return found[1]
+
+
+def trip_count(program, ops, op, condition) -> int:
+  """How often a loop runs: noted by the compiler, or counter < constant.
+
+  Raises ValueError for a loop whose end depends on data.
+  """
+  noted = re.search(r'known_trip_count[^}]*?"n":"(\d+)"', op.text)
+  if noted:
+    return int(noted[1])
+  test = program.computations[condition]
+  ends = [int(c.text) for c in test.values() if _is_integer(c)]
+  counter = [o for o in test.values() if o.opcode == "get-tuple-element"]
+  if len(ends) != 1 or len(counter) != 1:
+    raise ValueError(f"loop {op.name}: no counter is compared in {condition}")
+  index = int(re.search(r"index=(\d+)", counter[0].text)[1])
+  return ends[0] - _start(ops, op, index)
+
+
+def _is_integer(op) -> bool:
+  return op.opcode == "constant" and re.fullmatch(r"-?\d+", op.text) is not None
+
+
+def _start(ops, op, index) -> int:
+  """A loop's counter before it runs: 0 unless a constant says otherwise."""
+  state = ops.get(op.operands[0])
+  if state is None or state.opcode != "tuple":
+    return 0
+  first = ops[state.operands[index]]
+  while first.opcode in ("copy", "bitcast"):
+    first = ops[first.operands[0]]
+  return int(first.text) if _is_integer(first) else 0
+
+
+def collective(ops, op, inside) -> tuple[str, float]:
+  """Kind of a collective, and the bytes a device receives by the best ring."""
+  kind = op.opcode.removesuffix("-start")
+  sent = sum(a.bytes for name in op.operands for a in ops[name].arrays)
+  if kind == "collective-permute":
+    return kind, sent
+  devices = group_size(op.text)
+  share = 1 - 1 / devices
+  if kind == "all-gather":
+    return kind, sent * devices * share
+  if kind == "all-reduce" and not inside.startswith("all-reduce-scatter"):
+    return kind, 2 * sent * share
+  if kind == "all-reduce":  # a fusion that keeps one piece of the sum
+    kind = "reduce-scatter"
+  return kind, sent * share
+
+
+def group_size(text: str) -> int:
+  """Devices that exchange with each other, from `replica_groups`."""
+  listed = re.search(r"replica_groups=\{\{([\d,]+)\}", text)
+  if listed:
+    return len(listed[1].split(","))
+  tiled = re.search(r"replica_groups=\[(\d+),(\d+)\]<=", text)
+  if tiled:
+    return int(tiled[2])
+  named = re.search(r"replica_groups=@?\w*\[([^\]]*)\] \{([^}]*)\}", text)
+  if not named:
+    raise ValueError(f"no replica groups in {text[:200]!r}")
+  sizes = dict(re.findall(r"'(\w+)'=(\d+)", named[1]))
+  parts = re.findall(r"'(\w+)'(?::\(\d+\)(\d+))?", named[2])
+  return math.prod(int(part or sizes[axis]) for axis, part in parts)
+
+
+def _kernel(op) -> dict[str, float]:
+  """A custom kernel: Pallas names the instruction, cuDNN the target."""
+  target = re.search(r'custom_call_target="([^"]+)"', op.text)
+  if target and target[1] == "tpu_custom_call":
+    return {re.sub(r"(\.\w+)*$", "", op.name): 1.0}
+  if target and target[1].startswith("__cudnn"):
+    return {target[1]: 1.0}
+  return {}

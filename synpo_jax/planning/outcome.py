@@ -1,0 +1,161 @@
+"""What one plan comes to: memory, work, and the least time it can take."""
+
+import math
+import re
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from synpo_jax import update
+from synpo_jax.models import decoder
+from synpo_jax.planning import costs, kernels
+from synpo_jax.planning.chips import Slice
+from synpo_jax.planning.step import Step
+
+UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+class Memory(NamedTuple):
+  """Bytes on a device. `temporary`: activations and all else of the step."""
+
+  weights: float
+  adapter: float
+  optimiser: float
+  batch: float
+  temporary: float
+  peak: float
+  usable: float
+
+  @property
+  def fits(self) -> bool:
+    return self.peak <= self.usable
+
+
+class Work(NamedTuple):
+  """What a device does in an update, and the seconds that takes at best.
+
+  flops, bytes of its memory, bytes it receives by kind of collective.
+  """
+
+  flops: float
+  traffic: float
+  received: dict[str, float]
+  seconds: dict[str, float]  # compute, memory, links
+
+  @property
+  def bound(self) -> float:
+    """Seconds that an update takes at least: the roofline."""
+    return max(self.seconds.values())
+
+  @property
+  def binds(self) -> str:
+    return max(self.seconds, key=self.seconds.get)
+
+
+class Outcome(NamedTuple):
+  """A plan's memory; its work, None where it could not be compiled."""
+
+  memory: Memory
+  work: Work | None
+  pairs: int  # in an update
+  seconds: float  # that the compiler took
+
+  @property
+  def fits(self) -> bool:
+    return self.memory.fits
+
+  @property
+  def pairs_per_hour(self) -> float:
+    """At best, by the roofline."""
+    return 3600 * self.pairs / self.work.bound
+
+
+def held(tree) -> float:
+  """Bytes that a device holds of a tree of shapes with shardings."""
+  return float(
+    sum(
+      math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+      for leaf in jax.tree.leaves(tree)
+    )
+  )
+
+
+def before_compiling(step: Step, where: Slice) -> Memory:
+  """The least that a plan needs, known without a compiler.
+
+  What lies on a device between updates, gradients of what learns, and what
+  the decoder's layers save for the backward pass.
+  """
+  everything = update.merge(step.state.trained, step.frozen)
+  parts = [
+    held(everything["params"]),
+    held(everything.get("lora", {})),
+    held(step.state.opt),
+    held(step.batch),
+    held(step.state.trained) + saved(step),
+  ]
+  return Memory(*parts, sum(parts), where.per_device("usable"))
+
+
+def saved(step: Step) -> float:
+  """Bytes on a device that layers save for the backward pass, by policy."""
+  c, shape = step.model.config.decoder, step.mesh.shape
+  queries, keys = c.heads * c.head_dim, c.kv_heads * c.head_dim
+  widths = {"q": queries, "k": keys, "v": keys, "attended": queries}
+  widths |= {"gate": c.mlp_width, "up": c.mlp_width}
+  policy = "save_dots" if step.model.remat == "none" else step.model.remat
+  names = decoder.REMAT[policy]
+  split = sum(size for name, size in widths.items() if name in names)
+  whole = c.width * (2 if "middle" in names else 1)  # the layer's input too
+  share = split / shape["model"] + whole
+  rows = tokens(step) / (shape["data"] * shape["fsdp"])
+  return rows * c.layers * share * jnp.dtype(step.model.dtype).itemsize
+
+
+def tokens(step: Step) -> int:
+  """Positions that the decoder reads in a micro-batch, padding included."""
+  _, pairs, captions, response = step.batch["response"].shape
+  prefix = step.shape.prefix
+  if step.layout == "shared":
+    return pairs * (prefix + captions * response)
+  return pairs * captions * (prefix + response)
+
+
+def measured(before: Memory, compiled) -> Memory:
+  """The same with what the compiled step adds."""
+  stats = compiled.memory_analysis()
+  peak = (
+    stats.argument_size_in_bytes
+    + stats.output_size_in_bytes
+    - stats.alias_size_in_bytes
+    + stats.temp_size_in_bytes
+    + stats.generated_code_size_in_bytes
+  )
+  temporary = float(stats.temp_size_in_bytes)
+  return before._replace(temporary=temporary, peak=float(peak))
+
+
+def exceeded(before: Memory, message: str) -> Memory:
+  """The same from the compiler's message that memory does not suffice.
+
+  Raises ValueError for a message that says something else.
+  """
+  found = re.search(r"(?:[Uu]sed|temporaries \()\s*([\d.]+)([KMGT]?)", message)
+  if "RESOURCE_EXHAUSTED" not in message or not found:
+    raise ValueError(f"the compiler failed: {message.splitlines()[0]}")
+  peak = float(found[1]) * UNITS[found[2]]
+  at_rest = before.peak - before.temporary
+  return before._replace(temporary=peak - at_rest, peak=peak)
+
+
+def work(step: Step, text: str, where: Slice) -> Work:
+  """What the compiled step's text makes a device do."""
+  total = costs.count(text)
+  flops = total.flops + kernels.flops(step, total.kernels)
+  seconds = {
+    "compute": flops / where.per_device("peak"),
+    "memory": total.traffic / where.per_device("bandwidth"),
+    "links": sum(total.received.values()) / where.per_device("links"),
+  }
+  return Work(flops, total.traffic, total.received, seconds)

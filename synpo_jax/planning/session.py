@@ -1,0 +1,82 @@
+"""A plan from a config and the name of a slice, told as it is found."""
+
+from rich.console import Console
+
+from synpo_jax.planning import choices, targets, trial, words
+
+
+def judge(c, topology, lengths, most):
+  """Judges a config on a slice; looks for what would fit where it does not.
+
+  Returns the trials as dicts, and whether the config as it is fits. Raises
+  ValueError, in one line, for what cannot be planned.
+  """
+  target = targets.make(topology)
+  console = Console()
+  first = trial.run(c, target, choices.configured(c, target.slice), lengths)
+  if first.fault:
+    raise ValueError(first.fault)
+  rows = [words.as_dict(c, target, first)]
+  found, open_mesh = first, -1 in c.mesh.values()
+  if not first.fits:
+    console.print(
+      f"{words.mesh(first.choice)}: {words.verdict(first)}", soft_wrap=True
+    )
+    search = trial.until_one_fits(c, target, first, lengths, most, open_mesh)
+    for found in search:
+      rows.append(words.as_dict(c, target, found))
+      console.print(
+        f"  {words.change(c, found)}: {words.verdict(found)}", soft_wrap=True
+      )
+  show(console, c, target, found)
+  ok = found.fits and (first.fits or open_mesh and same_work(first, found))
+  console.print(conclusion(c, first, found, ok), style="bold", soft_wrap=True)
+  return rows, ok
+
+
+def same_work(first, found) -> bool:
+  """Whether nothing but the mesh changed."""
+  return choices.but_for_mesh(first.choice) == choices.but_for_mesh(
+    found.choice
+  )
+
+
+def show(console, c, target, found):
+  """Heading and tables of a trial."""
+  for line in words.heading(c, target, found):
+    console.print(line, soft_wrap=True)
+  console.print(words.memory_table(found))
+  if found.outcome.work is not None:
+    console.print(words.work_table(target, found))
+    console.print(words.bound(found))
+
+
+def conclusion(c, first, found, ok) -> str:
+  """The verdict, and what to add to the command."""
+  if first.fits:
+    added = words.change(c, first)
+    return f"verdict: {words.verdict(first)}\ntrain it with: {added}"
+  if not found.fits:
+    return f"verdict: {words.verdict(first)}; no change was found that fits"
+  added = words.change(c, found)
+  if ok:
+    return f"verdict: {words.verdict(found)}\ntrain it with: {added}"
+  return (
+    f"verdict: {words.verdict(first)}\nthe cheapest change that fits: {added}"
+  )
+
+
+def sweep(c, topology, lengths, most_each):
+  """Tabulates meshes and micro-batches; True if any of them fits."""
+  target = targets.make(topology)
+  start = choices.configured(c, target.slice)
+  grid = choices.grid(start, target.slice.devices, most_each)
+  console, done = Console(), []
+  for one in trial.sweep(c, target, grid, lengths):
+    done.append(one)
+    where = f"{words.mesh(one.choice)}, {one.choice.each} a device"
+    console.print(f"{where}: {words.verdict(one)}", soft_wrap=True)
+  if done:
+    console.print(words.sweep_table(done))
+  rows = [words.as_dict(c, target, one) for one in done]
+  return rows, any(one.fits for one in done)

@@ -1,0 +1,89 @@
+"""What instructions of a compiled program read and write in large memory."""
+
+import re
+
+from synpo_jax.planning.hlo import Op, Program
+
+# Instructions that move nothing, or whose parts are counted on their own.
+FREE = {
+  "parameter", "constant", "tuple", "get-tuple-element", "bitcast", "iota",
+  "after-all", "partition-id", "replica-id", "opt-barrier", "domain",
+  "while", "conditional", "call", "async-start", "async-update",
+}  # fmt: skip
+PIECES = ("dynamic-slice", "slice", "gather")
+
+
+def of(program: Program, ops: dict[str, Op], op: Op) -> float:
+  """Bytes that one instruction moves; arrays in on-chip memory are free.
+
+  An instruction that takes a piece of an array reads the piece, and one that
+  updates a piece in place writes the piece: a scan's layer does not pay for
+  the stack of all layers.
+  """
+  if op.opcode in FREE or op.opcode.endswith("-done"):
+    return 0.0
+  if op.opcode in PIECES:
+    return _slow(op) * 2
+  if op.opcode == "dynamic-update-slice":
+    return 2 * _slow(ops[op.operands[1]])
+  if op.opcode == "fusion":
+    return _fusion(program, ops, op)
+  if op.opcode == "copy-start":  # its result names the source again
+    return _slow(ops[op.operands[0]]) + _bytes(op.arrays[0])
+  return _slow(op) + sum(_slow(ops[name]) for name in op.operands)
+
+
+def _bytes(array) -> float:
+  return 0.0 if array.fast else array.bytes
+
+
+def _slow(op) -> float:
+  return sum(map(_bytes, op.arrays))
+
+
+def _fusion(program, ops, op) -> float:
+  name = re.search(r"calls=%?([\w.\-]+)", op.text)[1]
+  inner = program.computations[name]
+  users: dict[str, list[Op]] = {}
+  for user in inner.values():
+    for operand in user.operands:
+      users.setdefault(operand, []).append(user)
+  total = 0.0
+  for parameter in inner.values():
+    if parameter.opcode == "parameter":
+      given = ops[op.operands[int(parameter.text)]]
+      total += min(_slow(given), _read(parameter, users))
+  return total + _written(op, inner)
+
+
+def _read(value, users) -> float:
+  """Bytes of a fusion's input that it reads; pieces where it slices."""
+  total = 0.0
+  for user in users.get(value.name, ()):
+    if user.opcode == "bitcast":
+      total += _read(user, users)
+    elif user.opcode in PIECES and user.operands[0] == value.name:
+      total += sum(array.bytes for array in user.arrays)
+    elif user.opcode == "dynamic-update-slice":
+      if user.operands[0] != value.name:
+        total += sum(array.bytes for array in value.arrays)
+    else:
+      return sum(array.bytes for array in value.arrays)
+  return total
+
+
+def _written(op, inner) -> float:
+  """Bytes of a fusion's results; of updates in place, the updates."""
+  root = list(inner.values())[-1]
+  parts = root.operands if root.opcode == "tuple" else (root.name,)
+  total = 0.0
+  for part, array in zip(parts, op.arrays, strict=False):
+    made = inner[part]
+    while made.opcode == "bitcast":
+      made = inner[made.operands[0]]
+    if made.opcode == "dynamic-update-slice":
+      update = inner[made.operands[1]]
+      total += 0.0 if array.fast else sum(a.bytes for a in update.arrays)
+    else:
+      total += _bytes(array)
+  return total

@@ -1,0 +1,147 @@
+"""Compiled programs, read as they run: loops, products, links, traffic."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from synpo_jax.planning import costs
+
+# Two loops in each other (5 x 3), one of them noted by the compiler; a gather
+# among 4 within, in two parts of one channel; a sum among 2 of 8 outside.
+PROGRAM = """
+HloModule made_up, num_partitions=8
+
+%part (p: bf16[8,64]) -> bf16[32,64] {
+  %p = bf16[8,64]{1,0:T(8,128)(2,1)} parameter(0)
+  ROOT %g.0 = bf16[32,64]{1,0:T(8,128)(2,1)S(1)} all-gather(%p), channel_id=3, replica_groups=mesh['a'=2,'b'=4] {'b'}, dimensions={0}
+}
+
+%inner (s: (s32[], bf16[8,64])) -> (s32[], bf16[8,64]) {
+  %s = (s32[], bf16[8,64]{1,0}) parameter(0)
+  %i = s32[] get-tuple-element(%s), index=0
+  %x = bf16[8,64]{1,0} get-tuple-element(%s), index=1
+  %start = bf16[32,64]{1,0} fusion(%x), kind=kCustom, calls=%part
+  %g.1 = bf16[32,64]{1,0} all-gather(%x), channel_id=3, replica_groups=mesh['a'=2,'b'=4] {'b'}, dimensions={0}
+  %y = bf16[8,32]{1,0} dot(%x, %g.1), lhs_contracting_dims={1}, rhs_contracting_dims={1}
+  ROOT %r = (s32[], /*index=1*/bf16[8,64]{1,0}) tuple(%i, %x)
+}
+
+%inner_test (s.1: (s32[], bf16[8,64])) -> pred[] {
+  %s.1 = (s32[], bf16[8,64]{1,0}) parameter(0)
+  %i.1 = s32[] get-tuple-element(%s.1), index=0
+  %end = s32[] constant(4)
+  ROOT %lt = pred[] compare(%i.1, %end), direction=LT
+}
+
+%outer (t: (s32[], bf16[8,64])) -> (s32[], bf16[8,64]) {
+  %t = (s32[], bf16[8,64]{1,0}) parameter(0)
+  %one = s32[] constant(1)
+  %v = bf16[8,64]{1,0} get-tuple-element(%t), index=1
+  %first = (s32[], bf16[8,64]{1,0}) tuple(%one, %v)
+  ROOT %w = (s32[], bf16[8,64]{1,0}) while(%first), condition=%inner_test, body=%inner
+}
+
+%never (u: (s32[], bf16[8,64])) -> pred[] {
+  %u = (s32[], bf16[8,64]{1,0}) parameter(0)
+  ROOT %no = pred[] constant(false)
+}
+
+ENTRY %main (a: bf16[8,64], stack: f32[9,64]) -> bf16[8,64] {
+  %a = bf16[8,64]{1,0} parameter(0)
+  %stack = f32[9,64]{1,0} parameter(1)
+  %zero = s32[] constant(0)
+  %state = (s32[], bf16[8,64]{1,0}) tuple(%zero, %a)
+  %loop = (s32[], bf16[8,64]{1,0}) while(%state), condition=%never, body=%outer, backend_config={"known_trip_count":{"n":"5"}}
+  %sum = f32[9,64]{1,0} all-reduce(%stack), channel_id=7, replica_groups=[4,2]<=[8], to_apply=%never
+  %row = f32[1,64]{1,0} dynamic-slice(%sum, %zero, %zero), dynamic_slice_sizes={1,64}
+  ROOT %out = bf16[8,64]{1,0} get-tuple-element(%loop), index=1
+}
+"""  # noqa: E501
+
+
+def test_loops_count_as_often_as_they_run():
+  total = costs.count(PROGRAM)
+  assert total.flops == 15 * 2 * 8 * 32 * 64
+  gathered, summed = 32 * 64 * 2, 9 * 64 * 4
+  assert total.received == {
+    "all-gather": 15 * gathered * 3 / 4,  # a quarter is there already
+    "all-reduce": 2 * summed / 2,
+  }
+
+
+def test_a_loop_that_data_ends_is_an_error():
+  text = PROGRAM.replace("direction=LT", "direction=LT").replace(
+    "%end = s32[] constant(4)", "%end = s32[] get-tuple-element(%s.1), index=0"
+  )
+  with pytest.raises(ValueError, match="loop w: no counter"):
+    costs.count(text)
+
+
+@pytest.mark.parametrize(
+  "groups, size",
+  [
+    ("{{0,1,2,3},{4,5,6,7}}", 4),
+    ("[2,8]<=[4,2,2]T(1,0,2)", 8),
+    ("mesh['a'=2,'b'=4] {'a','b'}", 8),
+    ("mesh['a'=2,'b'=8] {'b':(1)2}", 2),
+    ("@mesh['a'=16] {'a'}", 16),
+  ],
+)
+def test_groups_are_read_in_every_form(groups, size):
+  assert (
+    costs.group_size(f", replica_groups={groups}, dimensions={{0}}") == size
+  )
+
+
+def gradients(unroll):
+  """Gradients of six layers, three products in each."""
+
+  def layer(x, w):
+    return jnp.tanh(x @ w), None
+
+  def loss(w, x):
+    return jnp.sum(jax.lax.scan(layer, x, w, unroll=unroll)[0] ** 2)
+
+  w, x = jnp.ones((6, 256, 256)), jnp.ones((128, 256))
+  return jax.jit(jax.grad(loss, argnums=(0, 1))).lower(w, x).compile()
+
+
+def test_flops_of_a_scan_are_those_of_its_layers_unrolled():
+  scanned, unrolled = gradients(1), gradients(6)
+  ours = costs.count(scanned.as_text()).flops
+  assert ours == 6 * 3 * 2 * 128 * 256 * 256
+  assert ours == costs.count(unrolled.as_text()).flops
+  theirs = unrolled.cost_analysis()["flops"]  # elementwise work too: 0.5 %
+  assert ours == pytest.approx(theirs, rel=0.02)
+  assert ours > 3 * scanned.cost_analysis()["flops"]  # which counts one layer
+
+
+def test_batch_dimensions_of_products_as_tpus_write_them():
+  """Of a compilation for v5e: 8 heads, 256 queries and keys, 128 wide."""
+  text = """
+ENTRY %main (q: bf16[1,256,8,128], k: bf16[8,256,128]) -> bf16[8,256,256] {
+  %q = bf16[256,8,128]{2,1,0} parameter(0)
+  %k = bf16[256,8,128]{2,1,0} parameter(1)
+  ROOT %c = bf16[8,256,256]{2,1,0} convolution(%q, %k), window={size=8 stride=7 lhs_dilate=8}, dim_labels=b0f_o0i->0bf
+}
+"""  # noqa: E501
+  assert costs.count(text).flops == 2 * 8 * 256 * 256 * 128
+
+
+def test_a_slice_of_a_stack_costs_the_slice():
+  text = """
+%pick (p: f32[9,64], i: s32[]) -> f32[1,64] {
+  %p = f32[9,64]{1,0} parameter(0)
+  %i = s32[] parameter(1)
+  ROOT %d = f32[1,64]{1,0} dynamic-slice(%p, %i, %i), dynamic_slice_sizes={1,64}
+}
+
+ENTRY %main (a: f32[9,64], n: s32[]) -> f32[1,64] {
+  %a = f32[9,64]{1,0} parameter(0)
+  %n = s32[] parameter(1)
+  ROOT %f = f32[1,64]{1,0} fusion(%a, %n), kind=kLoop, calls=%pick
+}
+"""  # noqa: E501
+  assert costs.count(text).traffic == 2 * 64 * 4 + 4
+  fast = text.replace("f32[1,64]{1,0} fusion", "f32[1,64]{1,0:S(1)} fusion")
+  assert costs.count(fast).traffic == 64 * 4 + 4

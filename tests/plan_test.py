@@ -1,0 +1,167 @@
+"""Plans: what is tried and in which order, and one slice for real."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from configs import vdc
+from synpo_jax.planning import chips, choices, outcome, targets, words
+from synpo_jax.planning.choices import Choice
+from synpo_jax.planning.outcome import Memory, Outcome, Work
+from synpo_jax.planning.trial import Trial
+
+
+def seven_b():
+  return vdc.get_config("model=auroracap_7b")
+
+
+def test_the_micro_batch_is_raised_to_what_the_mesh_splits():
+  c = seven_b()  # one pair at a time, 32 times
+  found = choices.configured(c, chips.parse("v5e:4x4"))
+  assert found == Choice(16, 1, 1, 16, 2, "save_dots")
+  assert choices.flags(c, found) == [
+    "--config.mesh.data=16",
+    "--config.data.batch_size=16",
+    "--config.data.accumulation=2",
+  ]
+  made = choices.apply(c, found)
+  assert choices.configured(made, chips.parse("v5e:4x4")) == found
+  assert choices.flags(made, found) == []
+  c.mesh.data = 3
+  with pytest.raises(ValueError, match="does not make the 16 devices"):
+    choices.configured(c, chips.parse("v5e:4x4"))
+
+
+def test_changes_come_in_the_order_of_their_cost():
+  start = Choice(4, 1, 1, 8, 4, "save_dots")
+  found = choices.smaller(start, 4, open_mesh=False)
+  assert found[0] == start._replace(batch_size=4, accumulation=8)
+  assert found[1] == start._replace(data=2, fsdp=2)
+  assert {choice.batch_size * choice.accumulation for choice in found} == {32}
+  last = found[-1]
+  assert (last.remat, last.model, last.each) == ("full", 4, 1)
+  assert not any(choice.remat == "none" for choice in found)
+  first = choices.smaller(start, 4, open_mesh=True)[0]
+  assert first == start._replace(data=2, fsdp=2)
+
+
+def test_what_needs_more_than_a_failure_is_not_tried():
+  failed = Choice(2, 2, 1, 8, 4, "save_dots")
+  assert choices.needs_no_less(failed._replace(remat="none"), failed)
+  assert choices.needs_no_less(failed._replace(data=4, fsdp=1), failed)
+  assert not choices.needs_no_less(failed._replace(remat="full"), failed)
+  assert not choices.needs_no_less(failed._replace(batch_size=4), failed)
+
+
+def made_up(peak, choice):
+  memory = Memory(4e9, 1e9, 2e9, 0.0, peak - 7e9, peak, 16e9)
+  work = Work(2e12, 1e12, {"all-gather": 8e9}, dict(compute=2.0, links=4.0))
+  return Trial(choice, None, Outcome(memory, work, 32, 60.0))
+
+
+def test_the_verdict_is_plain():
+  c, choice = seven_b(), Choice(1, 16, 1, 16, 2, "full")
+  good, bad = made_up(15e9, choice), made_up(17e9, choice)
+  assert good.fits and words.verdict(good).startswith("fits: 13.97 of 14.90")
+  assert not bad.fits and words.verdict(bad).startswith("does not fit: 15.83")
+  assert good.outcome.work.binds == "links"
+  assert good.outcome.pairs_per_hour == 32 * 3600 / 4
+  assert "--config.model.remat=full" in words.change(c, good)
+
+
+def test_the_compilers_refusal_says_how_much_it_needs():
+  before = made_up(8e9, None).outcome.memory
+  found = outcome.exceeded(
+    before,
+    "RESOURCE_EXHAUSTED: E1000: CompileTimeHbmOom: Ran out of memory on HBM, "
+    "the total memory required for HLO temporaries (480.00G) exceeds",
+  )
+  assert found.peak == 480 * 2**30 and not found.fits
+  with pytest.raises(ValueError, match="the compiler failed: INTERNAL"):
+    outcome.exceeded(before, "INTERNAL: something (480.00G)\nmore")
+
+
+@pytest.mark.parametrize("name", ["v5e", "v5e:0x4", "v9:2x2", "4x4", "h100:x"])
+def test_a_wrong_topology_is_named_in_a_line(name):
+  with pytest.raises(ValueError, match=f"topology={name}: give chip:shape"):
+    targets.make(name)
+
+
+def test_libtpu_missing_says_how_to_get_it(monkeypatch):
+  monkeypatch.setattr(targets.importlib.util, "find_spec", lambda name: None)
+  for topology in ("v5e:2x2", "h200:1"):  # TPUs stand in for GPUs
+    with pytest.raises(ValueError, match="pip install libtpu"):
+      targets.make(topology)
+  with pytest.raises(ValueError, match="only 1, 2, 4, 8"):
+    targets.make("h100:6")
+
+
+SMALL = {
+  "llm.hidden_size": 256,
+  "llm.intermediate_size": 512,
+  "llm.num_hidden_layers": 2,
+  "llm.num_attention_heads": 2,
+  "llm.num_key_value_heads": 2,
+  "visual_encoder.hidden_size": 64,
+  "visual_encoder.intermediate_size": 128,
+  "visual_encoder.num_hidden_layers": 3,
+  "visual_encoder.num_attention_heads": 2,
+  "visual_encoder.image_size": 84,
+}
+
+
+def plan(topology, folder, *more):
+  """The command on a 7B model cut to two thin layers."""
+  arch = [f"--config.model.arch.{key}={n}" for key, n in SMALL.items()]
+  clean = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+  return subprocess.run(
+    [
+      *(sys.executable, "-m", "synpo_jax.plan"),
+      "--config=configs/vdc.py:model=auroracap_7b",
+      *(*arch, "--config.lora.rank=8", "--frames=8", "--response=128"),
+      *(f"--topology={topology}", f"--out={folder}", *more),
+    ],
+    capture_output=True,
+    text=True,
+    env=clean,
+  )
+
+
+def small_weights():
+  """(weights, adapter) bytes on each of four devices that share the model."""
+  D, F, V, L, r, Dv, Fv = 256, 512, 32000, 2, 8, 64, 128
+  split = 2 * V * D + L * (4 * D * D + 3 * D * F)
+  norms = L * 2 * D + D
+  tower = 14 * 14 * 3 * Dv + Dv + 37 * Dv + 2 * Dv  # patches ... first norm
+  tower += 2 * (4 * Dv + 4 * (Dv * Dv + Dv) + Dv * Fv + Fv + Fv * Dv + Dv)
+  projector = Dv * D + D + D * D + D
+  weights = 2 * (split / 4 + norms + tower + projector)
+  to_heads, to_hidden, back = (D, D), (D, F), (F, D)
+  shapes = 4 * [to_heads] + 2 * [to_hidden] + [back]  # q k v o, gate up, down
+  adapter = sum(n * r + r * m for n, m in shapes) * L / 4
+  return weights, 4 * adapter
+
+
+@pytest.mark.skipif(
+  targets.importlib.util.find_spec("libtpu") is None, reason="needs libtpu"
+)
+def test_a_slice_that_is_not_there(tmp_path):
+  mesh = "--config.mesh.data=1", "--config.mesh.fsdp=4"
+  done = plan("v5e:2x2", tmp_path, *mesh)
+  assert done.returncode == 0, done.stderr
+  assert "verdict: fits" in done.stdout
+  assert "compute" in done.stdout and "pairs an hour" in done.stdout
+  (row,) = json.loads((tmp_path / "plan.json").read_text())
+  assert row["flags"] == [
+    "--config.data.batch_size=4",
+    "--config.data.accumulation=8",
+  ]
+  memory = row["memory"]
+  weights, adapter = small_weights()
+  assert (memory["weights"], memory["adapter"]) == (weights, adapter)
+  assert 0 <= memory["optimiser"] - 2 * adapter < 64  # and counters
+  assert memory["peak"] > weights + 3 * adapter
+  assert row["work"]["received"]["all-gather"] > 0
