@@ -26,6 +26,11 @@ PLAIN = {
   "fan_in_fan_out": (False, None),
   "layers_to_transform": ([], None),
   "layer_replication": ([], None),
+  "lora_bias": (False, None),
+  "use_qalora": (False, None),
+  "alora_invocation_tokens": ([], None),
+  # Other starts take from the base what the adapter holds.
+  "init_lora_weights": (True, False, None, "gaussian", "orthogonal", "eva"),
 }
 
 
