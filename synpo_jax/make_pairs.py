@@ -63,6 +63,8 @@ def run(
     ValueError, OSError: one line that says what is wrong and where.
   """
   stages = _stages(c.stages, share)
+  if "judge" in stages:
+    _check_judge(c.judge)
   summary, faults = {}, {}
   with journal.lock(workdir / f".lock-{share.index}"):
     if "segments" in stages:
@@ -129,6 +131,16 @@ def _caption(c, workdir, stage, caption, faults, share, open_writer):
   caption(work, mark, **how)
 
 
+def _check_judge(judge):
+  """Raises ValueError before the captions are written, not after."""
+  if judge.kind not in ("openai", "truth"):
+    raise ValueError(f"judge.kind={judge.kind!r}: choose openai or truth")
+  if judge.kind == "openai":
+    endpoint.model_name(judge.openai.model)
+  elif not Path(judge.truth.scenes).is_file():
+    raise FileNotFoundError(f"judge.truth.scenes={judge.truth.scenes}: no file")
+
+
 def _judge(c, workdir):
   kind = c.judge.kind
   known = journal.read(workdir / ledger.SETTINGS, "stage")
@@ -137,7 +149,7 @@ def _judge(c, workdir):
     judge = dict(kind=kind, model="truth", version=judging.TRUTH_VERSION)
     mark = ledger.register(workdir, "judge", judge | made)
     judging.by_truth(workdir, _origin(judge, mark), **c.judge.truth)
-  elif kind == "openai":
+  else:
     settings = c.judge.openai.to_dict()
     model = endpoint.model_name(settings["model"])
     judge = dict(kind=kind, model=model, version=criteria.VERSION)
@@ -150,8 +162,6 @@ def _judge(c, workdir):
       cache=workdir / ledger.CACHE,
       **settings | {"model": model},
     )
-  else:
-    raise ValueError(f"judge.kind={kind!r}: choose openai or truth")
 
 
 def _origin(judge, mark):

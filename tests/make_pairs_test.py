@@ -157,6 +157,26 @@ def test_a_stage_without_its_forerunner_says_so(videos, tmp_path):
     make_pairs.run(c, tmp_path, fake_pairs.open_writer)
 
 
+@pytest.mark.parametrize(
+  "wrong, message",
+  [
+    (dict(kind="oracle"), "choose openai or truth"),
+    (dict(openai=dict(model="")), "judge.model or API_MODEL"),
+    (dict(kind="truth"), "judge.truth.scenes"),
+  ],
+)
+def test_a_judge_that_cannot_be_is_refused_before_all_work(
+  videos, tmp_path, monkeypatch, wrong, message
+):
+  for name in ("API_MODEL", "OPENAI_MODEL"):
+    monkeypatch.delenv(name, raising=False)
+  c = fake_pairs.config(videos)
+  c.judge.update(wrong)
+  with pytest.raises((ValueError, OSError), match=message):
+    make_pairs.run(c, tmp_path / "run", fake_pairs.open_writer)
+  assert not (tmp_path / "run").exists()
+
+
 def test_other_settings_in_the_same_workdir_are_refused(done, videos):
   c = fake_pairs.config(videos, "http://127.0.0.1:9/v1")
   c.candidates.temperature = 0.5
