@@ -57,7 +57,7 @@ def get_config(arg="greedy"):
     batch_size=8,  # videos at once
     prefix_buckets=64,  # prompts are padded to a multiple of this
     frame_buckets=(8, 16),
-    attention="xla",
+    attention="auto",  # auto | splash (TPU) | cudnn (GPU) | xla
     mesh=dict(data=-1, fsdp=1, model=1),  # over the devices of one process
   )
   if arg == "paper":

@@ -23,7 +23,7 @@ def get_config():
     dtype="bfloat16",
     batch_size=8,
     mesh=dict(data=-1, fsdp=1, model=1),
-    attention="xla",
+    attention="auto",  # auto | splash (TPU) | cudnn (GPU) | xla
     head_chunk=128,
   )
   c.answers = dict(

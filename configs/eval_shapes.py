@@ -21,5 +21,5 @@ def get_config():
   )
   c.captions.max_new_tokens = 128
   c.frames.update(min_frames=8, max_frames=8)
-  c.placing.update(prefix_buckets=64, frame_buckets=(8,), attention="xla")
+  c.placing.update(prefix_buckets=64, frame_buckets=(8,))
   return c

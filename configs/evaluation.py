@@ -45,7 +45,7 @@ def shared():
     batch_size=16,  # videos at once
     prefix_buckets=128,  # prompts are padded to a multiple of this
     frame_buckets=(8, 12, 16),
-    attention="auto",  # auto | xla | splash | cudnn
+    attention="auto",  # auto | splash (TPU) | cudnn (GPU) | xla
     mesh=dict(data=-1, fsdp=1, model=1),  # over the devices of one process
   )
   return c

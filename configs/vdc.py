@@ -107,7 +107,7 @@ def paper(loss):
     dtype="bfloat16",
     base="float",  # "int8" freezes the decoder's linear layers at a byte each
     remat="save_dots",  # none | full | save_attention | save_dots
-    attention="xla",
+    attention="auto",  # auto | splash (TPU) | cudnn (GPU) | xla
   )
   c.lora = dict(rank=128, alpha=64.0, dropout=0.05)  # rank 0: no adapter
   c.loss = dict(name=loss, coefficients=dict(LOSSES[loss]))

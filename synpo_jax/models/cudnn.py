@@ -21,6 +21,11 @@ def attend(
   Computes in bfloat16 or float16. Every query sees itself too, padding
   included, so that no softmax is empty. No block is skipped. `implementation`
   is jax.nn.dot_product_attention's: "cudnn", or "xla" where there is no GPU.
+
+  Compiled for an H100 (4 rows of 1792, 32 heads of 128, forward and backward)
+  it takes 162 MiB of temporary memory; with the rejected rows in a call of
+  their own, as [prefix | rejected], 381; XLA's dense attention 3989. Speed on
+  a GPU is unmeasured.
   """
   T = q.shape[1]
   if T % 2:  # the kernel takes even lengths
