@@ -151,7 +151,8 @@ def _place_int8(leaf, store, shape, shardings):
   for i, tensor in enumerate(_tensors(leaf, store)):
     dtype = jax.dtypes.canonicalize_dtype(tensor.dtype)
     layer = _put(tensor, dtype, _without_layers(shardings[0]))
-    stack, scales = set_layer(stack, scales, layer, i)
+    # One at a time: floats that wait to be rounded would pile up.
+    stack, scales = jax.block_until_ready(set_layer(stack, scales, layer, i))
   return stack, scales
 
 
