@@ -26,7 +26,7 @@ from synpo_jax.judging import endpoint
 from synpo_jax.sampling import Sampling
 
 # What decides a judgement; the rest only decides how it is come by.
-JUDGE_KEYS = ("base_url", "temperature", "extra", "asks")
+JUDGE_KEYS = ("temperature", "extra", "asks")
 
 
 def run(c, workdir: pathlib.Path, open_writer=writer.open_writer) -> dict:
@@ -51,18 +51,21 @@ def run(c, workdir: pathlib.Path, open_writer=writer.open_writer) -> dict:
   rows = _captions(c, workdir, items, open_writer)
   items = [item for item in items if item.id in rows]
   texts = {item.id: rows[item.id]["caption"] for item in items}
-  ask = None
+  ask, server = None, None
   if benchmark.judged:
     ask = _make_ask(c, workdir / "judge.jsonl")
+    server = endpoint.address(c.judge.base_url)
   scored, summary, usage = benchmark.score(c, items, texts, prompts, ask)
   for row in scored:
     row["prompt"] = rows[row["id"]]["prompt"] if row["id"] in rows else None
+    row["recipe_hash"] = mark
   results = {
     "benchmark": c.benchmark,
     "scores": summary,
     "items": len(items),
     "recipe_hash": mark,
     "recipe": made_with,
+    "judge_server": server,
     "judge_cost": None if usage is None else usage._asdict(),
   }
   journal.rewrite(workdir / "items.jsonl", scored)

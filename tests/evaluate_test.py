@@ -170,10 +170,12 @@ def test_vdc_from_predictions(tmp_path):
   made = results["recipe"]["judge"]
   assert (made["prompts"], made["model"]) == ("ours", "m")
   assert "key" not in made and made["prompts_version"]
+  assert results["judge_server"] == url
   assert again["scores"] == scores and again["judge_cost"]["calls"] == 0
   assert results["judge_cost"]["calls"] == len(log.bodies)
   rows = journal.read(tmp_path / "run" / "items.jsonl")
   assert rows["short/v2"]["questions"][0]["answer"] == "not mentioned"
+  assert rows["short/v2"]["recipe_hash"] == results["recipe_hash"]
 
 
 def test_vdc_captions_come_with_a_prompt_of_their_category(world, tmp_path):

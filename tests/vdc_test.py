@@ -1,14 +1,13 @@
-"""VDC, VDD and preference judging: protocol, arithmetic, failures."""
+"""VDC and VDD: protocol, arithmetic, failures."""
 
 import json
-import textwrap
 
 import pytest
 from judge_server import chat, serve
+from scripted_judge import scripted
 
 from synpo_jax import judge
-from synpo_jax.evaluation import judge_prompts, preference, replies, vdc, vdd
-from synpo_jax.judging.replies import Unreadable
+from synpo_jax.evaluation import judge_prompts, vdc, vdd
 
 OURS = judge_prompts.load("ours", "vdc")
 
@@ -33,28 +32,6 @@ def write_questions(folder):
 
 def qa(question, answer):
   return {"question": question, "answer": answer, "category": "object"}
-
-
-def scripted(answers):
-  """An `ask` that replies by what it is asked; None is a failed call."""
-  asked = []
-
-  def ask(requests, on_answer):
-    requests = list(requests)
-    asked.append(requests)
-    for request in reversed(requests):  # answers come in any order
-      reply = answers(request)
-      if reply is None:
-        answer = judge.Answer(request.id, None, "unavailable: status 500")
-      else:
-        try:
-          answer = judge.Answer(request.id, request.parse(reply), None)
-        except Unreadable as error:
-          answer = judge.Answer(request.id, None, f"unusable: {error}")
-      on_answer(answer, judge.Usage())
-    return judge.Usage(calls=len(requests), prompt_tokens=1)
-
-  return ask, asked
 
 
 def judged(questions, answers):
@@ -145,87 +122,24 @@ def test_faulty_question_files_are_named(tmp_path):
     vdc.read_questions(tmp_path, ("short",))
 
 
-GOOD = {
-  "{'pred': 'yes', 'score': 4.8}.": (True, 4.8),
-  '```json\n{"Pred": "NO.", "Score": "2"}\n```': (False, 2.0),
-  'Sure! {"pred": true, "score": 5} Anything else?': (True, 5.0),
-  "pred: no, score: 3": (False, 3.0),
-  "<think>{'pred': 'no', 'score': 0}</think> {'pred':'yes','score':3}": (
-    True,
-    3.0,
-  ),
+LINES = {
+  '{"v": [{"question": "a"}]}': "line 2: video 'v', question 1 has no text in"
+  " 'answer'",
+  '{"v": [{"question": null, "answer": "b"}]}': "line 2: .* in 'question'",
+  '{"v": {"question": "a"}}': "line 2: video 'v' has no list of questions",
+  '{"v": ["a"]}': "line 2: video 'v', question 1 is not an object",
+  '["v"]': "line 2: not {video: ",
+  '{"v": [': "line 2: not JSON",
 }
-BAD = ["", "yes", '{"pred": "maybe", "score": 3}', '{"pred": "yes"}']
-BAD += ['{"pred": "yes", "score": 6}', '{"pred": "yes", "sco']
-BAD += ["pred: yes, score: 45", '{"pred": "yes", "score": NaN}']
 
 
-def test_verdicts_are_read_in_many_forms():
-  for reply, want in GOOD.items():
-    assert tuple(replies.verdict(reply)) == want
-  for reply in BAD:
-    with pytest.raises(Unreadable):
-      replies.verdict(reply)
-  assert replies.score("{'score': 4}") == 4 and replies.better('{"better":2}')
-
-
-OFFICIAL_VDC = """
-import os
-HF_HOME = os.environ["NOT_SET"]
-CAMERA_CAPTION_PROMPTS = ["Tell the camera.", "Camera?"]
-def generate_response(question, caption, max_tokens: int):
-  messages = [
-    {"role": "system", "content": "Answer " "briefly."},
-    {"role": "user", "content": f"D: {caption}, Q: {question}" "END"},
-  ]
-def gpt_match(question, answer, pred_answer, max_tokens: int):
-  messages = [
-    {"role": "user", "content": f"{question}|{answer}|{pred_answer}"
-     "like {'pred': 'yes'}"},
-  ]
-"""
-OFFICIAL_VDD = """
-def get_eval_generic(question, answer, pred, max_tokens: int):
-  messages = [{"role": "user", "content": f"{question}|{answer}|{pred}"}]
-"""
-
-
-def test_official_prompts_are_read_and_not_run(tmp_path):
-  for name, text in (
-    ("vdc", OFFICIAL_VDC),
-    ("video_detail_description", OFFICIAL_VDD),
-  ):
-    (tmp_path / "tasks" / name).mkdir(parents=True)
-    (tmp_path / "tasks" / name / "utils.py").write_text(textwrap.dedent(text))
-  got = judge_prompts.from_lmms_eval(tmp_path, "vdc")
-  assert got.source == "lmms_eval" and got.version.startswith("lmms-eval-")
-  assert got.captions == {"camera": ("Tell the camera.", "Camera?")}
-  system, user = judge_prompts.fill(got, "answer", question="W?", caption="C")
-  assert system["content"] == "Answer briefly."
-  assert user["content"] == "D: C, Q: W?END"
-  (user,) = judge_prompts.fill(
-    got, "compare", question="{gold}", gold="G", answer="A"
-  )
-  assert user["content"] == "{gold}|G|Alike {'pred': 'yes'}"
-  got = judge_prompts.from_lmms_eval(tmp_path, "vdd")
-  (user,) = judge_prompts.fill(
-    got, "detail", question="Q", gold="G", caption="C"
-  )
-  assert user["content"] == "Q|G|C"
-
-
-def test_prompts_from_a_file_and_by_default(tmp_path):
-  path = tmp_path / "prompts.json"
-  path.write_text(json.dumps({"answer": [{"role": "user", "content": "?"}]}))
-  with pytest.raises(ValueError, match="does not use {question}"):
-    judge_prompts.load(str(path), "vdc")
-  message = {"role": "user", "content": "{question} {first} {second}"}
-  path.write_text(json.dumps({"version": "7", "prefer": [message]}))
-  got = judge_prompts.load(str(path), "preference")
-  assert got.version.startswith("7-") and got.source == str(path)
-  assert judge_prompts.load("auto", "vdc").source == "ours"
-  with pytest.raises(ValueError, match="not installed"):
-    judge_prompts.load("lmms_eval", "vdc")
+@pytest.mark.parametrize("line", LINES)
+def test_what_is_wrong_with_a_question_is_said(line, tmp_path):
+  good = json.dumps({"u": [qa("How many?", 3)]})
+  (tmp_path / "camera.jsonl").write_text(f"{good}\n{line}\n")
+  with pytest.raises(ValueError, match=LINES[line]) as error:
+    vdc.read_questions(tmp_path, ("camera",))
+  assert "\n" not in str(error.value)
 
 
 def test_vdd_mean_and_failures(tmp_path):
@@ -243,51 +157,6 @@ def test_vdd_mean_and_failures(tmp_path):
   got = vdd.summarise(rows)
   assert (got["score"], got["judged"], got["failed"]) == (2.5, 2, 2)
   assert got["score_if_failures_are_zero"] == 1.25
-
-
-def test_duels_are_asked_in_both_orders():
-  ours = {"q1": "A", "q2": "A", "q3": "A", "q4": "A", "q5": "A"}
-  theirs = {question: "B" for question in ours}
-  pairs = preference.duels(ours, theirs)
-
-  def answers(request):
-    text = request.messages[-1]["content"]
-    first = text.split("Answer 1:\n")[1][0]
-    number = next(q for q in ours if q in text)
-    if number == "q1":  # A is better
-      return f'{{"better": {1 if first == "A" else 2}}}'
-    if number == "q2":  # B is better
-      return f'{{"better": {1 if first == "B" else 2}}}'
-    if number == "q3":
-      return '{"better": 1}'  # always the first
-    if number == "q4":
-      return '{"better": 0}' if first == "A" else '{"better": 2}'
-    return None if first == "A" else '{"better": 1}'
-
-  ask, _ = scripted(answers)
-  rows, _ = preference.judge_duels(pairs, OURS, ask, max_tokens=64)
-  assert [row["outcome"] for row in rows] == [
-    "win",
-    "loss",
-    "position",
-    "tie",
-    "failed",
-  ]
-  got = preference.summarise(rows)
-  assert got["win_rate"] == 0.5 and got["judged"] == 4
-  # Values 1, 0, 1/2, 1/2: variance 1/6, so the error is sqrt(1/24).
-  assert got["standard_error"] == pytest.approx((1 / 24) ** 0.5)
-
-
-def test_alpaca_outputs_go_round(tmp_path):
-  path = tmp_path / "outputs.json"
-  rows = [{"dataset": "own", "instruction": "Say é", "output": "é"}]
-  preference.write_outputs(path, rows, generator="tiny")
-  held = json.loads(path.read_text())
-  assert held == [rows[0] | {"generator": "tiny"}]
-  assert preference.read_outputs(path) == {"Say é": "é"}
-  with pytest.raises(ValueError, match="different instructions, as 'Say é'"):
-    preference.duels({"x": "1"}, {"Say é": "2"})
 
 
 def test_a_killed_run_pays_only_for_what_is_new(tmp_path):

@@ -25,6 +25,12 @@ class Benchmark(NamedTuple):
 def vdc_items(c, prompts) -> list[Item]:
   """One caption per video and category, videos in the files' order."""
   categories = tuple(c.data.categories)
+  for category in categories:
+    if category not in prompts.captions:
+      raise ValueError(
+        f"data.categories: {category!r} has no caption prompts; there are "
+        f"those of {', '.join(prompts.captions)}"
+      )
   questions = vdc.read_questions(c.data.questions, categories)
   return [
     Item(f"{category}/{video}", video, category, prompts.captions[category])

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from synpo_jax import journal, progress, shots
 from synpo_jax.data import sources, video
+from synpo_jax.evaluation import vdc
 from synpo_jax.pairing.captioning import WHOLE
 
 
@@ -42,23 +43,10 @@ def read_predictions(
   "prediction" or "pred". Raises ValueError with all faulty lines, and, unless
   `only_predicted`, when a caption that the benchmark wants is not there.
   """
-  path = pathlib.Path(path)
-  if not path.exists():
-    raise FileNotFoundError(f"{path} not found: predictions names the captions")
-  found, faults = {}, []
-  for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
-    if not line.strip():
-      continue
-    try:
-      key, row = _prediction(json.loads(line))
-    except (ValueError, KeyError, TypeError, AttributeError):
-      faults.append(f"{path} line {number}: needs a video and a caption")
-      continue
-    if key in found:
-      faults.append(f"{path} line {number}: {key} is there twice")
-    found[key] = row
-  if faults:
-    raise ValueError("\n".join(faults))
+  known = {item.category for item in items}
+  if known != {""}:  # a file may serve more categories than are scored
+    known |= {"", *vdc.CATEGORIES}
+  found = _read_rows(pathlib.Path(path), known)
   captions = {}
   for item in items:
     for key in ((item.video, item.category), (item.video, "")):
@@ -72,6 +60,32 @@ def read_predictions(
       f"{missing[0]}; --config.only_predicted scores those that are there"
     )
   return captions
+
+
+def _read_rows(path, known) -> dict[tuple[str, str], dict]:
+  """Predictions by (video, category); categories are checked if there are."""
+  if not path.exists():
+    raise FileNotFoundError(f"{path} not found: predictions names the captions")
+  found, faults = {}, []
+  for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+    if not line.strip():
+      continue
+    try:
+      key, row = _prediction(json.loads(line))
+    except (ValueError, KeyError, TypeError, AttributeError):
+      faults.append(f"{path} line {number}: needs a video and a caption")
+      continue
+    if key in found:
+      faults.append(f"{path} line {number}: {key} is there twice")
+    if known != {""} and key[1] not in known:
+      choice = ", ".join(sorted(known - {""}))
+      faults.append(
+        f"{path} line {number}: category {key[1]!r} is none of {choice}"
+      )
+    found[key] = row
+  if faults:
+    raise ValueError("\n".join(faults))
+  return found
 
 
 def _prediction(row):

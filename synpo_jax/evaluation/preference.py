@@ -32,13 +32,18 @@ def read_outputs(path: str | pathlib.Path) -> dict[str, str]:
   path = pathlib.Path(path)
   try:
     rows = json.loads(path.read_text(encoding="utf-8"))
-    outputs = {row["instruction"]: row["output"] for row in rows}
-  except (ValueError, KeyError, TypeError) as error:
-    raise ValueError(
-      f"{path}: not a list of instruction and output ({error!r})"
-    ) from None
-  if len(outputs) != len(rows):
-    raise ValueError(f"{path}: an instruction is there twice")
+  except ValueError as error:
+    raise ValueError(f"{path}: not JSON ({error})") from None
+  if not isinstance(rows, list) or not rows:
+    raise ValueError(f"{path}: not a list of instruction and output")
+  outputs = {}
+  for number, row in enumerate(rows, 1):
+    for name in ("instruction", "output"):
+      if not isinstance(row, dict) or not isinstance(row.get(name), str):
+        raise ValueError(f"{path} row {number}: no text in {name!r}")
+    if row["instruction"] in outputs:
+      raise ValueError(f"{path} row {number}: its instruction is there twice")
+    outputs[row["instruction"]] = row["output"]
   return outputs
 
 

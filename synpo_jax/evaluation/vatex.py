@@ -24,7 +24,14 @@ def read_references(path: str | pathlib.Path) -> dict[str, list[str]]:
     except (KeyError, TypeError):
       faults.append(f"{path} row {number}: needs videoID and enCap")
       continue
-    if not texts or not all(isinstance(text, str) for text in texts):
+    if not isinstance(name, str):
+      faults.append(f"{path} row {number}: videoID {name!r} is not a text")
+      continue
+    if (
+      not isinstance(texts, list)
+      or not texts
+      or not all(isinstance(text, str) for text in texts)
+    ):
       faults.append(f"{path} row {number}: enCap is not a list of captions")
     if name in found:
       faults.append(f"{path} row {number}: video {name!r} is there twice")

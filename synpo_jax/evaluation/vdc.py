@@ -60,19 +60,43 @@ def _read(path):
     if not line.strip():
       continue
     try:
-      for video, rows in json.loads(line).items():
-        questions = [_question(row) for row in rows]
-        videos.setdefault(video, []).extend(questions)
-    except (ValueError, AttributeError, KeyError, TypeError):
-      faults.append(f"{path} line {number}: not {{video: [question, …]}}")
+      for video, rows in _line(line).items():
+        videos.setdefault(video, []).extend(rows)
+    except ValueError as error:
+      faults.append(f"{path} line {number}: {error}")
   if faults:
     raise ValueError("\n".join(faults))
   return videos
 
 
-def _question(row):
+def _line(line) -> dict[str, list[Question]]:
+  """Questions by video of one line; raises ValueError naming the fault."""
+  try:
+    held = json.loads(line)
+  except ValueError:
+    raise ValueError("not JSON") from None
+  if not isinstance(held, dict):
+    raise ValueError("not {video: [question, …]}")
+  found = {}
+  for video, rows in held.items():
+    if not isinstance(rows, list):
+      raise ValueError(f"video {video!r} has no list of questions")
+    found[video] = [
+      _question(row, f"video {video!r}, question {index}")
+      for index, row in enumerate(rows, 1)
+    ]
+  return found
+
+
+def _question(row, where) -> Question:
+  """The answer may be a number, as some are."""
+  if not isinstance(row, dict):
+    raise ValueError(f"{where} is not an object")
+  for name, kinds in (("question", str), ("answer", str | int | float)):
+    if name not in row or not isinstance(row[name], kinds):
+      raise ValueError(f"{where} has no text in {name!r}")
   kind = row["category"] if "category" in row else ""
-  return Question(str(row["question"]), str(row["answer"]), str(kind))
+  return Question(row["question"], str(row["answer"]), str(kind))
 
 
 def judge_captions(

@@ -35,9 +35,14 @@ def read_references(path: str | pathlib.Path) -> list[Reference]:
       row = json.loads(line)
       video = row["video_name"] if "video_name" in row else row["video"]
       reference = Reference(str(video), row["question"], row["answer"])
+      if not all(isinstance(text, str) for text in reference):
+        raise TypeError
     except (ValueError, KeyError, TypeError):
-      faults.append(f"{path} line {number}: needs video_name, question, answer")
+      faults.append(
+        f"{path} line {number}: needs the texts video_name, question, answer"
+      )
       continue
+    video = reference.video
     if video in found:
       faults.append(f"{path} line {number}: video {video!r} is there twice")
     found[video] = reference

@@ -85,8 +85,7 @@ def connect(
   API_MODEL, OPENAI_MODEL. Without any address it is OpenAI's own. Raises
   ValueError when no model is named or a hosted service has no key.
   """
-  url = (base_url or _environment(URLS)).rstrip("/")
-  url = url.removesuffix("/chat/completions")
+  url = address(base_url)
   model = model_name(model)
   if schema not in SHAPES:
     raise ValueError(f"judge: schema={schema!r} is none of {', '.join(SHAPES)}")
@@ -106,6 +105,12 @@ def connect(
   )
   url = str(client.base_url).rstrip("/")
   return Endpoint(client, url, model, key, schema=schema, **treatment)
+
+
+def address(base_url: str) -> str:
+  """The server's, from the environment where it is empty; "" is OpenAI's."""
+  url = (base_url or _environment(URLS)).rstrip("/")
+  return url.removesuffix("/chat/completions")
 
 
 def model_name(model: str) -> str:
