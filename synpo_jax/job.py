@@ -18,6 +18,7 @@ from synpo_jax import (
   update,
 )
 from synpo_jax.data import pipeline, text, video, world
+from synpo_jax.models import attention
 
 # Keys of the config that may change when a run is continued.
 FREE_KEYS = ("every", "keep_checkpoints", "language", "mesh", "data.workers")
@@ -77,7 +78,8 @@ def prepare(c, workdir) -> Job:
   state, places = init_state(trained, tx, mesh)
   steps = make_steps(c, model, tx, mesh, places)
   hosts.say(f"model: {loading.describe(variables)}; {describe_mesh(mesh)}")
-  hosts.say(f"attention: {model.attention.name}")
+  how = attention.describe(model.attention, model.config.decoder, model.dtype)
+  hosts.say(f"attention: {how}")
   hosts.say(f"data: {pipeline.summary(data.counts)}; {data.updates} updates")
   return Job(mesh, model, texts, frozen, state, data, held, steps, rate)
 

@@ -66,7 +66,7 @@ def choose(
   if name not in BACKENDS:
     known = ", ".join(BACKENDS)
     raise ValueError(f"model.attention={name}: choose one of {known}")
-  native = NATIVE[platform] if platform in NATIVE else "xla"
+  native = native_to(platform)
   if name == "auto":
     return "xla" if lacks(native, sizes, dtype) else native
   if name not in ("xla", native):
@@ -78,12 +78,24 @@ def choose(
   return name
 
 
+def native_to(platform: str) -> str:
+  """The back end that a platform has a kernel for, else "xla"."""
+  return NATIVE[platform] if platform in NATIVE else "xla"
+
+
 def on_mesh(
   name: str, mesh: Mesh, sizes: DecoderConfig, dtype: DTypeLike
 ) -> Backend:
   """What `choose` says for the mesh's devices, which need not be at hand."""
   platform = mesh.devices.flat[0].platform
   return Backend(choose(name, platform, sizes, dtype), mesh)
+
+
+def describe(backend: Backend, sizes: DecoderConfig, dtype: DTypeLike) -> str:
+  """The back end by name, and why it is not the platform's own."""
+  native = native_to(backend.mesh.devices.flat[0].platform)
+  reason = lacks(native, sizes, dtype)
+  return f"{backend.name} ({native} {reason})" if reason else backend.name
 
 
 def lacks(name: str, sizes: DecoderConfig, dtype: DTypeLike) -> str:
