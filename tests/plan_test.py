@@ -23,7 +23,6 @@ def test_the_micro_batch_is_raised_to_what_the_mesh_splits():
   found = choices.configured(c, chips.parse("v5e:4x4"))
   assert found == Choice(16, 1, 1, 16, 2, "save_dots")
   assert choices.flags(c, found) == [
-    "--config.mesh.data=16",
     "--config.data.batch_size=16",
     "--config.data.accumulation=2",
   ]

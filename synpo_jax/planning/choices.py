@@ -71,7 +71,10 @@ def apply(c, choice: Choice):
 
 
 def flags(c, choice: Choice) -> list[str]:
-  """What to add to a command so that its config makes the choice."""
+  """What to add to a command so that its config makes the choice.
+
+  A -1 in the mesh takes the devices left over, which is what is left to it.
+  """
   wanted = {
     "mesh.data": choice.data,
     "mesh.fsdp": choice.fsdp,
@@ -84,7 +87,7 @@ def flags(c, choice: Choice) -> list[str]:
   return [
     f"--config.{key}={value}"
     for key, value in wanted.items()
-    if value != written[key]
+    if value != written[key] and written[key] != -1
   ]
 
 

@@ -84,8 +84,9 @@ def held(tree) -> float:
 def before_compiling(step: Step, where: Slice) -> Memory:
   """The least that a plan needs, known without a compiler.
 
-  What lies on a device between updates, gradients of what learns, and what
-  the decoder's layers save for the backward pass.
+  What lies on a device between updates, gradients of what learns, what the
+  decoder's layers save for the backward pass, and the head, which is whole in
+  its vocabulary's share while it scores.
   """
   everything = update.merge(step.state.trained, step.frozen)
   parts = [
@@ -93,7 +94,7 @@ def before_compiling(step: Step, where: Slice) -> Memory:
     held(everything.get("lora", {})),
     held(step.state.opt),
     held(step.batch),
-    held(step.state.trained) + saved(step),
+    held(step.state.trained) + saved(step) + scoring_head(step),
   ]
   return Memory(*parts, sum(parts), where.per_device("usable"))
 
@@ -111,6 +112,13 @@ def saved(step: Step) -> float:
   share = split / shape["model"] + whole
   rows = tokens(step) / (shape["data"] * shape["fsdp"])
   return rows * c.layers * share * jnp.dtype(step.model.dtype).itemsize
+
+
+def scoring_head(step: Step) -> float:
+  """Bytes of the head's kernel that are gathered while it scores."""
+  c, shape = step.model.config.decoder, step.mesh.shape
+  size = c.width * c.vocab * jnp.dtype(step.model.dtype).itemsize
+  return size / shape["model"] if shape["fsdp"] > 1 else 0.0
 
 
 def tokens(step: Step) -> int:

@@ -16,8 +16,8 @@ def flops(ops: dict[str, Op], op: Op) -> float:
     return _dot(ops, op, contracted)
   if op.opcode == "convolution":
     return _convolution(ops, op)
-  if op.opcode == "custom-call" and "dot_dimension_numbers" in op.text:
-    listed = re.search(r'"lhs_contracting_dimensions":\[([^\]]*)\]', op.text)
+  if op.opcode == "custom-call" and 'target="__cublas' in op.text:
+    listed = re.search(r'"lhs_contracting_dimensions":\s*\[([^\]]*)\]', op.text)
     return _dot(ops, op, [int(n) for n in re.findall(r"\d+", listed[1])])
   return 0.0
 
