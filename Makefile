@@ -8,7 +8,7 @@ export JAX_PLATFORMS ?= cpu
 # More arguments for the command of a target, as ARGS="--config.epochs=1".
 ARGS ?=
 
-.PHONY: demo test check smol pairs-demo claims clean
+.PHONY: demo test check smol pairs-demo claims benchmarks clean
 
 demo: .venv/installed  ## trains the embedded default and shows the result
 	$(BIN)/python -m synpo_jax.train --config=configs/vdc.py \
@@ -35,6 +35,13 @@ pairs-demo: .venv/installed  ## clips to preference pairs, judged exactly
 claims: .venv/installed  ## the paper's claims, eight losses compared
 	$(BIN)/python -m synpo_jax.claims --config=configs/claims.py \
 	  --workdir=runs/claims --readme=README.md $(ARGS)
+
+benchmarks: .venv/installed  ## the step beside TRL and PyTorch, and scaling
+	$(BIN)/python benchmarks/peers.py setup
+	$(BIN)/python benchmarks/step.py --json=benchmarks/results/step.json $(ARGS)
+	$(BIN)/python benchmarks/floor.py
+	$(BIN)/python benchmarks/scaling.py --out=benchmarks/results
+	$(BIN)/python benchmarks/page.py
 
 clean:  ## removes the environment and the runs
 	rm -rf .venv runs

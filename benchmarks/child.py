@@ -22,11 +22,14 @@ def serve(make) -> None:
   step, facts = make(workload.task(sys.argv[1]))
   print(json.dumps(facts | {"ready_bytes": resident_bytes()}), file=out)
   for _ in sys.stdin:
-    start = time.perf_counter()
+    start, used = time.perf_counter(), time.process_time()
     values = step()
-    seconds = time.perf_counter() - start
-    row = {"seconds": seconds, "peak_bytes": peak_bytes(), **values}
-    print(json.dumps(row), file=out)
+    row = {
+      "seconds": time.perf_counter() - start,
+      "cpu_seconds": time.process_time() - used,
+      "peak_bytes": peak_bytes(),
+    }
+    print(json.dumps(row | values), file=out)
 
 
 def resident_bytes() -> int:

@@ -54,11 +54,12 @@ def shape_table(rows) -> str:
   """The implementations at one shape, with ours as a share of each."""
   by_name = {row["impl"]: row for row in rows}
   ours = by_name.get("synpo_shared")
-  heading = ["implementation", "seconds", "spread", "peak MiB"]
+  heading = ["implementation", "seconds", "spread", "CPU s", "peak MiB"]
   heading += ["synpo_shared's time", "its memory", "goal"]
   table = [heading]
   for row in rows:
     cells = [f"{row['seconds']:.2f}", f"{row['spread']:.2f}"]
+    cells.append(f"{row['cpu_seconds']:.2f}")
     cells.append(f"{row['peak_bytes'] / MIB:.0f}")
     table.append([f"`{row['impl']}`", *cells, *shares(row, ours)])
   return sections.table(table)

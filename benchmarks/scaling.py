@@ -147,9 +147,11 @@ def write_rows(count: int) -> pathlib.Path:
   world.write_world(
     folder, clips=CLIPS, seed=0, heldout=0, workers=os.cpu_count() or 1
   )
-  lines = (folder / "pairs.jsonl").read_text().splitlines(keepends=True)
+  rows = map(json.loads, (folder / "pairs.jsonl").read_text().splitlines())
+  known = list(rows)
+  made = [known[i % len(known)] | {"id": str(i)} for i in range(count)]
   path = FILES / f"pairs_{count}.jsonl"
-  path.write_text("".join(lines[i % len(lines)] for i in range(count)))
+  path.write_text("".join(json.dumps(row) + "\n" for row in made))
   return path
 
 

@@ -8,8 +8,9 @@ CPU. A step is forward, backward and the AdamW update of the adapter. Each
 implementation is a process of its own, with the same weights and tokens, one
 after the other; --rounds=2 goes over all of them again, backwards, for a busy
 machine. `seconds` is the median of the timed steps, `spread` the largest less
-the smallest, `peak_bytes` the most memory the process held, start and
-compilation included.
+the smallest, `cpu_seconds` the median of what all threads worked (or span while
+waiting), `peak_bytes` the most memory the process held, start and compilation
+included.
 """
 
 import argparse
@@ -58,7 +59,7 @@ class Child:
     self.process = subprocess.Popen(
       [python, "-m", f"benchmarks.{module}", task.text()],
       cwd=ROOT,
-      env=environment(is_ours),
+      env=environment(task.device, is_ours),
       stdin=subprocess.PIPE,
       stdout=subprocess.PIPE,
       stderr=self.log,
@@ -95,9 +96,9 @@ class Child:
     self.process.wait()
 
 
-def environment(is_ours: bool) -> dict[str, str]:
+def environment(device: str, is_ours: bool) -> dict[str, str]:
   """What a process is started with; ours, as where no PyTorch is installed."""
-  out = dict(os.environ, JAX_PLATFORMS="cpu", HF_HUB_OFFLINE="1")
+  out = dict(os.environ, JAX_PLATFORMS=device, HF_HUB_OFFLINE="1")
   return out | {"USE_TORCH": "0"} if is_ours else out
 
 
@@ -129,7 +130,8 @@ def in_turns(tasks, pythons, *, rounds: int, **how) -> list[list[Child]]:
 
 def row(children: list[Child]) -> dict:
   """What is written down of one implementation at a shape."""
-  seconds = [r["seconds"] for child in children for r in child.rows[1:]]
+  timed = [r for child in children for r in child.rows[1:]]
+  seconds = [r["seconds"] for r in timed]
   first = children[0]
   return dict(
     shape=str(first.task.shape),
@@ -137,6 +139,7 @@ def row(children: list[Child]) -> dict:
     seconds=statistics.median(seconds),
     spread=max(seconds) - min(seconds),
     peak_bytes=max(child.rows[-1]["peak_bytes"] for child in children),
+    cpu_seconds=statistics.median(r["cpu_seconds"] for r in timed),
     timed=len(seconds),
     machine=machine(),
     load=os.getloadavg()[0],
@@ -205,7 +208,7 @@ def tasks_of(args, shape, impls) -> list[workload.Task]:
   """What is measured at a shape."""
   pairs = (item.split("=", 1) for item in filter(None, args.set.split(",")))
   overrides = {key: literal(value) for key, value in pairs}
-  folder = workload.weights_folder(args.size, args.rank)
+  folder = workload.weights_folder(args.size, args.rank, "float32")
   return [
     workload.Task(
       impl,
@@ -251,15 +254,15 @@ def pythons_of(args, impls) -> dict:
   )
 
 
-def ensure_weights(args) -> None:
+def ensure_weights(size: str, rank: int, dtype: str) -> None:
   """Writes the random weights that all read, unless they are there."""
-  if workload.weights_folder(args.size, args.rank).exists():
+  if workload.weights_folder(size, rank, dtype).exists():
     return
   subprocess.run(
     [sys.executable, "-m", "benchmarks.step_ours", "--weights"]
-    + [args.size, str(args.rank)],
+    + [size, str(rank), dtype],
     cwd=ROOT,
-    env=dict(os.environ, JAX_PLATFORMS="cpu"),
+    env=environment("cpu", True),
     check=True,
   )
 
@@ -279,7 +282,7 @@ def run(args) -> list[dict]:
   impls = chosen_impls(args)
   pythons = pythons_of(args, impls)
   shapes = [workload.shape(text) for text in args.shapes.split(",")]
-  ensure_weights(args)
+  ensure_weights(args.size, args.rank, "float32")
   rows = []
   for shape in shapes:
     tasks = tasks_of(args, shape, impls)

@@ -1,7 +1,7 @@
 """Our train step, as benchmarks/step.py measures it.
 
 python -m benchmarks.step_ours TASK          answers `child.serve`'s lines
-python -m benchmarks.step_ours --weights SIZE RANK     writes random weights
+python -m benchmarks.step_ours --weights SIZE RANK DTYPE    random weights
 """
 
 import os
@@ -83,9 +83,16 @@ def make(task: workload.Task):
     holder[0], metrics = compiled(holder[0], frozen, rows, key)
     jax.block_until_ready(holder[0])
     names = ("loss", "grad_norm", "chosen_logp", "rejected_logp")
-    return {name: float(metrics[name]) for name in names}
+    numbers = {name: float(metrics[name]) for name in names}
+    return numbers | device_peak()
 
   return step, facts(c, compiled)
+
+
+def device_peak() -> dict:
+  """Most bytes held on an accelerator; nothing on the CPU."""
+  stats = jax.local_devices()[0].memory_stats()
+  return {"device_bytes": stats["peak_bytes_in_use"]} if stats else {}
 
 
 def facts(c, compiled) -> dict:
@@ -99,17 +106,18 @@ def facts(c, compiled) -> dict:
   )
 
 
-def write_weights(size: str, rank: int) -> None:
+def write_weights(size: str, rank: int, dtype: str) -> None:
   """Random weights as other programs read them: `base`, and an `adapter`.
 
   The adapter's second matrices are not zero, so that it shows in the loss.
   """
-  folder = workload.weights_folder(size, rank)
+  folder = workload.weights_folder(size, rank, dtype)
   wanted = sizes.captioner_config(workload.SIZES[size])
   adapter = sizes.LoraConfig(rank=rank, alpha=rank / 2, dropout=0.0)
   model = captioner.Captioner(wanted, adapter)
   made = folder.with_name(f"{folder.name}.{os.getpid()}")
-  weights.save(made / "base", wanted, weights.init(model, 0))
+  params = weights.init(model, 0, dtype=jnp.dtype(dtype))
+  weights.save(made / "base", wanted, params)
   keys = iter(jax.random.split(jax.random.key(1), 1000))
   drawn = jax.tree.map(
     lambda leaf: leaf if jnp.any(leaf) else _small(next(keys), leaf.shape),
@@ -131,6 +139,6 @@ def _small(key, shape):
 
 if __name__ == "__main__":
   if sys.argv[1] == "--weights":
-    write_weights(sys.argv[2], int(sys.argv[3]))
+    write_weights(sys.argv[2], int(sys.argv[3]), sys.argv[4])
   else:
     child.serve(make)

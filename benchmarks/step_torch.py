@@ -91,9 +91,9 @@ def make_plain(task: workload.Task):
     loss.backward()
     norm = grad_norm(learns)
     optimizer.step()
-    finish(task)
+    device = finish(task)
     chosen, rejected = means.chunk(2)
-    return dict(
+    return device | dict(
       loss=loss.item(),
       grad_norm=norm.item(),
       chosen_logp=chosen.mean().item(),
@@ -108,10 +108,12 @@ def grad_norm(parameters):
   return torch.nn.utils.get_total_norm([p.grad for p in parameters])
 
 
-def finish(task: workload.Task) -> None:
-  """Waits for a device that works behind the caller's back."""
-  if task.device == "cuda":
-    torch.cuda.synchronize()
+def finish(task: workload.Task) -> dict:
+  """Waits for a device that works behind the caller's back; its most bytes."""
+  if task.device == "cpu":
+    return {}
+  torch.cuda.synchronize()
+  return {"device_bytes": torch.cuda.max_memory_allocated()}
 
 
 def make(task: workload.Task):

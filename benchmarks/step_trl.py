@@ -118,8 +118,7 @@ def make(task: workload.Task):
       out["grad_norm"] = step_torch.grad_norm(learns).item()
       first.clear()
     trainer.optimizer.step()
-    step_torch.finish(task)
-    return out
+    return out | step_torch.finish(task)
 
   return step
 

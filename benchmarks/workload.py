@@ -35,6 +35,27 @@ SIZES = {
     num_attention_heads=9,
     num_key_value_heads=3,
   ),
+  "llama_1b": LLAMA  # Llama-3.2-1B's
+  | dict(
+    vocab_size=128256,
+    hidden_size=2048,
+    intermediate_size=8192,
+    num_hidden_layers=16,
+    num_attention_heads=32,
+    num_key_value_heads=8,
+    rope_theta=500000.0,
+  ),
+  "vicuna_7b": LLAMA  # AuroraCap's language model
+  | dict(
+    vocab_size=32000,
+    hidden_size=4096,
+    intermediate_size=11008,
+    num_hidden_layers=32,
+    num_attention_heads=32,
+    num_key_value_heads=32,
+    rope_theta=10000.0,
+    tie_word_embeddings=False,
+  ),
   "tiny": LLAMA
   | dict(
     vocab_size=128,
@@ -111,6 +132,6 @@ def pair(task: Task) -> tuple[np.ndarray, np.ndarray]:
   return prompts, captions
 
 
-def weights_folder(size: str, rank: int) -> pathlib.Path:
+def weights_folder(size: str, rank: int, dtype: str) -> pathlib.Path:
   """Where the weights of a size lie: `base` and `adapter`."""
-  return FILES / f"{size}_rank{rank}"
+  return FILES / f"{size}_rank{rank}_{dtype}"

@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from benchmarks import step, workload
+from benchmarks import floor, page, step, workload
 
 ROOT = pathlib.Path(__file__).parent.parent
 KEYS = {"shape", "impl", "seconds", "spread", "peak_bytes"}
@@ -91,3 +91,71 @@ def test_tokens_are_the_same_for_all():
   prompts, captions = workload.pair(task)
   assert prompts.shape == (2, 5) and captions.shape == (2, 2, 3)
   assert (captions[..., -1] == workload.EOS).all() and prompts.min() > 2
+
+
+def mask(prefix, response, shared):
+  """Who sees whom among the rows of a pair, position by position."""
+  rows = [["p"] * prefix + ["c"] * response + ["r"] * response]
+  if not shared:
+    rows = [["p"] * prefix + [c] * response for c in "cr"]
+  return [
+    [row[j] in ("p", row[i]) for j in range(i + 1)]
+    for row in rows
+    for i in range(len(row))
+  ]
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_the_floor_counts_what_is_seen(shared):
+  shape = workload.Shape(7, 3)
+  view = mask(*shape, shared)
+  assert floor.tokens(shape, shared) == len(view)
+  assert floor.seen(shape, shared) == sum(map(sum, view))
+
+
+def test_the_floor_knows_the_model():
+  base, adapter = floor.weights("smollm2_135m", 128)
+  norms, table = 61 * 576, 49152 * 576
+  assert base + norms + table == 134_515_008  # as published
+  assert adapter == 30 * 128 * (4 * 2 * 576 - 2 * 384 + 3 * (576 + 1536))
+  parts = floor.needed(
+    "smollm2_135m", 128, workload.Shape(10, 5), shared=True, reference=True
+  )
+  assert parts["base"] == 4 * 20 * base
+  assert parts["reference"] > 2 * 20 * base
+
+
+def test_the_page_says_which_goals_are_met():
+  common = dict(shape="9:4", spread=0.1, machine="m", load=0.5, timed=3)
+  common |= dict(malloc="default", versions="v", cpu_seconds=1.0)
+  rows = [
+    common | dict(impl="synpo_shared", seconds=1.0, peak_bytes=2**30),
+    common | dict(impl="torch_dpo", seconds=2.5, peak_bytes=3 * 2**30),
+    common | dict(impl="trl_dpo", seconds=1.5, peak_bytes=3 * 2**30),
+  ]
+  speed = dict(gflops=100.0, gbytes=10.0, least_bytes=10**9)
+  text = page.step_section(rows, speed)
+  assert "0.40x | 0.33x | time ≤ 0.50x, memory ≤ 0.50x: met" in text
+  assert "**missed**" in next(x for x in text.splitlines() if "trl_dpo" in x)
+  assert "0.10 s" in text
+
+
+@pytest.mark.slow
+def test_scaling_measures_and_draws(tmp_path):
+  done = run(
+    "scaling.py", "--quick", "--repeats=1", "--updates=4", f"--out={tmp_path}"
+  )
+  assert done.returncode == 0, done.stderr
+  found = json.loads((tmp_path / "scaling.json").read_text())
+  assert (tmp_path / "scaling.png").stat().st_size > 10_000
+  for axis in ("pairs", "frames", "caption", "devices"):
+    small, large = found[axis][0], found[axis][-1]
+    assert small["seconds"] > 0
+    if axis == "devices":  # a batch shared out
+      assert large["device_bytes"] < small["device_bytes"]
+    else:
+      assert large["device_bytes"] > small["device_bytes"]
+  for row in found["rows"]:
+    for when in ("first_epoch", "last_epoch"):
+      assert row[when]["seconds_per_pair"] > 0
+      assert 0 <= row[when]["waiting_share"] < 1
