@@ -42,6 +42,7 @@ def get_config():
   c = vdc.get_config("model=tiny,loss=sft")
   c.epochs = 1
   c.trainable = "params/.*"
+  c.cache.features = False  # the tower learns, too
   c.model.update(checkpoint="", tokenizer="synpo_jax/assets/tiny")
   c.model.arch = dict(llm=LLM, visual_encoder=TOWER, projector=dict(depth=2))
   c.model.remat = "save_dots"

@@ -114,7 +114,7 @@ def paper(loss):
   c.data = dict(
     pairs="pairs.jsonl",
     videos="videos",  # folder that relative video paths start from
-    cache="runs/shards",  # decoded frames; shared by all runs
+    cache="runs/shards",  # decoded frames and what `cache` keeps of them
     question=prompts.TRAINING_QUESTION,  # for rows without one
     template="aurora",  # chat format: a key of data/text.py's TEMPLATES
     min_score_gap=4.0,
@@ -138,6 +138,12 @@ def paper(loss):
     eps=1e-8,
     clip_norm=config_dict.placeholder(float),
   )
+  # Work done once, kept in data.cache for all runs: outputs of the frozen tower
+  # (0.28 MB a frame of the 7B model), and the reference model's log-probs for
+  # the losses that have one. False computes them in every step.
+  c.cache = dict(features=True, references=True)
+  c.cache.frames_at_once = 64  # frames that a device encodes together
+  c.cache.verify = 4  # videos and rows recomputed at the start, to compare
   c.mesh = dict(data=-1, fsdp=1, model=1)  # -1 takes the devices left over
   c.step = dict(layout_name="shared", head_chunk=128)  # or "two_sequence"
   # Updates between two of each; 0: never. The last update saves in any case.
@@ -201,6 +207,7 @@ def smol(c):
   """
   c.epochs = 2
   c.trainable = "(lora|params/projector)/.*"
+  c.cache.references = False  # the projector is not frozen
   c.model.update(
     checkpoint="runs/smol/checkpoint", dtype="float32", remat="full"
   )

@@ -41,7 +41,7 @@ def write_captions(model, variables, data, tokenizer, end, *, most, new, mesh):
       break
     batch = {k: v[0] for k, v in data.batches[index].items()}
     names = [data.pairs[row].video for row in batch["row"]]
-    keep = ("prefix", "prefix_mask", "frames")
+    keep = ("prefix", "prefix_mask", "frames", "features")
     prompts = {k: v for k, v in batch.items() if k in keep}
     made = decode.generate(
       model,

@@ -81,7 +81,9 @@ def run(workdir: pathlib.Path, videos: int) -> list[dict]:
   c = ml_collections.ConfigDict(json.loads(path.read_text()))
   if not c.heldout.pairs:
     raise ValueError(f"{path}: the run has no heldout.pairs to measure on")
+  c.cache.verify = 0  # frames are read here
   ready = job.prepare(c, workdir)
+  held = job.read_heldout(c, ready.model, ready.texts)
   with checkpoint.open_manager(workdir, keep=c.keep_checkpoints) as manager:
     found = checkpoint.restore(manager, checkpoint.abstract(ready.state))
   if found is None:
@@ -94,8 +96,8 @@ def run(workdir: pathlib.Path, videos: int) -> list[dict]:
     out_shardings=sharding.replicated(ready.mesh),
   )
   rows = []
-  names = [pair.video for pair in ready.heldout.pairs]
-  batches = ready.heldout.batches
+  names = [pair.video for pair in held.pairs]
+  batches = held.batches
   needed = -(-videos // c.data.batch_size)
   for index in itertools.islice(range(len(batches)), needed):
     host = {name: value[0] for name, value in batches[index].items()}

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.experimental import multihost_utils
 
 from synpo_jax import (
+  caches,
   checkpoint,
   hosts,
   layout,
@@ -21,7 +22,10 @@ from synpo_jax.data import pipeline, text, video, world
 from synpo_jax.models import attention
 
 # Keys of the config that may change when a run is continued.
-FREE_KEYS = ("every", "keep_checkpoints", "language", "mesh", "data.workers")
+FREE_KEYS = (
+  *("every", "keep_checkpoints", "language", "mesh", "data.workers"),
+  *("cache.frames_at_once", "cache.verify"),
+)
 
 
 class Texts(NamedTuple):
@@ -51,6 +55,7 @@ class Job(NamedTuple):
   heldout: pipeline.Data | None
   steps: Steps
   rate: object  # update number -> learning rate
+  cached: caches.Caches  # data and heldout have been through them
 
 
 def prepare(c, workdir) -> Job:
@@ -81,7 +86,11 @@ def prepare(c, workdir) -> Job:
   how = attention.describe(model.attention, model.config.decoder, model.dtype)
   hosts.say(f"attention: {how}")
   hosts.say(f"data: {pipeline.summary(data.counts)}; {data.updates} updates")
-  return Job(mesh, model, texts, frozen, state, data, held, steps, rate)
+  cached = caches.make(c, model, trained, frozen, mesh, scoring(c, mesh))
+  data, held = cached(data), cached(held) if held else None
+  return Job(
+    mesh, model, texts, frozen, state, data, held, steps, rate, cached
+  )
 
 
 def make_world(*, folder, clips, heldout, seed):
@@ -142,18 +151,23 @@ def init_state(trained, tx, mesh):
   return jax.jit(init, out_shardings=all_places)(trained), all_places
 
 
-def make_steps(c, model, tx, mesh, places) -> Steps:
-  """Jits the update, the held-out scores and the reward norms."""
-  how = dict(
+def scoring(c, mesh) -> dict:
+  """How a config wants log-probs computed: `layout.token_logps`' arguments."""
+  if c.step.layout_name not in layout.LAYOUTS:
+    raise ValueError(
+      f"step.layout_name={c.step.layout_name}: choose one of "
+      f"{', '.join(layout.LAYOUTS)}"
+    )
+  return dict(
     layout=c.step.layout_name,
     head_chunk=c.step.head_chunk,
     head_sharding=sharding.head_sharding(mesh),
   )
-  if how["layout"] not in layout.LAYOUTS:
-    raise ValueError(
-      f"step.layout_name={how['layout']}: choose one of "
-      f"{', '.join(layout.LAYOUTS)}"
-    )
+
+
+def make_steps(c, model, tx, mesh, places) -> Steps:
+  """Jits the update, the held-out scores and the reward norms."""
+  how = scoring(c, mesh)
   loss = dict(name=c.loss.name, coefficients=dict(c.loss.coefficients))
   objective = update.make_objective(model, how, **loss)
   dropout = c.lora.rank > 0 and c.lora.dropout > 0

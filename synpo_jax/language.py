@@ -105,7 +105,8 @@ def _read(c, ready, path):
     accumulation=1,
     min_score_gap=None,
   )
-  return job.read_data(c, ready.model, ready.texts, section, 1, 1)
+  data = job.read_data(c, ready.model, ready.texts, section, 1, 1)
+  return ready.cached.features(data)
 
 
 def _scorer(ready, c):

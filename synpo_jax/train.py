@@ -30,7 +30,7 @@ from synpo_jax import (
   sharding,
   update,
 )
-from synpo_jax.data import pipeline
+from synpo_jax.data import pipeline, records
 from synpo_jax.entry_flags import CONFIG, WORKDIR
 
 
@@ -44,7 +44,10 @@ def main(argv):
     ready = job.prepare(CONFIG.value, WORKDIR.value)
   except (ValueError, OSError) as error:
     sys.exit(f"error: {error}")
-  run(ready, CONFIG.value, WORKDIR.value)
+  try:
+    run(ready, CONFIG.value, WORKDIR.value)
+  except records.Damaged as error:
+    sys.exit(f"error: {error}")
 
 
 def run(ready, c, workdir):

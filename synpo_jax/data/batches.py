@@ -5,6 +5,7 @@ epoch, so all processes agree on it without talking, and any update of any
 epoch can be made from its number alone.
 """
 
+import copy
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -126,8 +127,9 @@ class Batches:
   [A,B,C,R] padded on the right, response_mask bool; frames uint8
   [A,B,F,Y,X,3] (or features), zero beyond a row's own, absent in buckets
   without video; weight float32 [A,B], 0 for filler; row int32 [A,B], index
-  in the table of pairs, -1 for filler. Filler repeats a real pair, so that
-  what is computed from it stays finite.
+  in the table of pairs, -1 for filler; with `references` [N,C], ref_logps
+  float32 [A,B,C]. Filler repeats a real pair, so that what is computed from
+  it stays finite.
   """
 
   def __init__(
@@ -150,7 +152,9 @@ class Batches:
         f"processes, {process_count}"
       )
     self.rows, self.sizes, self.seed, self.epochs = rows, sizes, seed, epochs
-    self.visual, self.visual_key = visual, visual_key
+    self.visual, self.visual_key, self.frames_per_step = visual, visual_key, 1
+    self.references = None
+    self.chosen = np.arange(len(rows.pair))  # the rows of an epoch
     self.shape = (accumulation, batch_size)
     share = batch_size // process_count
     self.mine = slice(process_index * share, (process_index + 1) * share)
@@ -163,10 +167,24 @@ class Batches:
   def _plan(self, epoch: int):
     if epoch not in self._plans:
       group = math.prod(self.shape)
-      fresh = plan(self.sizes, group=group, seed=self.seed, epoch=epoch)
-      self._plans = {epoch: fresh}
-      return fresh
+      sizes = self.sizes[self.chosen]
+      fresh = plan(sizes, group=group, seed=self.seed, epoch=epoch)
+      rows = np.append(self.chosen, FILLER)  # filler is the last, too
+      self._plans = {epoch: [(b, rows[places]) for b, places in fresh]}
     return self._plans[epoch]
+
+  def once(self, chosen: Int[np.ndarray, "n"]) -> "Batches":
+    """Some of the rows, each once, a micro-batch at a time."""
+    other = copy.copy(self)
+    other.chosen, other.epochs, other._plans = chosen, 1, {}
+    other.shape = (1, self.shape[1])
+    other.per_epoch = len(other._plan(0))
+    return other
+
+  def numbers(self, index: int) -> Int[np.ndarray, "A B"]:
+    """Rows in the batch of update `index`, of all processes, or FILLER."""
+    epoch, position = divmod(index, self.per_epoch)
+    return self._plan(epoch)[position][1].reshape(self.shape)
 
   def __getitem__(self, index: int) -> dict[str, np.ndarray]:
     epoch, position = divmod(index, self.per_epoch)
@@ -176,7 +194,10 @@ class Batches:
     read = np.where(real, numbers, group[0])
     batch = _tokens(self.rows, read, bucket)
     if bucket[2]:
-      batch[self.visual_key] = _stack(self.visual, self.rows, read, bucket[2])
+      steps = bucket[2] // self.frames_per_step
+      batch[self.visual_key] = _stack(self.visual, self.rows, read, steps)
+    if self.references is not None:
+      batch["ref_logps"] = self.references[read]
     batch["weight"] = real.astype(np.float32)
     row = np.where(real, self.rows.pair[read], FILLER)
     return batch | {"row": row.astype(np.int32)}

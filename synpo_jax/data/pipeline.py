@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 import grain
 import numpy as np
 from absl import flags
+from jaxtyping import Float
 from transformers import PreTrainedTokenizerBase
 
 from synpo_jax.data import batches, pairs, shards, tokens, video
@@ -164,14 +165,25 @@ def summary(counts: dict[str, int]) -> str:
   return ", ".join(f"{n} {what}" for what, n in counts.items() if n)
 
 
-def with_features(data: Data, features: Callable[[int], np.ndarray]) -> Data:
+def with_features(
+  data: Data, features: Callable[[int], np.ndarray], frames_per_step: int = 1
+) -> Data:
   """The same data with cached tower features in the place of frames.
 
-  features: bfloat16 [F, K, D] of a number of `data.videos`.
+  features: bfloat16 [S, K, D] of a number of `data.videos`, whose S steps are
+  of `frames_per_step` frames each.
   """
   swapped = copy.copy(data.batches)
   swapped.visual, swapped.visual_key = features, "features"
+  swapped.frames_per_step = frames_per_step
   return data._replace(batches=swapped)
+
+
+def with_references(data: Data, logps: Float[np.ndarray, "N C"]) -> Data:
+  """The same data with the reference's summed log-probs of all N rows."""
+  extended = copy.copy(data.batches)
+  extended.references = np.asarray(logps, np.float32)
+  return data._replace(batches=extended)
 
 
 def _with_videos(read: list[pairs.Pair], s: Settings, rule, how):
@@ -221,10 +233,11 @@ class Stream:
 
   Its state is the number of the next batch, so it may go on with another
   number of workers. Worker processes start anew: an entry that uses them
-  needs its `if __name__ == "__main__"` guard.
+  needs its `if __name__ == "__main__"` guard. The source is a batches.Batches,
+  or anything else with a length and arrays by number.
   """
 
-  def __init__(self, source: batches.Batches, workers: int):
+  def __init__(self, source, workers: int):
     self._source, self._workers = source, workers
     self._next, self._batches = 0, None
 

@@ -11,7 +11,6 @@ TensorFlow itself is neither installed nor imported.
 
 import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import io
 import itertools
@@ -27,19 +26,20 @@ import tensorflow_datasets as tfds
 from jaxtyping import UInt8
 
 from synpo_jax import progress
-from synpo_jax.data import decoding, video
+from synpo_jax.data import decoding, records, video
 
 CHUNK = 128  # videos; what a killed build loses at most
-LAYOUT = 1  # of the stored records; a new one makes new fingerprints
+LAYOUT = 2  # of the stored records; a new one makes new fingerprints
 QUARANTINE = "quarantine.jsonl"
 
 
 class Place(NamedTuple):
-  """Where the frames of a video are stored, and how many there are."""
+  """Where the frames of a video are stored, how many, and their content."""
 
   folder: str
   record: int
   frames: int
+  digest: str  # SHA-256 of the pixels: equal where the frames are
 
 
 class Store(NamedTuple):
@@ -109,7 +109,6 @@ def build(
     ValueError: no video at all can be used.
   """
   folder = Path(cache).resolve() / fingerprint(rule, how)
-  folder.mkdir(parents=True, exist_ok=True)
   with _alone(folder):
     stored = _inventory(folder)
     keys = {name: _key(path) for name, path in paths.items()}
@@ -143,8 +142,7 @@ def _key(path: Path) -> str:
 @contextlib.contextmanager
 def _alone(folder: Path):
   """Others who build the same setting wait here, then find it built."""
-  with open(folder / "lock", "w") as lock:
-    fcntl.flock(lock, fcntl.LOCK_EX)
+  with records.alone(folder):
     for leftover in folder.glob("building-*"):
       shutil.rmtree(leftover)
     yield
@@ -156,7 +154,8 @@ def _inventory(folder: Path) -> dict[str, Place]:
   for chunk in sorted(folder.glob("chunk-*")):
     for line in (chunk / "clips.jsonl").read_text().splitlines():
       row = json.loads(line)
-      places[row["key"]] = Place(str(chunk), row["record"], row["frames"])
+      key = row.pop("key")
+      places[key] = Place(str(chunk), **row)
   return places
 
 
@@ -184,11 +183,13 @@ def _build_chunk(folder, size, results, failed: dict, advance):
       if isinstance(outcome, str):
         failed[key] = outcome
         continue
-      count = len(outcome.frames)
-      rows.append({"key": key, "record": len(rows), "frames": count})
+      frames = outcome.frames
+      place = {"record": len(rows), "frames": len(frames)}
+      place["digest"] = hashlib.sha256(frames.tobytes()).hexdigest()
+      rows.append({"key": key, **place})
       yield {
         "video": json.loads(key)[0],
-        "frames": outcome.frames,
+        "frames": frames,
         "indices": outcome.indices,
         "duration": outcome.duration,
         "total": outcome.total,
@@ -243,6 +244,10 @@ class Frames:
   def count(self, number: int) -> int:
     """Frames of a video, without reading them."""
     return self._places[number].frames
+
+  def digest(self, number: int) -> str:
+    """Name of a video's frames by their content, without reading them."""
+    return self._places[number].digest
 
   def __getstate__(self):
     return self.__dict__ | {"_sources": {}}

@@ -1,0 +1,159 @@
+"""Arrays by key in ArrayRecord files that are there whole or not at all.
+
+A folder holds pairs of files: `x.array_record`, one array a record, and
+`x.jsonl`, which says what they are and appears last. Data without such a list
+was left by a process that was killed. Every array has a checksum, compared
+whenever it is read.
+"""
+
+import contextlib
+import fcntl
+import itertools
+import json
+import os
+import uuid
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import ml_dtypes  # noqa: F401  (makes "bfloat16" a name of a dtype)
+import numpy as np
+from array_record.python.array_record_module import (
+  ArrayRecordReader,
+  ArrayRecordWriter,
+)
+
+from synpo_jax import journal
+
+WRITE = "group_size:1,uncompressed"  # any array alone; noise does not shrink
+READ = "readahead_buffer_size:0,max_parallelism:0"  # any order
+
+
+class Damaged(ValueError):
+  """What is stored is not what was written; the text says what to do."""
+
+
+class Entry(NamedTuple):
+  """Where an array is stored, and what it is."""
+
+  file: str
+  record: int
+  dtype: str
+  shape: tuple[int, ...]
+  checksum: int
+
+
+@contextlib.contextmanager
+def alone(folder: Path):
+  """Holds a folder, which is made if absent; others wait here."""
+  folder.mkdir(parents=True, exist_ok=True)
+  with open(folder / "lock", "w") as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    yield
+
+
+def write(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
+  """Stores arrays in a new file; returns when all of it is on the disk."""
+  data = folder / f"{uuid.uuid4().hex}.array_record"
+  writer, rows = ArrayRecordWriter(str(data), WRITE), []
+  for key, array in arrays.items():
+    content = np.ascontiguousarray(array).tobytes()
+    writer.write(content)
+    what = {"dtype": array.dtype.name, "shape": array.shape}
+    rows.append({"key": key, **what, "checksum": zlib.crc32(content)})
+  writer.close()
+  with open(data, "rb") as file:
+    os.fsync(file.fileno())
+  rows.insert(0, {"bytes": data.stat().st_size, "arrays": len(rows)})
+  journal.rewrite(data.with_suffix(".jsonl"), rows)
+
+
+def write_all(
+  folder: Path, arrays: Iterable[tuple[str, np.ndarray]], chunk: int
+) -> None:
+  """Stores arrays as they come, `chunk` of them in a file."""
+  arrays = iter(arrays)
+  while some := dict(itertools.islice(arrays, chunk)):
+    write(folder, some)
+
+
+def inventory(folder: Path) -> dict[str, Entry]:
+  """What a folder holds, by key; files that `clean` would remove left out."""
+  entries = {}
+  for listed in sorted(folder.glob("*.jsonl")):
+    for number, row in enumerate(_rows(listed) or ()):
+      what = row["dtype"], tuple(row["shape"]), row["checksum"]
+      file = str(listed.with_suffix(".array_record"))
+      entries[row["key"]] = Entry(file, number, *what)
+  return entries
+
+
+def clean(folder: Path) -> list[str]:
+  """Removes leftovers and torn files; returns the names of the torn ones.
+
+  Only for who holds the folder: a file may be unlisted because it grows.
+  """
+  torn = [x for x in sorted(folder.glob("*.jsonl")) if _rows(x) is None]
+  for listed in torn:
+    listed.unlink()
+  for data in folder.glob("*.array_record"):
+    if not data.with_suffix(".jsonl").exists():
+      data.unlink()
+  return [str(x.with_suffix(".array_record")) for x in torn]
+
+
+def _rows(listed: Path) -> list[dict] | None:
+  """The list of a file's arrays; None where list or file are torn."""
+  data = listed.with_suffix(".array_record")
+  try:
+    head, *rows = (json.loads(x) for x in listed.read_text().splitlines())
+    whole = head["arrays"] == len(rows)
+    whole = whole and data.stat().st_size == head["bytes"]
+  except (ValueError, KeyError, TypeError, FileNotFoundError):
+    return None
+  return rows if whole else None
+
+
+class Reader:
+  """Stored arrays by number; opens its files where it is used.
+
+  Only entries travel to worker processes, not open files.
+  """
+
+  def __init__(self, entries: Sequence[Entry]):
+    self._entries, self._files = list(entries), {}
+
+  def __len__(self) -> int:
+    return len(self._entries)
+
+  def __getstate__(self):
+    return self.__dict__ | {"_files": {}}
+
+  def file(self, number: int) -> str:
+    """Name of the file that holds an array."""
+    return self._entries[number].file
+
+  def __call__(self, number: int) -> np.ndarray:
+    """The array; raises Damaged where it is not as it was written."""
+    entry = self._entries[number]
+    content = self._content(entry)
+    if zlib.crc32(content) != entry.checksum:
+      raise damaged(entry, "its checksum differs")
+    return np.frombuffer(content, entry.dtype).reshape(entry.shape)
+
+  def _content(self, entry: Entry) -> bytes:
+    try:
+      if entry.file not in self._files:
+        self._files[entry.file] = ArrayRecordReader(entry.file, READ)
+      return self._files[entry.file].read([entry.record])[0]
+    except (RuntimeError, IndexError) as error:  # what array_record raises
+      raise damaged(entry, str(error).split(";")[0]) from error
+
+
+def damaged(entry: Entry, why: str) -> Damaged:
+  """The error of an array that must not be used."""
+  return Damaged(
+    f"{entry.file}, record {entry.record}: {why}; delete that file and start "
+    "again, what it held is computed anew"
+  )
