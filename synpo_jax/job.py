@@ -69,10 +69,8 @@ def prepare(c, workdir) -> Job:
     checkpoint.claim_workdir(workdir, c.to_dict(), free=FREE_KEYS)
   if c.world.clips:
     make_world(**c.world)
-  sections = c.model.to_dict()
-  tokenizer_folder = sections.pop("tokenizer") or sections["checkpoint"]
-  model = loading.make_model(**sections, adapter=c.lora.to_dict(), mesh=mesh)
-  tokenizer = text.load_tokenizer(tokenizer_folder)
+  model = make_model(c, mesh)
+  tokenizer = text.load_tokenizer(c.model.tokenizer or c.model.checkpoint)
   texts = Texts(tokenizer, text.end_id(tokenizer, c.data.template))
   captions = 1 if c.loss.name == "sft" else 2
   data = read_data(c, model, texts, c.data.to_dict(), captions, c.epochs)
@@ -91,6 +89,13 @@ def prepare(c, workdir) -> Job:
   return Job(
     mesh, model, texts, frozen, state, data, held, steps, rate, cached
   )
+
+
+def make_model(c, mesh):
+  """The module of a config's `model` and `lora` sections, for a mesh."""
+  sections = c.model.to_dict()
+  del sections["tokenizer"]
+  return loading.make_model(**sections, adapter=c.lora.to_dict(), mesh=mesh)
 
 
 def make_world(*, folder, clips, heldout, seed):
@@ -139,16 +144,23 @@ def init_state(trained, tx, mesh):
 
   What learns is held in float32, whatever the model computes in.
   """
-  places = jax.tree.map(lambda leaf: leaf.sharding, trained)
   trained = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), trained)
+  places = state_shardings(trained, tx, mesh)
   init = functools.partial(update.init_state, tx=tx)
-  shapes = jax.eval_shape(init, trained)
+  return jax.jit(init, out_shardings=places)(trained), places
+
+
+def state_shardings(trained, tx, mesh) -> update.TrainState:
+  """Where a state lives; `trained` are arrays or shapes with shardings."""
+  places = jax.tree.map(lambda leaf: leaf.sharding, trained)
+  init = functools.partial(update.init_state, tx=tx)
+  opt_places = sharding.optimiser_shardings(
+    jax.eval_shape(init, trained).opt, places, mesh
+  )
   everywhere = sharding.replicated(mesh)
-  opt_places = sharding.optimiser_shardings(shapes.opt, places, mesh)
-  all_places = update.TrainState(
+  return update.TrainState(
     everywhere, places, opt_places, everywhere, everywhere
   )
-  return jax.jit(init, out_shardings=all_places)(trained), all_places
 
 
 def scoring(c, mesh) -> dict:
@@ -162,6 +174,7 @@ def scoring(c, mesh) -> dict:
     layout=c.step.layout_name,
     head_chunk=c.step.head_chunk,
     head_sharding=sharding.head_sharding(mesh),
+    rows_sharding=sharding.rows_sharding(mesh),
   )
 
 
