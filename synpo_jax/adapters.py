@@ -1,5 +1,6 @@
 """Adapters to put on a captioner: a run of ours, or a PEFT folder."""
 
+import contextlib
 import json
 import pathlib
 import re
@@ -8,6 +9,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from absl import logging
 from safetensors import safe_open
 
 from synpo_jax.models import lora as lora_math
@@ -89,6 +91,26 @@ def read(folder: str | pathlib.Path, config: CaptionerConfig) -> Learned:
 def read_run(workdir: str | pathlib.Path) -> Learned:
   """What a training run had learned at its newest checkpoint."""
   path = newest(workdir) / "state"
+  with _quiet():
+    trained = _restore(path)
+  parts = {"lora": {}, "params": {}, **trained}
+  config = LoraConfig(**run_config(workdir)["lora"]) if parts["lora"] else None
+  return Learned(parts["lora"], config, parts["params"])
+
+
+@contextlib.contextmanager
+def _quiet():
+  """Without the checkpoint library's notes on its own workings."""
+  before = logging.get_verbosity()
+  logging.set_verbosity(logging.ERROR)
+  try:
+    yield
+  finally:
+    logging.set_verbosity(before)
+
+
+def _restore(path: pathlib.Path) -> dict:
+  """What was trained, on the host; nothing else of a state is read."""
   reader = ocp.PyTreeCheckpointer()
   shapes = reader.metadata(path).item_metadata.tree["trained"]
   wanted = {"trained": jax.tree.map(_shape, shapes)}
@@ -98,10 +120,7 @@ def read_run(workdir: str | pathlib.Path) -> Learned:
     restore_args=jax.tree.map(lambda _: how, wanted),
     partial_restore=True,
   )
-  trained = reader.restore(path, args=args)["trained"]
-  parts = {"lora": {}, "params": {}, **trained}
-  config = LoraConfig(**run_config(workdir)["lora"]) if parts["lora"] else None
-  return Learned(parts["lora"], config, parts["params"])
+  return reader.restore(path, args=args)["trained"]
 
 
 def _shape(leaf):

@@ -20,7 +20,7 @@ from itertools import islice
 from pathlib import Path
 
 import jax
-from absl import app, flags
+from absl import app, flags, logging
 from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text as Words
@@ -48,6 +48,7 @@ def run(c, console: Console) -> list[str]:
         append(row | {"settings": mark})
         known += 1
         _show(console, row, f"{known}/{len(mine)}")
+    console.print(Words(f"{path}: captions of {len(rows)} videos"))
   return faults
 
 
@@ -157,6 +158,7 @@ def main(argv):
   """Reads the flags, runs, and says in one line what stops it."""
   if len(argv) > 1:
     sys.exit(f"error: unexpected arguments {' '.join(argv[1:])}")
+  logging.set_verbosity(logging.WARNING)  # libraries tell too much otherwise
   try:
     hosts.start()
     faults = run(CONFIG.value, Console())

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 import jax
-from absl import app, flags
+from absl import app, flags, logging
 from rich import console
 
 from synpo_jax import hosts, journal, prompts
@@ -202,6 +202,7 @@ def main(argv):
   """Reads the flags, runs, and says in one line what stops it."""
   if len(argv) > 1:
     sys.exit(f"error: unexpected arguments {' '.join(argv[1:])}")
+  logging.set_verbosity(logging.WARNING)  # libraries tell too much otherwise
   workdir, out = Path(WORKDIR.value), console.Console()
   try:
     if CONFIG.value is not None:
