@@ -74,7 +74,7 @@ PANELS = {
       {"reference_logp": "reference captions"},
       "mean log-prob per token",
       source="evaluations",
-      missing="every.evaluate was 0, or heldout had none",
+      missing="every.evaluate was 0, or no references were named",
     ),
     Panel(
       "text_logp",
@@ -82,7 +82,7 @@ PANELS = {
       {"text_logp": "held-out text"},
       "mean log-prob per token",
       source="evaluations",
-      missing="every.evaluate was 0, or heldout had none",
+      missing="every.evaluate was 0, or language.texts named none",
     ),
     Panel(
       "repetition",
@@ -90,7 +90,7 @@ PANELS = {
       {"repetition": "repeated 4-grams"},
       "share of 4-grams",
       source="evaluations",
-      missing="every.evaluate was 0, or heldout had none",
+      missing="every.evaluate or language.captions was 0",
     ),
     Panel(
       "distinct",
@@ -98,7 +98,7 @@ PANELS = {
       {"distinct_1": "distinct-1", "distinct_2": "distinct-2"},
       "different n-grams per n-gram",
       source="evaluations",
-      missing="every.evaluate was 0, or heldout had none",
+      missing="every.evaluate or language.captions was 0",
     ),
   ),
   "Training": (

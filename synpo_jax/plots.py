@@ -5,23 +5,31 @@ full line and rejected a dashed one, so that no figure needs its colours.
 """
 
 import io
+import math
 import pathlib
 from typing import NamedTuple
 
 import numpy as np
 from matplotlib import ticker
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from synpo_jax import metrics
 from synpo_jax.panels import OVERVIEW, Panel
 
 COLOURS = {
-  "light": ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"),
-  "dark": ("#56B4E9", "#E69F00", "#2BC79A", "#CC79A7", "#F0E442", "#B4BCC8"),
+  "light": (
+    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"),
+    *("#7A4A21", "#444444"),
+  ),
+  "dark": (
+    *("#56B4E9", "#E69F00", "#2BC79A", "#CC79A7", "#F0E442", "#B4BCC8"),
+    *("#D98B5F", "#8C9EFF"),
+  ),
 }
 DASHES = ((None, None), (4, 2), (1.2, 1.8))  # one per line of a panel
 THEMES = {
-  "light": dict(ink="#1f2328", quiet="#6a737d", grid="#e3e6ea", paper="white"),
+  "light": dict(ink="#1f2328", quiet="#4d5661", grid="#e3e6ea", paper="white"),
   "dark": dict(ink="#e6e9ee", quiet="#9aa4b1", grid="#333a44", paper="#14181f"),
 }
 SMOOTH = 30  # windows that a curve is cut into for its running mean
@@ -64,24 +72,45 @@ def recorded(panel: Panel, runs: list[Run]) -> bool:
 def draw(panel: Panel, runs: list[Run], theme: str) -> bytes:
   """The panel as PNG bytes; several runs are told apart by colour."""
   figure, axes = blank(panel.title, "update", panel.ylabel, theme)
+  several = len(runs) > 1
   for index, run in enumerate(runs):
-    for part, (key, label) in enumerate(panel.lines.items()):
+    for part, key in enumerate(panel.lines):
       steps, values = column(getattr(run, panel.source), key)
-      if not len(steps):
-        continue
-      colour = _colour(theme, index if len(runs) > 1 else part)
-      name = label if len(runs) == 1 else _label(run.name, label, panel)
-      _line(axes, steps, values, colour, DASHES[part % len(DASHES)], name)
+      if len(steps):
+        colour = _colour(theme, index if several else part)
+        _line(axes, steps, values, colour, DASHES[part % len(DASHES)], None)
   _decorate(axes, panel, theme)
-  return finish(figure, axes, theme)
+  return finish(figure, _legend(panel, runs, theme), theme)
 
 
 def _colour(theme, index):
   return COLOURS[theme][index % len(COLOURS[theme])]
 
 
-def _label(run, label, panel):
-  return f"{run}: {label}" if len(panel.lines) > 1 else run
+def _legend(panel, runs, theme) -> list[tuple[Line2D, str]]:
+  """Colours by run, then dashes by line; both at once for a single run."""
+  parts = list(panel.lines.values())
+  if len(runs) == 1:
+    colours = [_colour(theme, part) for part in range(len(parts))]
+    return _dashed(parts, colours) if len(parts) > 1 else []
+  entries = [
+    (Line2D([], [], color=_colour(theme, index), lw=1.8), run.name)
+    for index, run in enumerate(runs)
+    if recorded(panel, [run])
+  ]
+  if len(parts) > 1:
+    entries += _dashed(parts, [THEMES[theme]["quiet"]] * len(parts))
+  return entries
+
+
+def _dashed(labels, colours):
+  entries = []
+  for part, (label, colour) in enumerate(zip(labels, colours, strict=True)):
+    line = Line2D([], [], color=colour, lw=1.8)
+    if DASHES[part % len(DASHES)][0]:
+      line.set_dashes(DASHES[part % len(DASHES)])
+    entries.append((line, label))
+  return entries
 
 
 def _line(axes, steps, values, colour, dashes, name):
@@ -96,7 +125,7 @@ def _line(axes, steps, values, colour, dashes, name):
 def blank(title: str, xlabel: str, ylabel: str, theme: str):
   """An empty figure in a theme, and its axes."""
   look = THEMES[theme]
-  figure = Figure(figsize=(5.2, 3.4), dpi=160, layout="constrained")
+  figure = Figure(figsize=(5.2, 3.2), dpi=160, layout="constrained")
   figure.set_facecolor(look["paper"])
   axes = figure.add_subplot()
   axes.set_facecolor(look["paper"])
@@ -112,16 +141,18 @@ def blank(title: str, xlabel: str, ylabel: str, theme: str):
   return figure, axes
 
 
-def finish(figure, axes, theme: str) -> bytes:
-  """Adds the legend below the axes and returns PNG bytes."""
-  handles, labels = axes.get_legend_handles_labels()
-  if len(labels) > 1:
-    wide = max(map(len, labels)) > 24
+def finish(figure, entries: list[tuple[object, str]], theme: str) -> bytes:
+  """Adds the legend below the axes, which keep their size; PNG bytes."""
+  if entries:
+    handles, labels = zip(*entries, strict=True)
+    columns = min(len(labels), max(1, 84 // (max(map(len, labels)) + 9)))
+    rows = math.ceil(len(labels) / columns)
+    figure.set_figheight(figure.get_figheight() + 0.22 * rows)
     legend = figure.legend(
       handles,
       labels,
       loc="outside lower left",
-      ncols=1 if wide else (2 if len(labels) == 4 else min(3, len(labels))),
+      ncols=columns,
       frameon=False,
       fontsize=9,
       handlelength=2.4,
@@ -150,7 +181,8 @@ def draw_importance(runs: list[Run], theme: str) -> bytes:
     name = "after" if len(shown) == 1 else f"{run.name}: after"
     after = binned(run.importance, "logp_after")
     _errors(axes, after, color=_colour(theme, index), label=name)
-  return finish(figure, axes, theme)
+  entries = list(zip(*axes.get_legend_handles_labels(), strict=True))
+  return finish(figure, entries, theme)
 
 
 def binned(rows: list[dict], key: str, *, bins: int = 12) -> np.ndarray:

@@ -44,7 +44,8 @@ STYLE = """
 *{box-sizing:border-box}
 body{margin:0 auto;max-width:70rem;padding:1.5rem 1rem 4rem;color:var(--ink);
 background:var(--paper);font:16px/1.55 system-ui,sans-serif}
-h1{font-size:1.6rem;margin:0 0 .3rem}h2{font-size:1.2rem;margin:2.5rem 0 .3rem}
+h1{font-size:1.6rem;margin:0 0 .3rem;overflow-wrap:anywhere}
+h2{font-size:1.2rem;margin:2.5rem 0 .3rem}
 p{max-width:44rem;margin:.3rem 0 1rem;color:var(--quiet)}
 .grid{display:grid;gap:1.25rem;
 grid-template-columns:repeat(auto-fit,minmax(min(100%,27rem),1fr))}
@@ -69,6 +70,8 @@ class Figure(NamedTuple):
 def page(runs: list[plots.Run], drawn: dict[str, list[Figure]]) -> str:
   """The whole page."""
   names = ", ".join(run.name for run in runs)
+  if len(runs) > 3:
+    names = f"{len(runs)} runs"
   body = [f"<h1>{html.escape(names)}</h1>", _summary(runs)]
   for section, words in SECTIONS.items():
     shown = [f for f in drawn[section] if f.images]
@@ -114,7 +117,8 @@ def _summary(runs: list[plots.Run]) -> str:
     rows.append(_row("td", cells))
   note = (
     "Arrows lead from the mean of the first tenth of the updates to that of"
-    " the last tenth."
+    " the last tenth. In the figures a faint line is every update, the bold one"
+    " its running mean."
   )
   return (
     f'<p>{note}</p><div class="wide"><table>{_row("th", heads)}'

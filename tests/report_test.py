@@ -12,7 +12,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from synpo_jax import plots, report
+from synpo_jax import panels, plots, report
 
 
 def write_run(folder, *, drift=0.0, method="synpo", norms=True):
@@ -127,6 +127,24 @@ def test_the_summary_compares_first_and_last_tenth(written):
   # Updates 1..20 and 181..200 of 0.5 + step / 500.
   assert "0.521 → 0.881" in words
   assert words.count("200") == 2 and words.count("1") == 2
+
+
+def test_the_legend_names_runs_by_colour_and_lines_by_dash():
+  rows = [{"step": 1, "chosen_logp": -1.0, "rejected_logp": -2.0}]
+  one, two, empty = (
+    plots.Run(name, "dpo", own, [], [])
+    for name, own in (("one", rows), ("two", rows), ("none", []))
+  )
+  panel = panels.PANELS["Rewards"][0]
+  entries = plots._legend(panel, [one, empty, two], "light")
+  assert [name for _, name in entries] == ["one", "two", "chosen", "rejected"]
+  colours = [line.get_color() for line, _ in entries]
+  assert len(set(colours)) == 3 and colours[2] == colours[3]
+  assert entries[3][0].is_dashed() and not entries[2][0].is_dashed()
+  assert [name for _, name in plots._legend(panel, [one], "light")] == [
+    "chosen",
+    "rejected",
+  ]
 
 
 def test_columns_and_running_means():
