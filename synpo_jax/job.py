@@ -86,9 +86,7 @@ def prepare(c, workdir) -> Job:
   hosts.say(f"data: {pipeline.summary(data.counts)}; {data.updates} updates")
   cached = caches.make(c, model, trained, frozen, mesh, scoring(c, mesh))
   data, held = cached(data), cached(held) if held else None
-  return Job(
-    mesh, model, texts, frozen, state, data, held, steps, rate, cached
-  )
+  return Job(mesh, model, texts, frozen, state, data, held, steps, rate, cached)
 
 
 def make_model(c, mesh):
