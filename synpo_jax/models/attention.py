@@ -143,12 +143,8 @@ def attend(
   of a kernel to skip.
   """
   if past:
-    width = _width(window, slides)
-    own = Past(k, v, segments > 0, positions)
-    rows = causal.Rows(segments, positions, width)
-    views = [causal.view(rows, 0, segments.shape[1])]
-    views += [_past_view(block, positions, width) for block in past]
-    return _over_blocks(q, (own, *past), views, scale, softcap)
+    rows = causal.Rows(segments, positions, _width(window, slides))
+    return _over_blocks(q, k, v, rows, past, scale, softcap)
   if backend.name == "splash":
     how = dict(scale=scale, softcap=softcap, interpret=backend.emulated)
     run = partial(_splash, backend, (q, k, v, segments > 0), slots, how)
@@ -213,7 +209,11 @@ def _on_shards(mesh, run, q, k, v, *rows):
   return split(q, k, v, *rows)
 
 
-def _over_blocks(q, blocks, views, scale, softcap):
+def _over_blocks(q, k, v, rows, past, scale, softcap):
+  own = Past(k, v, rows.segments > 0, rows.positions)
+  blocks = (own, *past)
+  views = [causal.view(rows, 0, q.shape[1])]
+  views += [_past_view(block, rows.positions, rows.window) for block in past]
   scores = [
     _scores(q, block.k, view, scale, softcap)
     for block, view in zip(blocks, views, strict=True)
