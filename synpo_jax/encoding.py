@@ -8,15 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
-from jaxtyping import UInt8
 
 from synpo_jax.data import pipeline, shards
 
 
 class Blocks:
-  """Frames of whole videos end to end, zeros behind: uint8 [N, Y, X, 3].
+  """Batches of whole videos end to end, frames uint8 [N, Y, X, 3].
 
-  groups: the numbers of the videos in each block.
+  Zeros fill the last frames. groups: the numbers of the videos in each block.
   """
 
   def __init__(self, frames: shards.Frames, numbers: Sequence[int], size: int):
@@ -31,11 +30,11 @@ class Blocks:
   def __len__(self) -> int:
     return len(self.groups)
 
-  def __getitem__(self, index: int) -> UInt8[np.ndarray, "N Y X 3"]:
+  def __getitem__(self, index: int) -> dict[str, np.ndarray]:
     clips = np.concatenate([self.frames(n) for n in self.groups[index]])
     block = np.zeros((self.size, *clips.shape[1:]), np.uint8)
     block[: len(clips)] = clips
-    return block
+    return {"frames": block}
 
 
 def make_encoder(model, tower, frames_at_once: int) -> Callable[..., Iterator]:
@@ -72,8 +71,8 @@ def make_encoder(model, tower, frames_at_once: int) -> Callable[..., Iterator]:
     unit = step * len(devices)
     blocks = Blocks(frames, numbers, -(-size // unit) * unit)
     stream, last = pipeline.Stream(blocks, 0), ()
-    for group, block in zip(blocks.groups, stream, strict=True):
-      made = encode(tower, jax.device_put(block, rows))
+    for group, batch in zip(blocks.groups, stream, strict=True):
+      made = encode(tower, jax.device_put(batch["frames"], rows))
       yield from _split(frames, step, *last)
       last = group, made  # fetched when the next block is under way
     yield from _split(frames, step, *last)

@@ -234,7 +234,7 @@ class Stream:
   Its state is the number of the next batch, so it may go on with another
   number of workers. Worker processes start anew: an entry that uses them
   needs its `if __name__ == "__main__"` guard. The source is a batches.Batches,
-  or anything else with a length and arrays by number.
+  or anything else with a length and dicts of arrays by number.
   """
 
   def __init__(self, source, workers: int):
