@@ -31,7 +31,7 @@ def get_config():
     "synpo beta=0",
     "synpo beta=1",
   )
-  c.lrs = (1e-4, 4e-4, 1.6e-3)
+  c.lrs = (4e-4, 1.6e-3, 6.4e-3)
   c.seeds = (0, 1, 2)  # of the adapter's start and the order of the pairs
   c.tuning_seed = 0  # learning rates are compared with this one
   c.reward_norms = 8  # updates between two measurements; curves of each cell
