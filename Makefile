@@ -15,7 +15,7 @@ demo: .venv/installed  ## trains the embedded default and shows the result
 	  --workdir=$(WORKDIR) $(ARGS)
 
 test: .venv/installed-test  ## runs every test
-	$(BIN)/python -m pytest -n auto $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 check: .venv/installed-test  ## lint and format
 	$(BIN)/ruff check .

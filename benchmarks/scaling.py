@@ -258,6 +258,7 @@ def main(argv=None):
   out.mkdir(parents=True, exist_ok=True)
   os.chdir(ROOT)
   os.environ["JAX_PLATFORMS"] = "cpu"
+  os.environ["XLA_FLAGS"] = ""  # one device, but for the children's own
   found = measure(args)
   (out / "scaling.json").write_text(json.dumps(found, indent=1) + "\n")
   scaling_figure.draw(found, out / "scaling.png")

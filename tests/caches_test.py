@@ -462,7 +462,8 @@ def test_what_the_reference_reads_is_in_the_key(setting, filled):
     ragged = getattr(rows, field)
     values = ragged.values.copy()
     values[ragged.starts[1] - 1] += 1
-    changed = rows._replace(**{field: ragged._replace(values=values)})
+    ragged = type(ragged)(values, ragged.starts)
+    changed = rows._replace(**{field: ragged})
     other = data.batches.once(np.arange(3))
     other.rows = changed
     now = reference_cache.row_keys(data._replace(batches=other))
