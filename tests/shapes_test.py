@@ -182,6 +182,18 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path):
   assert staging.sample(11) != staging.sample(12)
 
 
+def test_the_vector_unit_changes_no_pixel(tmp_path, monkeypatch):
+  def pixels():
+    shapes.encode(tmp_path / "a.mp4", staging.sample(3))
+    with av.open(str(tmp_path / "a.mp4")) as container:
+      frames = [f.to_ndarray(format="rgb24") for f in container.decode(video=0)]
+    return np.stack(frames)
+
+  here = pixels()
+  monkeypatch.setitem(shapes.CODEC, "x264-params", "asm=0")
+  np.testing.assert_array_equal(here, pixels())
+
+
 def test_clips_decode_to_what_was_painted(tmp_path):
   scene = staging.sample(5)
   shapes.encode(tmp_path / "clip.mp4", scene)
