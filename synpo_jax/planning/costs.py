@@ -29,10 +29,12 @@ class Totals(NamedTuple):
 
 
 class _Region(NamedTuple):
-  """Totals of a computation; collectives apart until its loop is known.
+  """Totals of a computation; collectives apart until all of it is known.
 
   The parts of an asynchronous collective (its start, what overlaps with it,
   its end) all hold the same instruction; its channel tells that it is one.
+  It may start before a loop and end after it, and its parts in the loop then
+  hold it too: `_joined` takes it as often as it starts.
   """
 
   totals: Totals
@@ -47,28 +49,31 @@ def count(text: str) -> Totals:
   fusion saved any; it is an estimate.
   """
   program = hlo.parse(text)
-  return _closed(_region(program, program.entry, {}))
-
-
-def _closed(region: _Region) -> Totals:
-  received = dict(region.totals.received)
+  region = _region(program, program.entry, {})
+  received = {}
   for kind, size in region.channels.values():
     received[kind] = received.get(kind, 0.0) + size
   return region.totals._replace(received=received)
+
+
+def _joined(a: dict, b: dict) -> dict:
+  """Collectives of two parts of a program; one in both runs the fewer times."""
+  return a | {
+    k: min(a.get(k, v), v, key=lambda pair: pair[1]) for k, v in b.items()
+  }
 
 
 def _region(program, name, done) -> _Region:
   """Totals of a computation and all it calls; `done` remembers them."""
   if name not in done:
     ops = program.computations[name]
-    flops, traffic, kernels, received, channels = 0.0, 0.0, {}, {}, {}
+    flops, traffic, kernels, channels = 0.0, 0.0, {}, {}
     for op in ops.values():
       part = _operation(program, ops, op, name, done)
       flops, traffic = flops + part.totals.flops, traffic + part.totals.traffic
       kernels = added(kernels, part.totals.kernels)
-      received = added(received, part.totals.received)
-      channels |= part.channels
-    done[name] = _Region(Totals(flops, traffic, kernels, received), channels)
+      channels = _joined(channels, part.channels)
+    done[name] = _Region(Totals(flops, traffic, kernels, {}), channels)
   return done[name]
 
 
@@ -84,7 +89,7 @@ def _operation(program, ops, op, inside, done) -> _Region:
   if op.opcode == "conditional":
     branches = [_region(program, name, done) for name in called(op)]
     return max(branches, key=lambda region: region.totals.flops)
-  flops, kernels, received, channels = products.flops(ops, op), {}, {}, {}
+  flops, kernels, channels = products.flops(ops, op), {}, {}
   moved = traffic.of(program, ops, op)
   kind = op.opcode.removesuffix("-start")
   if kind in COLLECTIVES:
@@ -98,23 +103,25 @@ def _operation(program, ops, op, inside, done) -> _Region:
     flops += part.totals.flops
     moved += 0.0 if op.opcode == "fusion" else part.totals.traffic
     kernels = added(kernels, part.totals.kernels)
-    received = added(received, part.totals.received)
-    channels |= part.channels
-  return _Region(Totals(flops, moved, kernels, received), channels)
+    channels = _joined(channels, part.channels)
+  return _Region(Totals(flops, moved, kernels, {}), channels)
 
 
 def _loop(program, ops, op, done) -> _Region:
   """A loop's body and condition, as often as they run."""
   body, condition = _attribute(op, "body"), _attribute(op, "condition")
   trips = trip_count(program, ops, op, condition)
-  total = _closed(_region(program, body, done))
+  total, channels = _region(program, body, done)
   scaled = Totals(
     total.flops * trips,
     total.traffic * trips,
     {name: n * trips for name, n in total.kernels.items()},
-    {kind: n * trips for kind, n in total.received.items()},
+    {},
   )
-  return _Region(scaled, {})
+  return _Region(
+    scaled,
+    {key: (kind, size * trips) for key, (kind, size) in channels.items()},
+  )
 
 
 def called(op) -> list[str]:
