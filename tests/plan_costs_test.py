@@ -6,7 +6,8 @@ import pytest
 
 from synpo_jax.planning import costs
 
-# Two loops in each other (5 x 3), one of them noted by the compiler; a gather
+# Two loops in each other (5 x 3), one of them noted by the compiler, the other
+# unrolled: from 1 to 6 in steps of two, added in a fusion; a gather
 # among 4 within, in two parts of one channel; a gather that starts before the
 # loops and goes on in them; a sum among 2 of 8 outside.
 PROGRAM = """
@@ -22,6 +23,12 @@ HloModule made_up, num_partitions=8
   ROOT %g.2 = bf16[32,64]{1,0} all-gather(%q), channel_id=9, replica_groups=mesh['a'=2,'b'=4] {'b'}, dimensions={0}
 }
 
+%plus (n: s32[], m: s32[]) -> s32[] {
+  %n = s32[] parameter(0)
+  %m = s32[] parameter(1)
+  ROOT %nm = s32[] add(%n, %m)
+}
+
 %inner (s: (s32[], bf16[8,64])) -> (s32[], bf16[8,64]) {
   %s = (s32[], bf16[8,64]{1,0}) parameter(0)
   %i = s32[] get-tuple-element(%s), index=0
@@ -30,13 +37,15 @@ HloModule made_up, num_partitions=8
   %on = bf16[32,64]{1,0} fusion(%x), kind=kCustom, calls=%span
   %g.1 = bf16[32,64]{1,0} all-gather(%x), channel_id=3, replica_groups=mesh['a'=2,'b'=4] {'b'}, dimensions={0}
   %y = bf16[8,32]{1,0} dot(%x, %g.1), lhs_contracting_dims={1}, rhs_contracting_dims={1}
-  ROOT %r = (s32[], /*index=1*/bf16[8,64]{1,0}) tuple(%i, %x)
+  %two = s32[] constant(2)
+  %next = s32[] fusion(%i, %two), kind=kLoop, calls=%plus
+  ROOT %r = (s32[], /*index=1*/bf16[8,64]{1,0}) tuple(%next, %x)
 }
 
 %inner_test (s.1: (s32[], bf16[8,64])) -> pred[] {
   %s.1 = (s32[], bf16[8,64]{1,0}) parameter(0)
   %i.1 = s32[] get-tuple-element(%s.1), index=0
-  %end = s32[] constant(4)
+  %end = s32[] constant(6)
   ROOT %lt = pred[] compare(%i.1, %end), direction=LT
 }
 
@@ -78,8 +87,8 @@ def test_loops_count_as_often_as_they_run():
 
 
 def test_a_loop_that_data_ends_is_an_error():
-  text = PROGRAM.replace("direction=LT", "direction=LT").replace(
-    "%end = s32[] constant(4)", "%end = s32[] get-tuple-element(%s.1), index=0"
+  text = PROGRAM.replace(
+    "%end = s32[] constant(6)", "%end = s32[] get-tuple-element(%s.1), index=0"
   )
   with pytest.raises(ValueError, match="loop w: no counter"):
     costs.count(text)

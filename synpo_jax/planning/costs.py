@@ -108,9 +108,8 @@ def _operation(program, ops, op, inside, done) -> _Region:
 
 
 def _loop(program, ops, op, done) -> _Region:
-  """A loop's body and condition, as often as they run."""
-  body, condition = _attribute(op, "body"), _attribute(op, "condition")
-  trips = trip_count(program, ops, op, condition)
+  """A loop's body, as often as it runs."""
+  body, trips = _attribute(op, "body"), trip_count(program, ops, op)
   total, channels = _region(program, body, done)
   scaled = Totals(
     total.flops * trips,
@@ -147,21 +146,53 @@ def _attribute(op, name) -> str:
   return found[1]
 
 
-def trip_count(program, ops, op, condition) -> int:
+def trip_count(program, ops, op) -> int:
   """How often a loop runs: noted by the compiler, or counter < constant.
 
-  Raises ValueError for a loop whose end depends on data.
+  The compiler unrolls loops: a counter need not advance by one. Raises
+  ValueError for a loop whose end depends on data.
   """
   noted = re.search(r'known_trip_count[^}]*?"n":"(\d+)"', op.text)
   if noted:
     return int(noted[1])
+  condition = _attribute(op, "condition")
   test = program.computations[condition]
   ends = [int(c.text) for c in test.values() if _is_integer(c)]
   counter = [o for o in test.values() if o.opcode == "get-tuple-element"]
   if len(ends) != 1 or len(counter) != 1:
     raise ValueError(f"loop {op.name}: no counter is compared in {condition}")
   index = int(re.search(r"index=(\d+)", counter[0].text)[1])
-  return ends[0] - _start(ops, op, index)
+  body = program.computations[_attribute(op, "body")]
+  following = body[_root(body).operands[index]]
+  advance = _offset(program, body, following, {})
+  if advance < 1:
+    raise ValueError(f"loop {op.name}: its counter does not advance")
+  return -(-(ends[0] - _start(ops, op, index)) // advance)
+
+
+def _root(ops):
+  return list(ops.values())[-1]
+
+
+def _offset(program, ops, op, given) -> int:
+  """What is added to a loop's counter (0), or a constant's value.
+
+  given: offsets of the parameters of a fusion that this is in.
+  """
+  if _is_integer(op):
+    return int(op.text)
+  if op.opcode in ("get-tuple-element", "parameter"):
+    return given.get(op.name, 0)
+  parts = [_offset(program, ops, ops[name], given) for name in op.operands]
+  if op.opcode in ("copy", "bitcast", "add"):
+    return sum(parts)
+  if op.opcode != "fusion":
+    raise ValueError(f"a loop's counter becomes {op.opcode} {op.name}")
+  inner = program.computations[called(op)[0]]
+  names = [o.name for o in inner.values() if o.opcode == "parameter"]
+  names.sort(key=lambda name: int(inner[name].text))
+  given = dict(zip(names, parts, strict=True))
+  return _offset(program, inner, _root(inner), given)
 
 
 def _is_integer(op) -> bool:
