@@ -194,7 +194,8 @@ def walk(ready, state, first, updates):
     batch = sharding.put_batch(clock.waiting(next, stream), ready.mesh)
     state, values = ready.steps.train(state, ready.frozen, batch, key)
     values = jax.device_get(values)
-    rows.append(clock.rates(float(values["pairs"]), float(values["tokens"])))
+    pairs, tokens = float(values["pairs"]), float(values["tokens"])
+    rows.append(metrics.rates(pairs, tokens, clock.lap()))
   stream.close()
   rows = rows[2:]  # without the compilation and the start of the readers
   return {

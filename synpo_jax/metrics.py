@@ -68,26 +68,31 @@ class NoLog:
 
 
 class Clock:
-  """Time since the last row, and how much of it was spent waiting for data."""
+  """Time since the last update, and how much of it was spent waiting."""
 
   def __init__(self):
     self._last, self._waited = time.monotonic(), 0.0
 
   def waiting(self, function, *args):
-    """Calls `function` and counts its time as waiting."""
+    """Calls `function` and counts its time as waiting for data."""
     start = time.monotonic()
     result = function(*args)
     self._waited += time.monotonic() - start
     return result
 
-  def rates(self, pairs, tokens):
-    """pairs_per_s, tokens_per_s, waiting_share since the last call."""
+  def lap(self) -> tuple[float, float]:
+    """(seconds, seconds of them waited) since the last call."""
     now = time.monotonic()
-    seconds = max(now - self._last, 1e-9)
-    share = self._waited / seconds
+    seconds, waited = max(now - self._last, 1e-9), self._waited
     self._last, self._waited = now, 0.0
-    return {
-      "pairs_per_s": pairs / seconds,
-      "tokens_per_s": tokens / seconds,
-      "waiting_share": share,
-    }
+    return seconds, waited
+
+
+def rates(pairs: float, tokens: float, lap: tuple[float, float]) -> dict:
+  """pairs_per_s, tokens_per_s, waiting_share of an update that took a lap."""
+  seconds, waited = lap
+  return {
+    "pairs_per_s": pairs / seconds,
+    "tokens_per_s": tokens / seconds,
+    "waiting_share": waited / seconds,
+  }

@@ -83,7 +83,7 @@ def loop(ready, c, workdir, state, stream, manager, probe):
   key = jax.random.key(c.seed)
   with progress.bar("update", total, done=start) as advance:
     write = functools.partial(
-      write_row, log, advance, clock, ready.rate, c.stop_after_skips
+      write_row, log, advance, ready.rate, c.stop_after_skips
     )
     for number in range(start, total):
       batch = sharding.put_batch(clock.waiting(next, stream), ready.mesh)
@@ -93,7 +93,7 @@ def loop(ready, c, workdir, state, stream, manager, probe):
       state, values = ready.steps.train(state, ready.frozen, batch, key)
       if pending:  # fetched only now, so the device never waits for the host
         write(*pending)
-      pending = (number, values | extra)
+      pending = (number, values | extra, clock.lap())
       if probe and (_due(c.every.evaluate, number) or number + 1 == total):
         probe(number + 1, state.trained)
       stopping = number + 1 == total or should_stop(stop, number)
@@ -118,11 +118,11 @@ def _due(every, number):
   return every and (number + 1) % every == 0
 
 
-def write_row(log, advance, clock, rate, most_skips, number, values):
+def write_row(log, advance, rate, most_skips, number, values, lap):
   """Writes the metrics of update `number`; ends a run that only skips."""
   values = {k: float(v) for k, v in jax.device_get(values).items()}
   row = {"step": number + 1, **values, "lr": float(rate(number))}
-  log.write(row | clock.rates(row["pairs"], row["tokens"]))
+  log.write(row | metrics.rates(row["pairs"], row["tokens"], lap))
   advance(note=f"loss {row['loss']:.4f}")
   if row["skipped_in_a_row"] >= most_skips:
     log.close()
