@@ -12,6 +12,6 @@ def test_a_lap_is_the_time_since_the_last_one(monkeypatch):
   assert clock.waiting(lambda x: x + 1, 1) == 2  # from 11 to 11.5
   assert clock.lap() == (2.0, 0.5)
   assert clock.lap() == (3.0, 0.0)
-  assert metrics.rates(8, 100, (2.0, 0.5)) == pytest.approx(
+  assert metrics.rates(8.0, 100.0, (2.0, 0.5)) == pytest.approx(
     {"pairs_per_s": 4, "tokens_per_s": 50, "waiting_share": 0.25}
   )
