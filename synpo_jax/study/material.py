@@ -24,7 +24,7 @@ from synpo_jax import (
   sharding,
 )
 from synpo_jax import progress as progress_bar
-from synpo_jax.data import pipeline, telling, text, truth, world
+from synpo_jax.data import pipeline, shapes, telling, text, truth, world
 from synpo_jax.data import scene as graph
 from synpo_jax.evaluation import recipe
 from synpo_jax.pairing import choose
@@ -84,10 +84,10 @@ FREE_KEYS = ("methods", "lrs", "seeds", "results", "run.mesh")
 
 
 def signature(c) -> dict:
-  """The config, and the captioner that it starts from by its content."""
+  """The config, the captioner it starts from by content, how clips look."""
   folder = c.run.model.checkpoint
   content = recipe.fingerprint(folder) if folder else "random weights"
-  return c.to_dict() | {"captioner": content}
+  return c.to_dict() | {"captioner": content, "drawn": shapes.WORLD}
 
 
 def mark(c) -> str:
