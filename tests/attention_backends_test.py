@@ -1,4 +1,4 @@
-"""The attention back ends against dense float64 attention, and each other.
+"""The attention back ends against dense float64 attention.
 
 Kernels run emulated: splash interpreted, cuDNN's masks through XLA. Measured
 float32 noise: outputs 6e-7, gradients 3e-6 of the largest entry; the smallest
@@ -6,8 +6,6 @@ of the planted bugs (a window one position wide of the mark) costs 6e-3. That
 splash compiles for real chips is tests/splash_compiled_test.py's.
 """
 
-import dataclasses
-from functools import partial
 from types import SimpleNamespace
 
 import jax
@@ -16,12 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from synpo_jax import sharding, update
-from synpo_jax.models import attention, splash, weights
+from synpo_jax.models import attention, splash
 from synpo_jax.models.attention import XLA, Backend
-from synpo_jax.models.captioner import Captioner, shapes
-from synpo_jax.models.config import LoraConfig, captioner_config
-from synpo_jax.models.lora import init as init_lora
 from synpo_jax.models.slots import Slots, sees
 
 SPLASH = Backend("splash", emulated=True)
@@ -187,162 +181,3 @@ def test_sees_is_what_segments_and_positions_say():
     np.testing.assert_array_equal(
       sees(slots, window, index[:, None], index[None]), said
     )
-
-
-SIZES = dict(
-  model_type="gemma2",
-  vocab_size=64,
-  hidden_size=24,
-  intermediate_size=40,
-  num_hidden_layers=2,
-  num_attention_heads=4,
-  num_key_value_heads=2,
-  head_dim=8,
-  sliding_window=16,
-  query_pre_attn_scalar=9,
-  attn_logit_softcapping=5.0,
-  rms_norm_eps=1e-6,
-  rope_theta=1e4,
-  max_position_embeddings=128,
-  hidden_activation="gelu_pytorch_tanh",
-  tie_word_embeddings=True,
-)
-CONFIG = captioner_config(SIZES)
-
-
-def test_an_update_is_the_same_over_eight_devices():
-  """Loss and LoRA gradients: rows over four devices, heads over two."""
-  mesh = sharding.make_mesh(data=2, fsdp=2, model=2)
-  sliding = dataclasses.replace(CONFIG.decoder, sliding=(True, True))
-  config = dataclasses.replace(CONFIG, decoder=sliding)
-  model = Captioner(config, LoraConfig(4, 8.0, 0.0), remat="save_attention")
-  variables = {
-    "params": jax.tree.map(lambda x: 4 * x, weights.init(model, 0)),
-    "lora": init_lora(model, 0),
-  }
-  variables["lora"] = jax.tree.map(lambda x: x + 0.02, variables["lora"])
-  places = sharding.tree_shardings(shapes(model), mesh)
-  variables = jax.device_put(variables, places)
-  trained, frozen = update.split(variables, "lora/.*")
-  batch = jax.device_put(make_batch(), sharding.rows_sharding(mesh))
-
-  def loss_and_gradients(backend):
-    objective = update.make_objective(
-      model.clone(attention=backend),
-      dict(layout="shared", head_chunk=8),
-      name="synpo",
-      coefficients=dict(alpha=30.0, beta=0.2),
-    )
-    step = jax.value_and_grad(objective, has_aux=True)
-    (loss, _), gradients = jax.jit(step)(trained, frozen, batch, None)
-    return [loss, *jax.tree.leaves(gradients)]
-
-  ours = loss_and_gradients(Backend("splash", mesh, emulated=True))
-  for mine, wanted in zip(ours, loss_and_gradients(XLA), strict=True):
-    np.testing.assert_allclose(
-      mine, wanted, rtol=0, atol=2e-5 * float(jnp.abs(wanted).max())
-    )
-
-
-def make_batch():
-  """Four text pairs with padding, [B, ...]."""
-  rng = np.random.default_rng(0)
-  prefix_mask = np.arange(40) >= np.array([0, 7, 1, 20])[:, None]
-  lengths = np.array([[20, 11], [5, 20], [1, 9], [20, 20]])
-  return dict(
-    prefix=rng.integers(0, 61, (4, 40), np.int32),
-    prefix_mask=prefix_mask,
-    response=rng.integers(0, 61, (4, 2, 20), np.int32),
-    response_mask=np.arange(20) < lengths[..., None],
-    weight=np.ones(4, "float32"),
-  )
-
-
-def equations(jaxpr):
-  """Every equation of a traced function, those of inner functions too."""
-  for equation in jaxpr.eqns:
-    yield equation
-    for value in jax.tree.leaves(
-      list(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns")
-    ):
-      if hasattr(value, "eqns"):
-        yield from equations(getattr(value, "jaxpr", value))
-
-
-def test_remat_saves_what_the_backward_pass_needs():
-  """Where its result is saved, attention's forward pass runs once.
-
-  XLA takes two strips: an exponential of each going forward, and back. What
-  splash does is counted where it is compiled.
-  """
-  plain = dataclasses.replace(
-    CONFIG.decoder, window=None, sliding=(), attn_softcap=None
-  )
-  config = dataclasses.replace(CONFIG, decoder=plain)
-  tokens = jnp.zeros((1, 128), jnp.int32)
-  counts = {}
-  for remat in ("save_attention", "full"):
-    model = Captioner(config, remat=remat)
-
-    def total(params, model=model):
-      apply = partial(model.apply, {"params": params})
-      x = apply(tokens, None, method="embed")
-      hidden, _ = apply(x, tokens, jnp.ones_like(tokens), method="decode")
-      return hidden.sum()
-
-    traced = jax.make_jaxpr(jax.grad(total))(shapes(model)["params"])
-    names = [e.primitive.name for e in equations(traced.jaxpr)]
-    counts[remat] = names.count("exp")
-  assert counts == dict(save_attention=4, full=6)
-
-
-def config_of(**changes):
-  return dataclasses.replace(
-    CONFIG.decoder, **dict(attn_softcap=None, head_dim=64) | changes
-  )
-
-
-@pytest.mark.parametrize(
-  "name,platform,sizes,dtype,chosen",
-  [
-    ("auto", "tpu", config_of(), "bfloat16", "splash"),
-    ("auto", "tpu", config_of(attn_softcap=5.0), "float32", "splash"),
-    ("auto", "gpu", config_of(), "bfloat16", "cudnn"),
-    ("auto", "cuda", config_of(), "float16", "cudnn"),
-    ("auto", "gpu", config_of(attn_softcap=5.0), "bfloat16", "xla"),
-    ("auto", "gpu", config_of(), "float32", "xla"),
-    ("auto", "gpu", config_of(head_dim=256), "bfloat16", "xla"),
-    ("auto", "cpu", config_of(), "float32", "xla"),
-    ("auto", "tpu", config_of(mrope_sections=(8, 8, 16)), "bfloat16", "xla"),
-    ("xla", "tpu", config_of(), "bfloat16", "xla"),
-    ("splash", "tpu", config_of(), "bfloat16", "splash"),
-    ("cudnn", "gpu", config_of(), "bfloat16", "cudnn"),
-  ],
-)
-def test_choose(name, platform, sizes, dtype, chosen):
-  assert attention.choose(name, platform, sizes, jnp.dtype(dtype)) == chosen
-
-
-def test_the_log_says_why_a_gpu_computes_with_xla():
-  gpu = SimpleNamespace(platform="gpu")
-  mesh = SimpleNamespace(devices=np.array([gpu]))
-  say = partial(attention.describe, Backend("xla", mesh))
-  capped = say(config_of(attn_softcap=5.0), jnp.bfloat16)
-  assert capped == "xla (cudnn has no softcap on scores)"
-  chosen = Backend("cudnn", mesh)
-  assert attention.describe(chosen, config_of(), jnp.bfloat16) == "cudnn"
-
-
-@pytest.mark.parametrize(
-  "name,platform,changes,said",
-  [
-    ("flash", "tpu", {}, "model.attention=flash: choose one of auto, splash"),
-    ("splash", "cpu", {}, "splash does not run on cpu: choose auto or xla"),
-    ("cudnn", "tpu", {}, "cudnn does not run on tpu"),
-    ("cudnn", "gpu", dict(attn_softcap=5.0), "cudnn has no softcap"),
-  ],
-)
-def test_what_cannot_be_chosen(name, platform, changes, said):
-  with pytest.raises(ValueError, match=said):
-    sizes = config_of(**changes)
-    attention.choose(name, platform, sizes, jnp.bfloat16)
