@@ -35,87 +35,106 @@ class Log:
     self.lock = threading.Lock()
 
 
+class Handler(BaseHTTPRequestHandler):
+  """Logs a request, asks its server's `behave` what to do, and does it."""
+
+  protocol_version = "HTTP/1.1"
+
+  def log_message(self, *args):
+    pass
+
+  def do_POST(self):
+    raw = self.rfile.read(int(self.headers["Content-Length"]))
+    log = self.server.log
+    with log.lock:
+      number = len(log.bodies)
+      log.bodies.append(json.loads(raw))
+      log.headers.append({k.lower(): v for k, v in self.headers.items()})
+      log.times.append(time.monotonic())
+      log.busy += 1
+      log.busiest = max(log.busiest, log.busy)
+    try:
+      time.sleep(self.server.delay)
+      self.answer(self.server.behave(number, json.loads(raw)))
+    finally:
+      with log.lock:
+        log.busy -= 1
+
+  def answer(self, what):
+    if what is HANG:
+      self.server.over.wait(30)
+      self.close_connection = True
+    elif what is DRIP:
+      self.drip()
+    elif what in (RESET, TORN):
+      self.slam(torn=what is TORN)
+    else:
+      self.reply(*what)
+
+  def drip(self):
+    self.promise()
+    with contextlib.suppress(OSError):
+      for _ in range(100):
+        self.wfile.write(b" ")
+        if self.server.over.wait(0.1):
+          break
+    self.close_connection = True
+
+  def promise(self):
+    """Says that a thousand bytes will follow."""
+    self.send_response(200)
+    self.send_header("Content-Length", "1000")
+    self.end_headers()
+
+  def slam(self, torn):
+    if torn:
+      self.promise()
+      self.wfile.write(b'{"choices": [')
+    linger = struct.pack("ii", 1, 0)
+    self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    self.connection.close()
+    self.close_connection = True
+
+  def reply(self, status, headers, text):
+    data = text.encode()
+    self.send_response(status)
+    usual = {"Content-Type": "application/json"}
+    usual["Content-Length"] = str(len(data))
+    for name, value in (usual | headers).items():
+      self.send_header(name, value)
+    self.end_headers()
+    self.wfile.write(data)
+
+  def finish(self):
+    with contextlib.suppress(OSError):
+      super().finish()
+
+
+class Server(ThreadingHTTPServer):
+  """Listens on a free port; `over` is set when nobody asks any more."""
+
+  def __init__(self, behave, delay):
+    self.behave, self.delay = behave, delay
+    self.log, self.over = Log(), threading.Event()
+    super().__init__(("127.0.0.1", 0), Handler)
+
+  def handle_error(self, *args):
+    pass
+
+
 @contextlib.contextmanager
 def serve(behave, *, delay=0.0):
   """Yields (base URL, Log). `behave(n, body)` is asked for the n-th request.
 
   It returns (status, headers, body text), HANG, DRIP, RESET or TORN.
   """
-  log, over = Log(), threading.Event()
-
-  class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *args):
-      pass
-
-    def do_POST(self):
-      raw = self.rfile.read(int(self.headers["Content-Length"]))
-      with log.lock:
-        number = len(log.bodies)
-        log.bodies.append(json.loads(raw))
-        log.headers.append({k.lower(): v for k, v in self.headers.items()})
-        log.times.append(time.monotonic())
-        log.busy += 1
-        log.busiest = max(log.busiest, log.busy)
-      try:
-        time.sleep(delay)
-        self.answer(behave(number, json.loads(raw)))
-      finally:
-        with log.lock:
-          log.busy -= 1
-
-    def answer(self, what):
-      if what is HANG:
-        over.wait(30)
-        self.close_connection = True
-      elif what is DRIP:
-        self.drip()
-      elif what in (RESET, TORN):
-        if what is TORN:
-          self.send_response(200)
-          self.send_header("Content-Length", "1000")
-          self.end_headers()
-          self.wfile.write(b'{"choices": [')
-        linger = struct.pack("ii", 1, 0)
-        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-        self.connection.close()
-        self.close_connection = True
-      else:
-        status, headers, text = what
-        data = text.encode()
-        self.send_response(status)
-        usual = {"Content-Type": "application/json"}
-        usual["Content-Length"] = str(len(data))
-        for name, value in (usual | headers).items():
-          self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(data)
-
-    def drip(self):
-      self.send_response(200)
-      self.send_header("Content-Length", "1000")
-      self.end_headers()
-      with contextlib.suppress(OSError):
-        for _ in range(100):
-          self.wfile.write(b" ")
-          if over.wait(0.1):
-            break
-      self.close_connection = True
-
-    def finish(self):
-      with contextlib.suppress(OSError):
-        super().finish()
-
-  server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-  server.daemon_threads = True
-  server.handle_error = lambda *args: None
+  server = Server(behave, delay)
   thread = threading.Thread(target=server.serve_forever, daemon=True)
   thread.start()
   try:
-    yield f"http://127.0.0.1:{server.server_port}/v1", log
+    yield f"http://127.0.0.1:{server.server_port}/v1", server.log
   finally:
-    over.set()
+    server.over.set()
     server.shutdown()
     server.server_close()
     thread.join()
