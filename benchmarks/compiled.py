@@ -25,7 +25,7 @@ RESULTS = pathlib.Path(__file__).parent / "results" / "compiled.json"
 
 GIB = 2**30
 FRAMES, RESPONSE = 8, 256  # prefix 916 tokens, padded to 1,024
-UNPADDED = dict(data=dict(prefix_buckets=(1792,), response_buckets=(768,)))
+UNPADDED = dict(data=dict(prefix_buckets=1792, response_buckets=(768,)))
 FSDP, COPIED = dict(data=1, fsdp=-1), dict(data=-1, fsdp=1)
 
 # What differs from `ours`: the slice, and sections of the config.
@@ -35,8 +35,8 @@ GRID = {
     "v5e:4x4",
     dict(mesh=FSDP, step=dict(layout_name="two_sequence")),
   ),
-  "padded to 2,560": ("v5e:4x4", dict(mesh=FSDP, **UNPADDED)),
-  "two sequences of 2,560": (
+  "padded to 2560": ("v5e:4x4", dict(mesh=FSDP, **UNPADDED)),
+  "two sequences of 2560": (
     "v5e:4x4",
     dict(mesh=FSDP, step=dict(layout_name="two_sequence"), **UNPADDED),
   ),
@@ -55,8 +55,8 @@ GRID = {
     dict(mesh=FSDP, model=dict(remat="save_attention")),
   ),
   "remat full": ("v5e:4x4", dict(mesh=FSDP, model=dict(remat="full"))),
-  "v5p, weights copied": ("v5p:2x2x1", dict(mesh=COPIED)),
-  "v6e, weights split": ("v6e:2x4", dict(mesh=FSDP)),
+  "v5p: weights copied": ("v5p:2x2x1", dict(mesh=COPIED)),
+  "v6e: weights split": ("v6e:2x4", dict(mesh=FSDP)),
 }
 
 

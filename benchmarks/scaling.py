@@ -113,14 +113,12 @@ def point(started, repeats, **size) -> dict:
   return found
 
 
-def sweeps(repeats, every) -> dict:
-  """Points along each axis; the other sizes are USUAL."""
+def sweeps(repeats, most) -> dict:
+  """The first points, or all, along each axis; other sizes are USUAL."""
   started = start()
   axes = dict(pairs=BATCHES, frames=FRAMES, caption=CAPTIONS)
   return {
-    name: [
-      point(started, repeats, **USUAL | {name: v}) for v in values[::every]
-    ]
+    name: [point(started, repeats, **USUAL | {name: v}) for v in values[:most]]
     for name, values in axes.items()
   }
 
@@ -226,7 +224,7 @@ def flags(argv):
   add("--out", default="benchmarks/results", help="folder for both files")
   add("--repeats", type=int, default=5, help="timed steps of a point")
   add("--updates", type=int, default=20, help="of each data set and epoch")
-  add("--quick", action="store_true", help="two points of each kind only")
+  add("--quick", action="store_true", help="the two smallest of each kind")
   add("--child", type=int, default=0, help="used inside")
   return parser.parse_args(argv)
 
@@ -235,9 +233,9 @@ def measure(args) -> dict:
   """Everything, as it is written down."""
   from benchmarks import step
 
-  every = 3 if args.quick else 1  # of the points
-  found = sweeps(args.repeats, every)
-  counts = DEVICES[::every]
+  most = 2 if args.quick else None  # points of an axis
+  found = sweeps(args.repeats, most)
+  counts = DEVICES[:most]
   found["devices"] = [on_devices(n, args.repeats) for n in counts]
   sizes = ROWS[:1] if args.quick else ROWS
   found["rows"] = [dataset(n, args.updates) for n in sizes]

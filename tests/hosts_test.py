@@ -9,9 +9,17 @@ import sys
 import time
 
 import pytest
-from train_test import ROOT, finish, rows, start
+from train_test import NO_CAPTIONS, ROOT, finish, rows, start
 
 LAUNCH = pathlib.Path(ROOT) / "launch"
+SETTINGS = (
+  *NO_CAPTIONS,
+  "--config.data.batch_size=4",
+  "--config.data.accumulation=1",
+  "--config.loss.name=rpo",  # it has a reference, and these coefficients
+  "--config.loss.coefficients.alpha=1.0",
+  "--config.loss.coefficients.beta=0.1",
+)
 
 
 def free_port():
@@ -23,6 +31,7 @@ def free_port():
 def environment(folder, devices):
   return os.environ | {
     "JAX_PLATFORMS": "cpu",
+    "USE_TORCH": "0",  # transformers starts sooner without it
     "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
     "PYTHON": sys.executable,
     "PORT": str(free_port()),
@@ -38,8 +47,7 @@ def launch(folder, workdir, processes, *more, module="synpo_jax.train"):
     module,
     f"--config=tests/run_config.py:{folder}",
     f"--workdir={folder / workdir}",
-    "--config.data.batch_size=4",
-    "--config.data.accumulation=1",
+    *SETTINGS,
     *more,
   ]
   return subprocess.Popen(
@@ -60,15 +68,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def alone(folder):
-  code, output = finish(
-    start(
-      folder,
-      "alone",
-      "--config.data.batch_size=4",
-      "--config.data.accumulation=1",
-      devices=4,
-    )
-  )
+  code, output = finish(start(folder, "alone", *SETTINGS, devices=4))
   assert code == 0, output
   return rows(folder, "alone")
 
@@ -76,8 +76,14 @@ def alone(folder):
 @pytest.mark.parametrize("processes", [2, 4])
 def test_processes_give_the_losses_of_one(folder, alone, processes):
   name = f"joined{processes}"
-  code, output = finish(launch(folder, name, processes))
+  caches = {2: folder / "of_two", 4: folder / "shards"}  # empty, full
+  code, output = finish(
+    launch(folder, name, processes, f"--config.data.cache={caches[processes]}")
+  )
   assert code == 0, output
+  fate = {2: "0 read, 16 computed", 4: "16 read, 0 computed"}[processes]
+  for cache in ("features", "references"):
+    assert f"{cache}: {fate}; verified 4" in output
   joined = rows(folder, name)
   assert len(joined) == len(alone)
   for one, many in zip(alone, joined, strict=True):
