@@ -132,7 +132,9 @@ def cells(name, rows) -> list[str]:
   peak = f"{row['memory']['peak'] / GIB:.2f}"
   if "work" not in row:
     limit = row["memory"]["usable"] / GIB
-    return [label, f"{peak} of {limit:.2f}: does not fit", *[""] * 6]
+    if not row["fits"]:
+      peak += f" of {limit:.2f}: does not fit"
+    return [label, peak, *["unknown" if row["fits"] else ""] * 2, *[""] * 4]
   work = row["work"]
   bound = max(work["seconds"].values())
   share = ""

@@ -5,10 +5,12 @@ import os
 import subprocess
 import sys
 
+import jax
 import pytest
+from rich.console import Console
 
 from configs import vdc
-from synpo_jax.planning import chips, choices, outcome, targets, words
+from synpo_jax.planning import chips, choices, outcome, targets, trial, words
 from synpo_jax.planning.choices import Choice
 from synpo_jax.planning.outcome import Memory, Outcome, Work
 from synpo_jax.planning.trial import Trial
@@ -81,6 +83,33 @@ def test_the_compilers_refusal_says_how_much_it_needs():
   assert found.peak == 480 * 2**30 and not found.fits
   with pytest.raises(ValueError, match="the compiler failed: INTERNAL"):
     outcome.exceeded(before, "INTERNAL: something (480.00G)\nmore")
+
+
+class Unreadable:
+  """A step whose compiled program jaxlib cannot turn into text."""
+
+  def lower(self):
+    return self
+
+  compile = memory_analysis = lower
+  argument_size_in_bytes, output_size_in_bytes = 7e9, 0
+  alias_size_in_bytes, temp_size_in_bytes = 0, 1e9
+  generated_code_size_in_bytes = 0
+
+  def as_text(self):
+    raise jax.errors.JaxRuntimeError("INTERNAL: RET_CHECK failure")
+
+
+def test_a_program_that_cannot_be_read_still_says_its_memory(capsys):
+  before = made_up(8e9, None).outcome.memory
+  target = targets.Target(chips.parse("v5p:2x2x1"), [], "")
+  memory, work = trial.compile_step(Unreadable(), target, before)
+  assert (memory.peak, work) == (8e9, None)
+  choice = Choice(4, 1, 1, 4, 8, "full")
+  found = Trial(choice, None, Outcome(memory, work, 32, 60.0))
+  assert words.verdict(found).startswith("fits: 7.45")
+  Console(width=100).print(words.sweep_table([found]))
+  assert "yes" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["v5e", "v5e:0x4", "v9:2x2", "4x4", "h100:x"])

@@ -48,14 +48,22 @@ def run(c, target: Target, choice: Choice, lengths) -> Trial:
 
 
 def compile_step(step, target: Target, memory):
-  """The compiled step's memory, and its work or None where it exceeds it."""
+  """The compiled step's memory, and its work.
+
+  The work is None where the memory does not suffice, and where jaxlib cannot
+  read what the compiler wrote (it happens with all-reduces on v5p).
+  """
   lowered = step.lower()
   try:
     compiled = lowered.compile()
   except jax.errors.JaxRuntimeError as error:
     return outcome.exceeded(memory, str(error)), None
   memory = outcome.measured(memory, compiled)
-  return memory, outcome.work(step, compiled.as_text(), target.slice)
+  try:
+    text = compiled.as_text()
+  except jax.errors.JaxRuntimeError:
+    return memory, None
+  return memory, outcome.work(step, text, target.slice)
 
 
 def until_one_fits(
