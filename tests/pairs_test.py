@@ -75,7 +75,7 @@ def test_text_rows_of_chat_messages(file):
 
 def test_blank_lines_a_bom_and_missing_ids(tmp_path):
   path = tmp_path / "pairs.jsonl"
-  line = json.dumps(ROW).encode()
+  line = json.dumps(ROW | {"id": None}).encode()
   path.write_bytes(b"\xef\xbb\xbf" + line + b"\r\n\n   \n" + line)
   assert [p.id for p in read(path).pairs] == ["line-1", "line-4"]
 
@@ -123,6 +123,10 @@ FAULTS = [
   ({**ROW, "pos_pre": "C."}, "chosen and pos_pre say different things"),
   ({**ROW, "chosen_score": float("nan")}, "'chosen_score' is nan"),
   ({**ROW, "rejected_score": True}, "'rejected_score' is True"),
+  ({**ROW, "chosen_score": 10**400}, "'chosen_score' is 1000*, not a finite"),
+  ('{"id": ' + "9" * 5000 + "}", "is JSON too deep, or a number too long"),
+  ("[" * 100_000, "is JSON too deep, or a number too long"),
+  ({**ROW, "chosen": "a \ud83d"}, r"'chosen' holds '\\ud83d', half of a char"),
   ({**ROW, "chosen": [{"role": "user"}]}, "without 'role' or 'content'"),
   ({**ROW, "chosen": [{"role": "user", "content": "a"}]}, "does not end with"),
 ]
@@ -206,9 +210,10 @@ def test_videos_are_found_by_path_name_or_stem(videos):
 
 
 def test_missing_videos_are_told_and_other_files_do_not_count(videos):
-  located = pairs.locate(["a.mp4", "d", "e.mp4", "/nowhere/f.mp4"], videos)
+  gone = ["d", "e.mp4", "/nowhere/f.mp4", 5000 * "g", "h\0"]
+  located = pairs.locate(["a.mp4", *gone], videos)
   assert list(located.paths) == ["a.mp4"]
-  assert list(located.missing) == ["d", "e.mp4", "/nowhere/f.mp4"]
+  assert list(located.missing) == gone
   with pytest.raises(FileNotFoundError, match="no such folder of videos"):
     pairs.locate(["a"], videos / "gone")
 

@@ -8,7 +8,8 @@ last one. Other keys are provenance and left alone.
 """
 
 import json
-import math
+import os
+import sys
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -132,10 +133,12 @@ def _decode(line: bytes) -> dict[str, Any]:
     raise Fault("is not UTF-8 text") from error
   except json.JSONDecodeError as error:
     raise Fault(f"is not JSON: {error.msg} at column {error.colno}") from error
+  except (ValueError, RecursionError) as error:  # Python's own limits
+    raise Fault("is JSON too deep, or a number too long, to read") from error
   if not isinstance(row, dict):
     raise Fault(f"is a JSON {type(row).__name__}, not an object")
   fields = {}
-  if not isinstance(row.get("id", ""), str | int):
+  if not isinstance(row.get("id"), str | int | None):
     raise Fault("'id' is neither text nor a whole number")
   for field, names in NAMES.items():
     found = [name for name in names if row.get(name) is not None]
@@ -174,6 +177,11 @@ def _text(fields: dict, name: str) -> str:
     raise Fault(f"{name!r} is a {type(text).__name__}, not text")
   if not text.strip():
     raise Fault(f"{name!r} is empty")
+  try:
+    text.encode()
+  except UnicodeEncodeError as error:
+    half = ascii(text[error.start])
+    raise Fault(f"{name!r} holds {half}, half of a character") from error
   return text
 
 
@@ -184,8 +192,8 @@ def _score(fields: dict, name: str, needed: bool) -> float | None:
       raise Fault(f"lacks {name!r}, which min_score_gap needs")
     return None
   number = isinstance(score, int | float) and not isinstance(score, bool)
-  if not number or not math.isfinite(score):
-    raise Fault(f"{name!r} is {score!r}, not a finite number")
+  if not number or not abs(score) <= sys.float_info.max:  # NaN neither
+    raise Fault(f"{name!r} is {score!r:.40}, not a finite number")
   return float(score)
 
 
@@ -251,7 +259,7 @@ def locate(names: Iterable[str], root: str | Path) -> Located:
   root = Path(root)
   paths, missing, doubtful, index = {}, {}, [], None
   for name in dict.fromkeys(names):
-    if (root / name).is_file():
+    if os.path.isfile(root / name):  # False for a name that none can have
       paths[name] = root / name
       continue
     index = index_videos(root) if index is None else index
