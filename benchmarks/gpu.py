@@ -18,6 +18,7 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from benchmarks import floor, peers, step, workload
+from benchmarks.processes import ensure_weights, measure
 
 IMPLS = ("synpo_shared", "dpo_shared", "torch_synpo", "torch_dpo")
 PEAK = {"H200": 989e12, "H100": 989e12, "A100": 312e12}  # NVIDIA, dense bf16
@@ -49,7 +50,7 @@ def tried(args, size, shape, impl, pythons) -> list[dict]:
         overrides=overrides,
       )
       try:
-        child = step.measure(
+        child = measure(
           task, pythons[impl], threads=args.threads, repeats=args.repeats
         )
       except RuntimeError as error:  # memory is full: no more pairs
@@ -114,7 +115,7 @@ def main(argv=None):
   impls = args.impls.split(",")
   pythons = {i: theirs if "torch" in i else sys.executable for i in impls}
   for size in args.sizes.split(","):
-    step.ensure_weights(size, args.rank, args.dtype)
+    ensure_weights(size, args.rank, args.dtype)
     for shape in map(workload.shape, args.shapes.split(",")):
       for impl in impls:
         found = tried(args, size, shape, impl, pythons)
