@@ -108,11 +108,3 @@ PANELS = {
     ),
   ),
 }
-
-# The four figures of the picture that training itself leaves.
-OVERVIEW = (
-  PANELS["Rewards"][0],
-  PANELS["Gradients"][0],
-  PANELS["Ranking"][0],
-  PANELS["Ranking"][1],
-)

@@ -6,7 +6,6 @@ full line and rejected a dashed one, so that no figure needs its colours.
 
 import io
 import math
-import pathlib
 from typing import NamedTuple
 
 import numpy as np
@@ -14,8 +13,7 @@ from matplotlib import ticker
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from synpo_jax import metrics
-from synpo_jax.panels import OVERVIEW, Panel
+from synpo_jax.panels import Panel
 
 COLOURS = {
   "light": (
@@ -211,27 +209,6 @@ def _errors(axes, points, *, dashes=(None, None), **style):
   axes.errorbar(
     *points.T[:2], yerr=points.T[2], lw=1.6, ms=3, marker="o", **style
   )
-
-
-def draw_run(workdir: str | pathlib.Path) -> pathlib.Path:
-  """Draws `workdir`/curves.png from metrics.jsonl; returns its path."""
-  folder = pathlib.Path(workdir)
-  rows = metrics.read_rows(folder / "metrics.jsonl")
-  figure = Figure(figsize=(9, 5.6), dpi=130, layout="constrained")
-  for axes, panel in zip(figure.subplots(2, 2).flat, OVERVIEW, strict=True):
-    axes.set_title(panel.title, loc="left", fontsize=10)
-    axes.set_xlabel("update")
-    for part, (key, label) in enumerate(panel.lines.items()):
-      steps, values = column(rows, key)
-      if len(steps):
-        colour, dashes = _colour("light", part), DASHES[part]
-        _line(axes, steps, values, colour, dashes, label)
-    _decorate(axes, panel, "light")
-    if axes.get_legend_handles_labels()[1]:
-      axes.legend(frameon=False, fontsize=8)
-  path = folder / "curves.png"
-  figure.savefig(path)
-  return path
 
 
 def _decorate(axes, panel, theme):
