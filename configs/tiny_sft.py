@@ -11,7 +11,7 @@ python -m synpo_jax.train --config=configs/tiny_sft.py \
 python -m synpo_jax.export --workdir=runs/tiny_sft2 --format=merged \
   --out=synpo_jax/assets/tiny
 
-All 2.6 million weights learn, from random ones; nothing is frozen.
+All 2.7 million weights learn, from random ones; nothing is frozen.
 """
 
 from configs import vdc

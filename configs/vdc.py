@@ -164,7 +164,7 @@ def paper(loss):
 
 
 def embedded(c):
-  """The shipped captioner of 2.6 million weights on the synthetic world."""
+  """The shipped captioner of 2.7 million weights on the synthetic world."""
   c.epochs = 4
   c.model.update(
     checkpoint="synpo_jax/assets/tiny",
