@@ -30,6 +30,7 @@ __all__ = [
   "whole_number",
 ]
 
+REASON = 200  # letters of why a reply is unusable; it may quote the reply
 AGAIN = (
   "An earlier reply of yours could not be used: {reason}. "
   "Try {attempt}: answer with the JSON object alone."
@@ -141,7 +142,7 @@ async def _answer(job, request) -> Answer:
       reply = await _reply(job, asked, limit)
       return Answer(request.id, request.parse(reply.text), None)
     except Unreadable as error:
-      reason = str(error)
+      reason = str(error)[:REASON]
       if reply.cut:
         reason, limit = f"it was cut at {limit} tokens", 2 * limit
     except endpoints.Unavailable as error:

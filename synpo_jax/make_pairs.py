@@ -137,14 +137,17 @@ def _check_judge(judge):
     raise ValueError(f"judge.kind={judge.kind!r}: choose openai or truth")
   if judge.kind == "openai":
     endpoint.model_name(judge.openai.model)
+    endpoint.address(judge.openai.base_url)
+    endpoint.secret(judge.openai.key)
   elif not Path(judge.truth.scenes).is_file():
     raise FileNotFoundError(f"judge.truth.scenes={judge.truth.scenes}: no file")
 
 
 def _judge(c, workdir):
   kind = c.judge.kind
-  known = journal.read(workdir / ledger.SETTINGS, "stage")
-  made = {name: known[name]["hash"] for name in ("clips", "candidates")}
+  before = ("clips", "candidates")
+  known = ledger.made_with(workdir, *before)
+  made = {name: known[name]["hash"] for name in before}
   if kind == "truth":
     judge = dict(kind=kind, model="truth", version=judging.TRUTH_VERSION)
     mark = ledger.register(workdir, "judge", judge | made)
@@ -169,7 +172,7 @@ def _origin(judge, mark):
 
 
 def _pair(c, workdir):
-  known = journal.read(workdir / ledger.SETTINGS, "stage")
+  known = ledger.made_with(workdir, "candidates", "judge")
   shared = dict(
     model=known["candidates"]["settings"]["model"],
     config={name: row["hash"] for name, row in known.items()},

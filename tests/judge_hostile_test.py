@@ -75,6 +75,50 @@ def test_a_reply_without_words_is_asked_for_again(tmp_path, nothing):
   assert "no JSON object" in log.bodies[1]["messages"][-1]["content"]
 
 
+@pytest.mark.parametrize(
+  "key", ["sk-secret\nsk-two", "sk secret", "sk-secret\u00e9", "sk\0secret"]
+)
+def test_a_key_that_no_header_can_carry_is_refused_unseen(tmp_path, key):
+  with serve(after([], GOOD)) as (url, log):
+    with pytest.raises(ValueError, match="judge.key or API_KEY") as stop:
+      run(tmp_path, url, [question("a")], key=key)
+    answers, _ = run(tmp_path, url, [question("a")], key="sk-secret\n")
+  assert "secret" not in str(stop.value) and len(log.bodies) == 1
+  assert answers["a"].value == 4
+  assert log.headers[0]["authorization"] == "Bearer sk-secret"
+
+
+@pytest.mark.parametrize(
+  "address",
+  ["localhost:8000/v1", "http://h:port/v1", "http://", "http://a b", "sk-key"],
+)
+def test_what_is_no_address_is_said_in_one_line(tmp_path, address):
+  with pytest.raises(ValueError, match="API_URL is no address") as stop:
+    run(tmp_path, address, [question("a")])
+  assert "sk-key" not in str(stop.value)
+
+
+@pytest.mark.parametrize("usegmt", [True, False])
+def test_a_date_without_a_zone_is_of_greenwich(monkeypatch, usegmt):
+  monkeypatch.setenv("TZ", "America/New_York")
+  time.tzset()
+  try:
+    date = email.utils.formatdate(time.time() + 60, usegmt=usegmt)
+    wait = responses.retry_after({"retry-after": date})
+  finally:
+    monkeypatch.undo()
+    time.tzset()
+  assert 55 < wait <= 60
+
+
+def test_a_reason_does_not_repeat_a_long_reply(tmp_path):
+  huge = saying({"content": json.dumps({"score": "x" * 100_000})})
+  with serve(after([], huge)) as (url, log):
+    answers, _ = run(tmp_path, url, [question("a")])
+  assert len(answers["a"].missing) < 300
+  assert max(len(json.dumps(body)) for body in log.bodies) < 1500
+
+
 def test_retry_after_may_be_a_date(tmp_path):
   def behave(n, body):
     date = email.utils.formatdate(time.time() + 2, usegmt=True)

@@ -155,6 +155,9 @@ def test_a_stage_without_its_forerunner_says_so(videos, tmp_path):
   c.stages = "candidates"
   with pytest.raises(FileNotFoundError, match="run the stage 'segments' first"):
     make_pairs.run(c, tmp_path, fake_pairs.open_writer)
+  for c.stages in ("judge", "pairs"):
+    with pytest.raises(FileNotFoundError, match="run that stage first"):
+      make_pairs.run(c, tmp_path, fake_pairs.open_writer)
 
 
 @pytest.mark.parametrize(
@@ -162,6 +165,8 @@ def test_a_stage_without_its_forerunner_says_so(videos, tmp_path):
   [
     (dict(kind="oracle"), "choose openai or truth"),
     (dict(openai=dict(model="")), "judge.model or API_MODEL"),
+    (dict(openai=dict(base_url="localhost:1")), "API_URL is no address"),
+    (dict(openai=dict(key="sk secret")), "judge.key or API_KEY"),
     (dict(kind="truth"), "judge.truth.scenes"),
   ],
 )

@@ -1,5 +1,6 @@
 import itertools
 import json
+import os
 
 import numpy as np
 import pytest
@@ -193,3 +194,13 @@ def test_videos_are_found_in_every_way_and_once(tmp_path):
   for wanted in ("nowhere/*.mp4", "notes", ""):
     with pytest.raises(FileNotFoundError, match="no such video"):
       names(wanted)
+
+
+def test_names_that_look_like_patterns_and_names_that_are_no_text(tmp_path):
+  root = tmp_path / "take [1]"
+  root.mkdir()
+  (root / "a.mp4").touch()
+  assert [source.id for source in sources.find("*.mp4", root)] == ["a.mp4"]
+  (tmp_path / os.fsdecode(b"\xff.mp4")).touch()
+  with pytest.raises(ValueError, match="must be UTF-8; rename it"):
+    sources.find(".", tmp_path)

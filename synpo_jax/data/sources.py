@@ -27,7 +27,8 @@ def find(wanted: str, root: str | Path) -> list[Source]:
 
   Raises:
     FileNotFoundError: a part that leads to no video.
-    ValueError: a line of a list that names none.
+    ValueError: a line of a list that names none, or a name that is not
+      UTF-8, under which rows could not be kept.
   """
   root = Path(root)
   found = {}
@@ -49,7 +50,8 @@ def _paths(part: str, root: Path) -> list[Path]:
     return _videos(path.rglob("*"))
   if path.is_file():
     return _listed(path, root) if path.suffix == ".jsonl" else [path]
-  return _videos(Path(p) for p in glob.glob(str(path), recursive=True))
+  found = glob.glob(part, root_dir=root, recursive=True)
+  return _videos(root / p for p in found)
 
 
 def _videos(paths) -> list[Path]:
@@ -87,5 +89,8 @@ def _located(listing: Path, name: str, root: Path) -> Path:
 def _name(path: Path, root: Path) -> str:
   whole, base = (Path(os.path.abspath(p)) for p in (path, root))
   if whole.is_relative_to(base):
-    return whole.relative_to(base).as_posix()
-  return whole.as_posix()
+    whole = whole.relative_to(base)
+  name = whole.as_posix()
+  if name.encode("utf-8", "replace").decode() != name:
+    raise ValueError(f"{name!r}: the name of a video must be UTF-8; rename it")
+  return name

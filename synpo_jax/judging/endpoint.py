@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import random
+import re
 import time
 from typing import Any
 
@@ -23,6 +24,10 @@ from synpo_jax.judging import responses
 URLS = ("API_URL", "OPENAI_BASE_URL")
 KEYS = ("API_KEY", "OPENAI_API_KEY")
 MODELS = ("API_MODEL", "OPENAI_MODEL")
+ADDRESS = re.compile(
+  r"https?://([!-~]+@)?([^\0-\x20\x7f/:@?#\[\]]+|\[[\da-fA-F:.]+\])"
+  r"(:\d{1,5})?(/[!-~]*)?"
+)
 PASSING = {408, 409, 425, 429}  # and 500 upwards
 HOPELESS = {401, 402, 403, 404, 405}  # key, account, address or model
 AT_FIRST = {"silent": 3, "refused": 8}  # in a row that stop a run, till then
@@ -89,7 +94,7 @@ def connect(
   model = model_name(model)
   if schema not in SHAPES:
     raise ValueError(f"judge: schema={schema!r} is none of {', '.join(SHAPES)}")
-  key = key or _environment(KEYS)
+  key = secret(key)
   if not url and not key:
     raise ValueError(
       "judge: neither address nor key; set judge.base_url or API_URL for a "
@@ -109,7 +114,12 @@ def connect(
 
 def address(base_url: str) -> str:
   """The server's, from the environment where it is empty; "" is OpenAI's."""
-  url = (base_url or _environment(URLS)).rstrip("/")
+  url = (base_url or _environment(URLS)).strip().rstrip("/")
+  if url and not ADDRESS.fullmatch(url):  # not shown: it may be the key
+    raise ValueError(
+      "judge: judge.base_url or API_URL is no address; it should read like "
+      "http://localhost:8000/v1"
+    )
   return url.removesuffix("/chat/completions")
 
 
@@ -119,6 +129,17 @@ def model_name(model: str) -> str:
   if not model:
     raise ValueError("judge: no model; set judge.model or API_MODEL")
   return model
+
+
+def secret(key: str) -> str:
+  """The key, from the environment where it is empty."""
+  key = (key or _environment(KEYS)).strip()
+  if not re.fullmatch("[!-~]*", key):  # the client would show it, and fail
+    raise ValueError(
+      "judge: judge.key or API_KEY holds spaces, line breaks or letters that "
+      "are not ASCII; no key does"
+    )
+  return key
 
 
 async def call(

@@ -1,5 +1,6 @@
 """What a chat endpoint sent back: a reply, or how long it wants to be left."""
 
+import datetime
 import email.utils
 import json
 import time
@@ -57,7 +58,11 @@ def retry_after(headers) -> float:
       return max(0.0, float(milliseconds) / 1000)
     if value and value.strip().replace(".", "", 1).isdigit():
       return float(value)
-    date = email.utils.parsedate_to_datetime(value) if value else None
-    return max(0.0, date.timestamp() - time.time()) if date else 0.0
+    if not value:
+      return 0.0
+    date = email.utils.parsedate_to_datetime(value)
+    if date.tzinfo is None:  # dates in headers are of Greenwich
+      date = date.replace(tzinfo=datetime.UTC)
+    return max(0.0, date.timestamp() - time.time())
   except (TypeError, ValueError):  # a header that says nothing
     return 0.0

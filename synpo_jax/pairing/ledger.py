@@ -74,6 +74,21 @@ def rows(workdir: Path | str, stage: str) -> dict[str, dict]:
   return known
 
 
+def made_with(workdir: Path | str, *stages: str) -> dict[str, dict]:
+  """Settings and hashes of all stages that ran, by stage.
+
+  Raises FileNotFoundError when one of `stages` did not.
+  """
+  known = journal.read(Path(workdir) / SETTINGS, "stage")
+  for stage in stages:
+    if stage not in known:
+      raise FileNotFoundError(
+        f"{Path(workdir) / SETTINGS}: nothing on {stage!r}; run that stage "
+        "first"
+      )
+  return known
+
+
 def register(
   workdir: Path | str, stage: str, settings: dict, share: Share = ALONE
 ) -> str:
