@@ -99,7 +99,13 @@ Someone's cutting wood w/ a T-shirt on, and/or jumping.
 two kids (a boy & a girl) jump on the trampoline :)
 He rides AT&T's 18-wheeler at 55mph. What?! Wow, the '80s
 The end.The start of a half-pipe in Jan. 2012, 50% off
-a naïve café, 20°C, 1/2 cup of sugar, e.g. "brown sugar" etc.""".split("\n")
+a naïve café, 20°C, 1/2 cup of sugar, e.g. "brown sugar" etc.
+a man,2 dogs and .5 mile of road.2 kids:3 balls ,1/2
+he wears a suit., then x-ray.; the end., U.S.-based e.g.-like
+R&amp;B &lt;3 it&#39;s &quot;loud&quot; a&nbsp;b costs US$5 or ₹50 ###
+half‑pipe a‐b 5‑6 – zero\u200bwidth ❤\u200d🔥 H₂O 「quoted」 ‹x›
+rock ’n’ roll, n'roll, Xi'an, qu'il, c'mon somethin' HE'S in the ’90s 5'10
+He is 5'10" :D =( run!Wow?yes F# o’clock it’s don’t नमस्ते""".split("\n")
 
 
 def test_tokeniser_by_hand():

@@ -7,37 +7,51 @@ compares the two on sentences of many kinds.
 """
 
 import re
+import unicodedata
 
 # Tokens the caption metrics ignore. Brackets are lower-cased before this list
 # is applied, as in the published scorer, so "-lrb-" stays a token.
 PUNCTUATION = frozenset(
-  ["''", "'", "``", "`", "-LRB-", "-RRB-", "-LCB-", "-RCB-"]
-  + [".", "?", "!", ",", ":", "-", "--", "...", ";"]
+  ["''", "'", "\u2019", "``", "`", "-LRB-", "-RRB-", "-LCB-", "-RCB-"]
+  + [".", "?", "!", ",", ":", "-", "--", "...", ";", "\u2010", "\u2011"]
 )
 
 _BRACKETS = {
-  "(": "lrb",
-  ")": "rrb",
-  "[": "lsb",
-  "]": "rsb",
-  "{": "lcb",
-  "}": "rcb",
+  "(": "-lrb-",
+  ")": "-rrb-",
+  "[": "-lsb-",
+  "]": "-rsb-",
+  "{": "-lcb-",
+  "}": "-rcb-",
 }
+_ENTITIES = {
+  "amp": "&",
+  "lt": " < ",
+  "gt": " > ",
+  "quot": '"',
+  "apos": "'",
+  "nbsp": " ",
+}
+_ENTITY = re.compile(rf"&({'|'.join(_ENTITIES)});", re.IGNORECASE)
 
 _REWRITES = str.maketrans(
-  {
-    "\u2018": "`",  # curly and angled quotes become Treebank quotes
-    "\u2019": "'",
+  dict.fromkeys("\u201c\u201d\u00ab\u00bb", '"')  # curly and angled quotes
+  | dict.fromkeys("\u2012\u2013\u2014\u2015", " -- ")
+  # Left out: signs of width and direction, quotes and coins of elsewhere.
+  | dict.fromkeys(range(0x200B, 0x2010), " ")
+  | dict.fromkeys((0x2060, 0xFEFF, 0xFE0F), " ")
+  | dict.fromkeys("\u2039\u203a\u301d\u301e", " ")
+  | dict.fromkeys(range(0x3008, 0x3012), " ")
+  | {
+    code: " " for code in range(0x20A1, 0x20C0) if code not in (0x20A4, 0x20AC)
+  }
+  | {
+    "\u2018": "`",
     "\u201b": "'",
-    "\u201c": '"',
-    "\u201d": '"',
-    "\u00ab": '"',
-    "\u00bb": '"',
-    "\u2013": " -- ",
-    "\u2014": " -- ",
-    "\u2015": " -- ",
     "\u2026": "...",
     "\u00a3": " # ",
+    "\u00a4": " $ ",
+    "\u20a0": " $ ",
     "\u20ac": " $ ",
     "\u00a2": " cents ",
     "\u00bd": " 1/2 ",
@@ -47,7 +61,6 @@ _REWRITES = str.maketrans(
     "\u2154": " 2/3 ",
     "\u00a0": " ",
     "\u00ad": None,
-    "\ufe0f": None,
   }
 )
 
@@ -66,36 +79,57 @@ elec ct
 """.split()
 _BEFORE_NUMBERS = "ca fig figs prop no nos art pp op".split()
 
+# Words that an apostrophe does not split.
+_APOSTROPHES = r"""
+c'mon li'l somethin' dunkin' s'mores ev'ry cont'd\. nor'easter e'er nat'l
+o'clock ma'am
+""".split()
 
+
+def _marks() -> str:
+  """The combining marks from Latin to Thai."""
+  points = map(chr, range(0x300, 0xE4F))
+  return "".join(c for c in points if unicodedata.category(c).startswith("M"))
+
+
+_Q = "['\u2019]"  # an apostrophe
 _END = r"(?![^\W_])"  # the end of a run of letters and digits
-_A = r"(?:[^\W\d_\u00b2\u00b3\u00b9][\u0300-\u036f]*)"  # one letter
-_AN = r"(?:[^\W_\u00b2\u00b3\u00b9][\u0300-\u036f]*)"  # a letter or digit
-_CLITIC = rf"'(?:s|m|d|re|ve|ll){_END}"
+_SMALL = "\u00b2\u00b3\u00b9\u2070-\u209c"  # raised and lowered signs
+_A = rf"(?:[^\W\d_{_SMALL}][{_marks()}]*)"  # one letter
+_AN = rf"(?:[^\W_{_SMALL}][{_marks()}]*)"  # a letter or digit
+_ENDING = rf"(?i:s|m|d|re|ve|ll){_END}"
 # In order of preference; the first that matches at a position is the token.
 _TOKEN = re.compile(
   "|".join(
     (
-      r"(?:https?://|www\.)[^\s<>\"]*[^\s<>\".,;:!?)'\]]",
+      r"https?://[^\s<>\"]*[^\s<>\".,;:!?)'\]]",
+      r"www\.[^\s<>\"'\u2019]*[^\s<>\"'\u2019.,;:!?)\]/-]",
       r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+",
-      r"[@#][a-z]+",
+      r"#[a-z]+|@[a-z]\w*",
       r"</?[a-z!][^<>\s]*(?:\s[^<>]*)?>",
-      rf"''|n['`]t{_END}|{_CLITIC}",
-      r"'em",  # the original splits 'emotion too
-      r"'t(?=is|was)|'n'|(?<![^\W_])'\d\ds?" + _END,
-      r"'(?:n|til|cause)" + _END,
+      r"&\#\d+;",
+      rf"(?P<clitic>n['\u2019`]t{_END}|{_Q}{_ENDING})",
+      rf"''|{_Q}em",  # the original splits 'emotion too
+      rf"'t(?=is|was)|{_Q}n{_Q}|{_Q}\d\d(?:s{_END}|(?!\S))",
+      rf"{_Q}(?:n|til|cause){_END}",
       rf"can(?=not{_END})|gon(?=na{_END})|got(?=ta{_END})|wan(?=na{_END})",
       rf"(?:gim|lem)(?=me{_END})",
-      rf"o'clock|ma'am|ol'|[dlo]'{_A}+|[yj]'(?={_A})",
+      rf"(?:{'|'.join(_APOSTROPHES).replace(chr(39), _Q)}){_END}|ol{_Q}",
+      rf"(?-i:[A-HJ-XZn]{_Q}{_A}{{2,}}|{_A}+[aeiouyAEIOUY]{_Q}(?!{_ENDING})"
+      rf"[aeiouA-Z]{_A}*)",
+      rf"[dlo]{_Q}{_A}{{2,}}|[yjdl]{_Q}(?={_A})",
       rf"(?:{'|'.join(_ABBREVIATIONS)})\.(?!{_AN})",
       rf"(?:{'|'.join(_BEFORE_NUMBERS)})\.(?= ?\d)",
-      rf"(?:{_A}\.)+(?!{_AN})",
-      rf"{_A}{_AN}*(?:\.{_AN}+)+",
-      r"[-+]?\d+(?:[.,:/]\d+)+|[-+]\d+",
-      rf"{_AN}+?(?=n['`]t{_END})",
-      r"(?-i:[A-Z]+(?:&[A-Z]+)+)|c\+\+|c#|[:;]-?[()]",
-      rf"{_A}+[!?]{_A}+",
-      rf"{_AN}+(?:[-_/]{_AN}+)*",
-      r"\.\.\.|[?!]+|-{2,}|\*+|_+|[^\s\U00010000-\U0010ffff]",
+      rf"(?:{_A}\.)+-{_AN}+|(?:{_A}\.)+(?!{_AN})",
+      rf"{_A}{_AN}*(?:\.{_A}{_AN}*)+",
+      rf"(?-i:[A-Z]+\$)|{_AN}+(?:[-_\u2010\u2011]{_AN}+)*\.(?=[,;:])",
+      r"[-+]?(?:\d+(?:[.,:/]\d+)+|(?:[.,:]\d+)+)|[-+]\d+",
+      rf"{_AN}+?(?=n['\u2019`]t{_END})",
+      r"(?-i:[A-Z]+(?:&[A-Z]+)+)|c\+\+|[cf]\#",
+      rf"[<>]?[:;=][-o*']?(?-i:[()DdPpO\\{{@|\[\]])(?!{_AN})",
+      rf"{_A}+(?:[!?]{_A}+)+",
+      rf"{_AN}+(?:[-_/\u2010\u2011]{_AN}+)*",
+      r"\.\.\.|[?!]+|-{2,}|\*+|_+|\#+|@+|[^\s\U00010000-\U0010ffff]",
     )
   ),
   re.IGNORECASE,
@@ -104,11 +138,13 @@ _TOKEN = re.compile(
 
 def tokenize(text: str) -> list[str]:
   """Lower-case Penn-Treebank tokens of `text` without punctuation."""
+  text = _ENTITY.sub(lambda m: _ENTITIES[m.group(1).lower()], text)
   tokens = []
   for match in _TOKEN.finditer(text.translate(_REWRITES)):
-    token = match.group().lower()
-    for bracket, name in _BRACKETS.items():
-      token = token.replace(bracket, f"-{name}-")
+    token = _BRACKETS.get(match.group(), match.group().lower())
+    if match.group("clitic"):
+      token = token.replace("\u2019", "'")
+    token = token.replace("(", "-lrb-").replace(")", "-rrb-")
     if token == '"' or token.startswith("--") or token in PUNCTUATION:
       continue
     tokens.append(token)
