@@ -2,7 +2,11 @@
 
 python -m synpo_jax.evaluate --config=configs/eval_shapes.py \
   --workdir=runs/shapes --config.root=world/clips \
-  --config.data.scenes=world/scenes.jsonl --config.data.only=world/heldout.txt
+  --config.data.scenes=world/scenes.jsonl \
+  --config.data.only=world/heldout.jsonl
+
+The files are those that python -m synpo_jax.data.world --out=world writes;
+--config.data.only= scores every clip of a world without held-out ones.
 """
 
 from configs import evaluation
@@ -14,7 +18,8 @@ def get_config():
   c.root = "world/clips"
   c.data = dict(
     scenes="world/scenes.jsonl",
-    only="world/heldout.txt",  # ids to score, one a line; empty takes all
+    # What to score: a text of ids, or JSONL rows with a video; empty: all.
+    only="world/heldout.jsonl",
   )
   c.model.update(
     checkpoint="synpo_jax/assets/tiny", kept_ratio=None, dtype="float32"

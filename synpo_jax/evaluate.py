@@ -17,7 +17,7 @@ import sys
 from absl import app, flags
 from rich import console, table
 
-from synpo_jax import journal, judge, progress, writer
+from synpo_jax import fingerprint, journal, judge, progress, writer
 from synpo_jax.entry_flags import CONFIG, WORKDIR
 from synpo_jax.evaluation import captions as making
 from synpo_jax.evaluation import judge_prompts, preference, recipe, text_model
@@ -42,14 +42,18 @@ def run(c, workdir: pathlib.Path, open_writer=writer.open_writer) -> dict:
     ValueError, OSError: one line that says what is wrong and where.
   """
   benchmark = _benchmark(c.benchmark)
+  if c.limit < 0:
+    raise ValueError(f"limit={c.limit}: give a number of videos, 0 for all")
   prompts = judge_prompts.OURS_ALONE
   if benchmark.judged:
     prompts = judge_prompts.load(c.prompts, c.benchmark)
-  items = benchmark.items(c, prompts)
+  wanted = benchmark.items(c, prompts)
+  if not wanted:
+    raise ValueError(f"{', '.join(benchmark.files(c))}: nothing to score")
   made_with = make_recipe(c, benchmark, prompts)
   mark = recipe.claim(workdir, made_with)
-  rows = _captions(c, workdir, items, open_writer)
-  items = [item for item in items if item.id in rows]
+  rows = _captions(c, workdir, wanted, open_writer)
+  items = [item for item in wanted if item.id in rows]
   texts = {item.id: rows[item.id]["caption"] for item in items}
   ask, server = None, None
   if benchmark.judged:
@@ -63,6 +67,7 @@ def run(c, workdir: pathlib.Path, open_writer=writer.open_writer) -> dict:
     "benchmark": c.benchmark,
     "scores": summary,
     "items": len(items),
+    "left_out": len(wanted) - len(items),  # with only_predicted
     "recipe_hash": mark,
     "recipe": made_with,
     "judge_server": server,
@@ -97,11 +102,8 @@ def make_recipe(c, benchmark, prompts) -> dict:
   else:
     model = c.model.to_dict()
     made["model"] = model
-    made["model_content"] = {
-      name: recipe.fingerprint(model[name])
-      for name in ("checkpoint", "adapter")
-      if name in model and model[name]
-    }
+    adapter = model["adapter"] if "adapter" in model else ""
+    made["model_content"] = fingerprint.captioner(model["checkpoint"], adapter)
     names = ("frames", "captions")
     if c.benchmark == "preference":
       names = ("answers",)
@@ -118,12 +120,13 @@ def make_recipe(c, benchmark, prompts) -> dict:
 
 def _captions(c, workdir, items, open_writer) -> dict[str, dict]:
   """Rows {"prompt", "caption"} by item id."""
+  if c.predictions:
+    read = making.read_predictions
+    if c.benchmark == "preference":
+      read = preference.read_predictions
+    return read(c.predictions, items, only_predicted=c.only_predicted)
   if c.benchmark == "preference":
     return _answers(c, workdir, items)
-  if c.predictions:
-    return making.read_predictions(
-      c.predictions, items, only_predicted=c.only_predicted
-    )
   files = making.find_videos(items, c.videos, c.root)
   return making.make(
     items,
@@ -138,14 +141,7 @@ def _captions(c, workdir, items, open_writer) -> dict[str, dict]:
 
 
 def _answers(c, workdir, items) -> dict[str, dict]:
-  """Answers of another's file, or of our text model; then outputs.json."""
-  if c.predictions:
-    outputs = preference.read_outputs(c.predictions)
-    return {
-      item.id: {"prompt": item.id, "caption": outputs[item.id]}
-      for item in items
-      if item.id in outputs
-    }
+  """Answers of our text model, in outputs.json too."""
   settings = c.answers.to_dict()
   sampling_ = Sampling(**settings.pop("sampling"))
   rows = preference.answer(
@@ -184,7 +180,7 @@ def _make_ask(c, cache):
 
 def _write(path, value):
   text = json.dumps(value, indent=2, ensure_ascii=False)
-  path.write_text(text + "\n", "utf-8")
+  journal.replace(path, (text + "\n").encode("utf-8", "replace"))
 
 
 def show(results: dict, out: console.Console) -> None:

@@ -29,10 +29,10 @@ def read_rows(path):
   if not path.exists():
     return []
   rows = []
-  for line in path.read_text().splitlines():
+  for line in path.read_bytes().splitlines():
     try:
       rows.append(json.loads(line))
-    except json.JSONDecodeError:
+    except ValueError:
       break
   return rows
 

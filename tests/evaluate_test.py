@@ -21,6 +21,7 @@ from synpo_jax import evaluate, journal
 from synpo_jax.data import scene as graph
 from synpo_jax.data import shapes, staging, telling
 from synpo_jax.evaluation import captions as making
+from synpo_jax.evaluation import shapes as scoring
 from synpo_jax.pairing.captioning import Text
 
 
@@ -85,6 +86,22 @@ def test_true_captions_of_the_world_are_perfect(world, tmp_path):
   assert results["recipe"]["packages"]["jax"]
   held = json.loads((tmp_path / "run" / "results.json").read_text())
   assert held == json.loads(json.dumps(results))
+
+
+def test_the_clips_to_score_are_those_of_a_file(world, tmp_path):
+  folder, scenes = world
+  c = shapes_config(folder)
+  for name, text in {
+    "ids.txt": scenes[1].video,
+    "heldout.jsonl": f'{{"video": "clips/{scenes[1].video}.mp4"}}\n' * 2,
+  }.items():
+    c.data.only = str(tmp_path / name)
+    (tmp_path / name).write_text(text)
+    found = scoring.read_scenes(c.data.scenes, c.data.only)
+    assert list(found) == [scenes[1].video]
+  (tmp_path / "heldout.jsonl").write_text("")
+  with pytest.raises(ValueError, match="names no video; .*data.only= takes"):
+    evaluate.run(c, tmp_path / "run")
 
 
 def test_false_captions_of_the_world_are_not(world, tmp_path):

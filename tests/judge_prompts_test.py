@@ -82,6 +82,10 @@ def test_prompts_from_a_file_and_by_default(tmp_path):
   path.write_text(json.dumps({"answer": [{"role": "user", "content": "?"}]}))
   with pytest.raises(ValueError, match="does not use {question}"):
     judge_prompts.load(str(path), "vdc")
+  for held in ([], {"answer": "?"}, {"answer": [{"role": "user"}]}):
+    path.write_text(json.dumps(held))
+    with pytest.raises(ValueError, match="prompts.json: .*not a"):
+      judge_prompts.load(str(path), "vdc")
   message = {"role": "user", "content": "{question} {first} {second}"}
   path.write_text(json.dumps({"version": "7", "prefer": [message]}))
   got = judge_prompts.load(str(path), "preference")

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from synpo_jax import journal, progress, shots
 from synpo_jax.data import sources, video
 from synpo_jax.evaluation import vdc
+from synpo_jax.evaluation.rows import lines
 from synpo_jax.pairing.captioning import WHOLE
 
 
@@ -38,20 +39,27 @@ def read_predictions(
 ) -> dict[str, dict]:
   """{item id: {"prompt", "caption"}} of a JSONL file of captions.
 
-  A row names its video ("video", "video_name" or "id"), may name a category
-  (without one it serves all of them) and holds the text in "caption",
-  "prediction" or "pred". Raises ValueError with all faulty lines, and, unless
-  `only_predicted`, when a caption that the benchmark wants is not there.
+  A row names its video ("video", "video_name" or "id") as the benchmark does
+  or by its file, may name a category (without one it serves all of them) and
+  holds the text in "caption", "prediction" or "pred". Raises ValueError with
+  all faulty lines, and, unless `only_predicted`, when a caption that the
+  benchmark wants is not there.
   """
   known = {item.category for item in items}
   if known != {""}:  # a file may serve more categories than are scored
     known |= {"", *vdc.CATEGORIES}
   found = _read_rows(pathlib.Path(path), known)
+  files = collections.defaultdict(list)
+  for (name, category), row in found.items():
+    files[_stem(name), category].append(row)
   captions = {}
   for item in items:
-    for key in ((item.video, item.category), (item.video, "")):
-      if key in found:
-        captions[item.id] = found[key]
+    for category in (item.category, ""):
+      key, rows = (item.video, category), files[_stem(item.video), category]
+      if key not in found and len(rows) > 1:
+        raise ValueError(f"{path}: {len(rows)} files are called {item.video}")
+      if key in found or rows:
+        captions[item.id] = found[key] if key in found else rows[0]
         break
   missing = [item.id for item in items if item.id not in captions]
   if missing and (not only_predicted or not captions):
@@ -62,14 +70,18 @@ def read_predictions(
   return captions
 
 
+def _stem(name: str) -> str:
+  """A video file's name without folder and suffix; other names as they are."""
+  path = pathlib.PurePosixPath(name)
+  return path.stem if path.suffix.lower() in video.SUFFIXES else name
+
+
 def _read_rows(path, known) -> dict[tuple[str, str], dict]:
   """Predictions by (video, category); categories are checked if there are."""
   if not path.exists():
     raise FileNotFoundError(f"{path} not found: predictions names the captions")
   found, faults = {}, []
-  for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
-    if not line.strip():
-      continue
+  for number, line in lines(path):
     try:
       key, row = _prediction(json.loads(line))
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -91,10 +103,10 @@ def _read_rows(path, known) -> dict[tuple[str, str], dict]:
 def _prediction(row):
   video_id = _first(row, ("video", "video_name", "id"))
   caption = _first(row, ("caption", "prediction", "pred"))
-  if not isinstance(video_id, str) or not isinstance(caption, str):
-    raise ValueError
-  category = row["category"] if "category" in row else ""
-  prompt = row["prompt"] if "prompt" in row else None
+  category = row.get("category") or ""
+  if not all(isinstance(text, str) for text in (video_id, caption, category)):
+    raise TypeError
+  prompt = row["prompt"] if "prompt" in row else row.get("question")
   return (video_id, category), {"prompt": prompt, "caption": caption}
 
 

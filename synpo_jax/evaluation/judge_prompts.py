@@ -135,11 +135,37 @@ def from_file(path: str | pathlib.Path, task: str) -> Prompts:
     held = json.loads(text)
   except ValueError as error:
     raise ValueError(f"{path}: not JSON ({error})") from None
+  if not isinstance(held, dict):
+    raise ValueError(f"{path}: not an object of messages by task")
+  for name in (name for name in FIELDS if name in held):
+    if not _is_chat(held[name]):
+      raise ValueError(
+        f"{path}: {name!r} is not a list of objects with texts role and content"
+      )
   messages = {name: tuple(held[name]) for name in FIELDS if name in held}
   _complete(path, messages, task)
-  captions = held["captions"] if "captions" in held else ours.VDC
+  captions = held["captions"] if "captions" in held else {}
+  if not isinstance(captions, dict) or not all(
+    _are_texts(pool) for pool in captions.values()
+  ):
+    raise ValueError(f"{path}: 'captions' is not lists of prompts by category")
   version = f"{held['version'] if 'version' in held else 'file'}-{_hash(text)}"
-  return Prompts(str(path), version, messages, captions)
+  return Prompts(str(path), version, messages, captions or ours.VDC)
+
+
+def _is_chat(value) -> bool:
+  """Whether it is a list of messages, as chat endpoints take them."""
+  return isinstance(value, list) and all(
+    isinstance(message, dict)
+    and {"role", "content"} == message.keys()
+    and _are_texts(list(message.values()))
+    for message in value
+  )
+
+
+def _are_texts(value) -> bool:
+  some = isinstance(value, list) and bool(value)
+  return some and all(isinstance(text, str) for text in value)
 
 
 def from_lmms_eval(folder: str | pathlib.Path, task: str) -> Prompts:

@@ -47,6 +47,28 @@ def read_outputs(path: str | pathlib.Path) -> dict[str, str]:
   return outputs
 
 
+def read_predictions(
+  path: str | pathlib.Path, items: list[Item], *, only_predicted: bool
+) -> dict[str, dict]:
+  """{item id: {"prompt", "caption"}} of another model's outputs file.
+
+  Raises ValueError, unless `only_predicted`, for instructions without output.
+  """
+  outputs = read_outputs(path)
+  found = {
+    item.id: {"prompt": item.id, "caption": outputs[item.id]}
+    for item in items
+    if item.id in outputs
+  }
+  missing = [item.id for item in items if item.id not in found]
+  if missing and (not only_predicted or not found):
+    raise ValueError(
+      f"{path}: no output for {len(missing)} of {len(items)} instructions, as "
+      f"{missing[0][:60]!r}; --config.only_predicted judges those it has"
+    )
+  return found
+
+
 def write_outputs(
   path: str | pathlib.Path, rows: list[dict], *, generator: str
 ) -> None:

@@ -6,8 +6,11 @@ import json
 import pathlib
 import platform
 
+from synpo_jax import journal
+
 PACKAGES = ("jax", "jaxlib", "flax", "transformers", "numpy", "av", "openai")
-METRICS_VERSION = "2026-11-a"  # changes when a score's definition does
+METRICS_VERSION = "2026-11-b"  # changes when a score's definition does
+MADE = ("captions.jsonl", "judge.jsonl", "results.json")
 SAMPLED_BLOCKS, BLOCK = 64, 1 << 16
 
 
@@ -64,11 +67,12 @@ def claim(workdir: pathlib.Path, recipe: dict) -> str:
   """Writes recipe.json, or compares with the one there; returns its hash.
 
   Raises ValueError naming the entries that differ: captions and judgements
-  of two recipes do not belong into one folder.
+  of two recipes do not belong into one folder. A folder that holds neither,
+  left by a command that failed, may be begun anew.
   """
   path = workdir / "recipe.json"
   now = json.loads(json.dumps(recipe))
-  if path.exists():
+  if path.exists() and any(map(_holds, map(workdir.joinpath, MADE))):
     then = json.loads(path.read_text("utf-8"))
     differing = sorted(
       f"{key}: {before!r} there, {after!r} now"
@@ -80,10 +84,13 @@ def claim(workdir: pathlib.Path, recipe: dict) -> str:
         "choose another --workdir"
       )
   else:
-    workdir.mkdir(parents=True, exist_ok=True)
     text = json.dumps(now, indent=2, sort_keys=True, ensure_ascii=False)
-    path.write_text(text + "\n", "utf-8")
+    journal.replace(path, (text + "\n").encode())
   return digest(now)
+
+
+def _holds(path):
+  return path.exists() and path.stat().st_size > 0
 
 
 def _differences(then, now, prefix=""):

@@ -1,5 +1,6 @@
 """The synthetic world: captions marked exactly against scene graphs."""
 
+import json
 import pathlib
 
 import numpy as np
@@ -9,6 +10,7 @@ from synpo_jax.data import truth
 from synpo_jax.data.quiz import CATEGORIES
 from synpo_jax.data.scene import Scene
 from synpo_jax.evaluation import caption_metrics
+from synpo_jax.evaluation.rows import lines
 from synpo_jax.evaluation.tokenizer import tokenize
 
 MEANS = ("qa_accuracy", "hallucination", "order_accuracy", "factuality")
@@ -17,16 +19,33 @@ MEANS = ("qa_accuracy", "hallucination", "order_accuracy", "factuality")
 def read_scenes(
   path: str | pathlib.Path, only: str | pathlib.Path
 ) -> dict[str, Scene]:
-  """Scenes by video id; `only` is a file of ids, or empty for all of them."""
+  """Scenes by video id.
+
+  only: a text of ids, JSONL rows whose "video" is a clip's file, or empty for
+  all of them. Raises ValueError for ids without a scene, or when there is none.
+  """
   scenes = graph.read_scenes(str(path))
   if not only:
     return scenes
-  names = pathlib.Path(only).read_text("utf-8").split()
+  names = _names(pathlib.Path(only))
   missing = [name for name in names if name not in scenes]
-  if missing or not names:
-    what = f"no scene of {missing[0]}" if missing else f"{only} names no video"
-    raise ValueError(f"{path}: {what}")
+  if missing:
+    raise ValueError(f"{path}: no scene of {missing[0]}, which {only} names")
+  if not names:
+    raise ValueError(f"{only} names no video; --config.data.only= takes all")
   return {name: scenes[name] for name in names}
+
+
+def _names(only: pathlib.Path) -> list[str]:
+  if only.suffix != ".jsonl":
+    return only.read_text("utf-8").split()
+  names = []
+  for number, line in lines(only):
+    try:
+      names.append(pathlib.PurePosixPath(json.loads(line)["video"]).stem)
+    except (ValueError, KeyError, TypeError):
+      raise ValueError(f"{only} line {number}: no row with a video") from None
+  return list(dict.fromkeys(names))
 
 
 def score(

@@ -4,6 +4,7 @@ import json
 import pathlib
 
 from synpo_jax.evaluation import caption_metrics, meteor
+from synpo_jax.evaluation.rows import lines
 from synpo_jax.evaluation.tokenizer import tokenize
 
 
@@ -42,11 +43,11 @@ def read_references(path: str | pathlib.Path) -> dict[str, list[str]]:
 
 
 def _rows(path):
-  text = path.read_text("utf-8")
+  held = path.read_bytes()
   try:
-    if text.lstrip().startswith("["):
-      return json.loads(text)
-    return [json.loads(line) for line in text.splitlines() if line.strip()]
+    if held.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"["):
+      return json.loads(held)
+    return [json.loads(line) for _, line in lines(path)]
   except ValueError as error:
     raise ValueError(f"{path}: not JSON ({error})") from None
 

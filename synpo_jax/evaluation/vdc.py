@@ -17,6 +17,7 @@ import numpy as np
 
 from synpo_jax import judge
 from synpo_jax.evaluation import judge_prompts, replies
+from synpo_jax.evaluation.rows import lines
 
 CATEGORIES = ("camera", "short", "background", "main_object", "detailed")
 
@@ -56,9 +57,7 @@ def _read(path):
       f"{path} not found: data.questions has the QA files"
     )
   videos, faults = {}, []
-  for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
-    if not line.strip():
-      continue
+  for number, line in lines(path):
     try:
       for video, rows in _line(line).items():
         videos.setdefault(video, []).extend(rows)

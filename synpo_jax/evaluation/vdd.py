@@ -9,6 +9,7 @@ import numpy as np
 
 from synpo_jax import judge
 from synpo_jax.evaluation import judge_prompts, replies
+from synpo_jax.evaluation.rows import lines
 
 
 class Reference(NamedTuple):
@@ -28,9 +29,7 @@ def read_references(path: str | pathlib.Path) -> list[Reference]:
   if not path.exists():
     raise FileNotFoundError(f"{path} not found: data.references names the rows")
   found, faults = {}, []
-  for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
-    if not line.strip():
-      continue
+  for number, line in lines(path):
     try:
       row = json.loads(line)
       video = row["video_name"] if "video_name" in row else row["video"]
