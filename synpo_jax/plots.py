@@ -196,7 +196,7 @@ def binned(rows: list[dict], key: str, *, bins: int = 12) -> np.ndarray:
       (
         importance[part].mean(),
         logp[part].mean(),
-        logp[part].std() / np.sqrt(len(part)),
+        logp[part].std(ddof=min(1, len(part) - 1)) / np.sqrt(len(part)),
       )
       for part in parts
       if len(part)

@@ -171,8 +171,10 @@ def test_importance_bins_by_hand():
     for x, y in [(3, -1), (0, -4), (1, -2), (2, -3)]
   ]
   got = plots.binned(rows, "logp_after", bins=2)
-  error = 1 / np.sqrt(2)
-  np.testing.assert_allclose(got, [[0.5, -3, error], [2.5, -2, error]])
+  # Of -4 and -2 the deviation is sqrt(2), of their mean sqrt(2) / sqrt(2).
+  np.testing.assert_allclose(got, [[0.5, -3, 1], [2.5, -2, 1]])
+  alone = plots.binned(rows[:1], "logp_after", bins=2)
+  np.testing.assert_allclose(alone, [[3, -1, 0]])
 
 
 def test_names_tell_workdirs_apart(tmp_path):

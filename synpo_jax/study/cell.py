@@ -54,7 +54,7 @@ class Trained(NamedTuple):
 
   adapter: dict
   rows: list[dict]
-  seconds_per_step: float  # the median update, the first left out
+  seconds_per_step: float  # the median update, the first of several left out
 
 
 class Meter(NamedTuple):
@@ -252,4 +252,5 @@ def train_cell(
       {"step": index + 1, **{k: float(v) for k, v in logged.items()}}
       | {"pairs_per_s": float(logged["pairs"]) / seconds[-1]}
     )
-  return Trained(state.trained, rows, statistics.median(seconds[1:]))
+  seconds = seconds[1:] or seconds
+  return Trained(state.trained, rows, statistics.median(seconds))
