@@ -4,11 +4,10 @@ An option we do not compute is refused here, before any weight is read.
 """
 
 import dataclasses
-import json
 import math
 import pathlib
 
-from synpo_jax.models import families, multimodal, towers
+from synpo_jax.models import families, json_file, multimodal, towers
 
 IMAGE_TOKEN = -200  # a placeholder id: one visual embedding goes here
 
@@ -226,7 +225,7 @@ def tower_config(
   which published files leave to the caller; `merge_layers` and `final_norm`,
   which a tower saved up to its tap needs.
   """
-  if hf["model_type"] == "qwen2_5_vl_vision":
+  if hf.get("model_type") == "qwen2_5_vl_vision":
     return WindowTowerConfig(**towers.window_fields(hf, pixels))
   return TowerConfig(**towers.vit_fields(hf, feature_layer, pixels))
 
@@ -282,19 +281,14 @@ def _check_projector(hf: dict) -> None:
 def read_folder(folder: str | pathlib.Path) -> dict:
   """The configs of a checkpoint folder, as `captioner_config` takes them."""
   folder = pathlib.Path(folder)
-  if not (folder / "config.json").exists():
-    raise FileNotFoundError(f"{folder}/config.json: no such file")
-  c = {"llm": json.loads((folder / "config.json").read_text())}
-  files = {  # the later of two files with one key wins
-    "visual_encoder": ("visual_encoder/config.json",),
-    "preprocessor": (
-      "preprocessor_config.json",
-      "visual_encoder/preprocessor_config.json",
-    ),
-    "projector": ("projector/config.json",),
-  }
-  for key, choices in files.items():
-    for name in choices:
-      if (folder / name).exists():
-        c[key] = json.loads((folder / name).read_text())
-  return c
+  c = {"llm": json_file.read(folder / "config.json")}
+  tower, pixels = folder / "visual_encoder", "preprocessor_config.json"
+  if tower.is_dir():
+    c["visual_encoder"] = json_file.read(tower / "config.json")
+    c["projector"] = json_file.read(folder / "projector" / "config.json")
+  for file in (tower / pixels, folder / pixels):
+    if file.exists():
+      return c | {"preprocessor": json_file.read(file)}
+  whole = folder / "processor_config.json"  # as Transformers 5 writes it
+  parts = json_file.read(whole) if whole.exists() else {}
+  return c | {"preprocessor": parts.get("image_processor")}

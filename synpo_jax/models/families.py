@@ -12,10 +12,13 @@ def decoder_fields(hf: dict) -> dict:
   if family not in FAMILIES:
     known = ", ".join(FAMILIES)
     raise ValueError(f"model_type {family!r} is not one of {known}")
-  c = {**DEFAULTS[family], **_rope_fields(hf), **hf}
+  c = {**DEFAULTS[family], **hf, **_rope_fields(hf)}
   _check(c)
   heads = c["num_attention_heads"]
   kv_heads = c.get("num_key_value_heads") or heads
+  head_dim = c.get("head_dim") or c["hidden_size"] // heads
+  if head_dim % 2:
+    raise ValueError(f"head_dim {head_dim}: rotary positions come in pairs")
   if heads % kv_heads:
     raise ValueError(
       f"num_attention_heads {heads} is no multiple of "
@@ -28,7 +31,7 @@ def decoder_fields(hf: dict) -> dict:
     layers=c["num_hidden_layers"],
     heads=heads,
     kv_heads=kv_heads,
-    head_dim=c.get("head_dim") or c["hidden_size"] // heads,
+    head_dim=head_dim,
     mlp_width=c["intermediate_size"],
     activation=activation(c),
     norm_eps=c["rms_norm_eps"],
@@ -133,18 +136,30 @@ def activation(c: dict) -> str:
 
 
 def _rope_fields(hf: dict) -> dict:
-  """The newer `rope_parameters` block, in the older fields' names."""
-  new = hf.get("rope_parameters")
-  if not new:
-    return {}
-  if "full_attention" not in new:
-    return dict(rope_theta=new["rope_theta"], rope_scaling=new)
-  full, local = new["full_attention"], new["sliding_attention"]
-  return dict(
-    rope_theta=full["rope_theta"],
-    rope_scaling=full,
-    rope_local_base_freq=local["rope_theta"],
+  """The newer `rope_parameters` block, in the older fields' names.
+
+  What it leaves open the older fields say; it is read where they are null.
+  """
+  new, scaling = hf.get("rope_parameters") or {}, hf.get("rope_scaling")
+  if not {"full_attention", "sliding_attention"} & set(new):
+    scaling = scaling or new or None
+    return dict(rope_scaling=scaling, **_theta(scaling, "rope_theta"))
+  full, local = (
+    new.get(f"{kind}_attention") or {} for kind in ("full", "sliding")
   )
+  if _scaling(dict(rope_scaling=local)):
+    raise ValueError("rope_parameters.sliding_attention is scaled")
+  return dict(
+    rope_scaling=full | (scaling or {}),
+    **_theta(full, "rope_theta"),
+    **_theta(local, "rope_local_base_freq"),
+  )
+
+
+def _theta(block: dict | None, name: str) -> dict:
+  """The base in a block of RoPE parameters, under the older field's name."""
+  theta = (block or {}).get("rope_theta")
+  return {} if theta is None else {name: theta}
 
 
 ROPE_FIELDS = {  # published name -> ours
@@ -164,7 +179,9 @@ def _scaling(c: dict) -> dict | None:
   if not s:
     return None
   kind = s.get("rope_type") or s.get("type")
-  if kind in ("default", "mrope"):
+  if s.get("partial_rotary_factor", 1.0) != 1.0:
+    raise ValueError("partial_rotary_factor other than 1 is not supported")
+  if kind in ("default", "mrope") or (kind is None and "factor" not in s):
     return None
   if kind not in ROPE_FIELDS:
     raise ValueError(f"rope_scaling type {kind!r} is not linear or llama3")

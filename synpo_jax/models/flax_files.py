@@ -73,7 +73,10 @@ def _small(f, what):
   start = f.tell()
   unpacker = msgpack.Unpacker(raw=False)
   unpacker.feed(f.read(512))
-  value = getattr(unpacker, what)()
+  try:
+    value = getattr(unpacker, what)()
+  except msgpack.exceptions.UnpackException as error:
+    raise ValueError(f"{f.name}: cut off; download it again") from error
   f.seek(start + unpacker.tell())
   return value
 

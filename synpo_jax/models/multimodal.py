@@ -38,16 +38,38 @@ def parts(hf: dict) -> Parts:
   Raises ValueError naming a field with a value that we do not compute.
   """
   family = hf["model_type"]
-  c = {**DEFAULTS[family], **hf}
+  c = {**DEFAULTS[family], **_said(hf)}
   ids = tuple((key, c[key]) for key in TOKEN_IDS if key in c)
   connector = dict(family=family, ids=ids, **FAMILIES[family](c))
   if family == "qwen2_5_vl":
     vision = {**c["vision_config"], "model_type": "qwen2_5_vl_vision"}
-    return Parts(_qwen_text(hf), vision, -1, connector)
-  text = {**DEFAULTS[family]["text_config"], **c["text_config"]}
-  vision = {**DEFAULTS[family]["vision_config"], **c["vision_config"]}
+    return Parts(_tied(hf, _qwen_text(hf)), vision, -1, connector)
+  kinds = {
+    key: {"model_type": DEFAULTS[family][key]["model_type"]}
+    for key in ("text_config", "vision_config")
+  }
+  text = {**kinds["text_config"], **c["text_config"]}
+  vision = {**kinds["vision_config"], **c["vision_config"]}
   _check_llava(c, vision)
-  return Parts(text, vision, c["vision_feature_layer"], connector)
+  return Parts(_tied(hf, text), vision, c["vision_feature_layer"], connector)
+
+
+def _said(hf: dict) -> dict:
+  """`hf` without nested configs that are null, which mean the defaults."""
+  nested = ("text_config", "vision_config")
+  return {k: v for k, v in hf.items() if k not in nested or v is not None}
+
+
+def _tied(hf: dict, text: dict) -> dict:
+  """`text` with the outer word on whether the head is the embedding table.
+
+  Transformers 5 goes by it; before, it was a default that said nothing.
+  """
+  major = str(hf.get("transformers_version")).partition(".")[0]
+  newer = major.isdigit() and int(major) >= 5
+  if newer and hf.get("tie_word_embeddings"):
+    return {**text, "tie_word_embeddings": True}
+  return text
 
 
 def _check_llava(c: dict, vision: dict) -> None:
@@ -101,5 +123,5 @@ FAMILIES = {
 def _qwen_text(hf: dict) -> dict:
   """The language config: nested, or spread over the top level."""
   spread = {k: v for k, v in hf.items() if k != "vision_config"}
-  text = hf["text_config"] if "text_config" in hf else spread
+  text = hf.get("text_config") or spread
   return {**text, "model_type": "qwen2_5_vl_text"}

@@ -211,27 +211,34 @@ def above_tap(config: CaptionerConfig) -> str:
   return rf"(\w+\.)*encoder\.layers?\.({numbers})\..*"
 
 
+_VISION = "vision_model."
+
 # How newer libraries name what published files hold: a start, its stead.
-_NEWER = (
-  (r"model\.(?=(vision_tower|multi_modal_projector|image_newline)\b)", ""),
-  (r"model\.visual\.", "visual."),
-)
+_NEWER = {
+  "auroracap": (
+    (r"(?=(embeddings|pre_layrnorm|encoder|post_layernorm|head)\.)", _VISION),
+  ),
+  "qwen2_5_vl": (
+    (r"model\.visual\.", "visual."),
+    (r"model\.language_model\.", "model."),
+  ),
+}
 _NEWER_LLAVA = (
-  *_NEWER,
+  (r"model\.(?=(vision_tower|multi_modal_projector|image_newline)\b)", ""),
+  (rf"vision_tower\.(?!{re.escape(_VISION)})", f"vision_tower.{_VISION}"),
   (r"model\.language_model\.", "language_model.model."),
   (r"lm_head\.", "language_model.lm_head."),
 )
-_NEWER_QWEN = (*_NEWER, (r"model\.language_model\.", "model."))
 
 
 def published(name: str, config: CaptionerConfig) -> str:
   """The name a tensor has in published files, which `leaves` speaks."""
-  if config.connector is None or config.connector.family == "auroracap":
+  if config.connector is None:
     return name
-  is_qwen = config.connector.family == "qwen2_5_vl"
-  for start, stead in _NEWER_QWEN if is_qwen else _NEWER_LLAVA:
-    if re.match(start, name):
-      return re.sub(start, stead, name, count=1)
+  is_dino = getattr(config.tower, "layout", "") == "dinov2"
+  for start, stead in _NEWER.get(config.connector.family, _NEWER_LLAVA):
+    if not (is_dino and _VISION in stead):  # DINOv2 never had this part
+      name = re.sub(f"^{start}", stead, name)
   return name
 
 

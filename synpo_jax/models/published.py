@@ -24,6 +24,16 @@ PIXELS = {  # mean and standard deviation of pixels in 0..1
   "dinov2": _IMAGENET,
 }
 
+_CLIP_L = dict(  # the tower of a LLaVA that names none
+  model_type="clip_vision_model",
+  hidden_size=1024,
+  intermediate_size=4096,
+  num_hidden_layers=24,
+  num_attention_heads=16,
+  image_size=336,
+  patch_size=14,
+)
+
 DEFAULTS = {  # what the published classes assume when the file is silent
   "llama": dict(
     vocab_size=32000,
@@ -164,7 +174,7 @@ DEFAULTS = {  # what the published classes assume when the file is silent
   ),
   "llava": dict(
     text_config=dict(model_type="llama"),
-    vision_config=dict(model_type="clip_vision_model"),
+    vision_config=_CLIP_L,
     vision_feature_layer=-2,
     vision_feature_select_strategy="default",
     projector_hidden_act="gelu",
@@ -172,7 +182,7 @@ DEFAULTS = {  # what the published classes assume when the file is silent
   ),
   "llava_next_video": dict(
     text_config=dict(model_type="llama"),
-    vision_config=dict(model_type="clip_vision_model"),
+    vision_config=_CLIP_L,
     vision_feature_layer=-2,
     vision_feature_select_strategy="default",
     projector_hidden_act="gelu",
@@ -182,7 +192,15 @@ DEFAULTS = {  # what the published classes assume when the file is silent
   ),
   "llava_onevision": dict(
     text_config=dict(model_type="qwen2"),
-    vision_config=dict(model_type="siglip_vision_model"),
+    vision_config=dict(
+      model_type="siglip_vision_model",
+      hidden_size=1152,
+      intermediate_size=4304,
+      num_hidden_layers=26,
+      num_attention_heads=16,
+      image_size=384,
+      patch_size=14,
+    ),
     vision_feature_layer=-1,
     vision_feature_select_strategy="full",
     projector_hidden_act="gelu",

@@ -14,12 +14,17 @@ import jax
 import ml_dtypes
 import numpy as np
 
+from synpo_jax.models import json_file
+
 DTYPES = {
   "F64": np.dtype("float64"),
   "F32": np.dtype("float32"),
   "F16": np.dtype("float16"),
   "BF16": np.dtype(ml_dtypes.bfloat16),
-  "I64": np.dtype("int64"),
+  "I64": np.dtype("int64"),  # the rest: tables that no model computes with
+  "I32": np.dtype("int32"),
+  "U8": np.dtype("uint8"),
+  "BOOL": np.dtype("bool"),
 }
 
 
@@ -65,7 +70,10 @@ def _files(folder, name) -> list[pathlib.Path]:
   """The file of that name, or the files that its index lists."""
   index = folder / f"{name}.index.json"
   if index.exists():
-    listed = set(json.loads(index.read_text())["weight_map"].values())
+    table = json_file.read(index)
+    if "weight_map" not in table:
+      raise ValueError(f"{index}: no weight_map in it")
+    listed = set(table["weight_map"].values())
     return [folder / file for file in sorted(listed)]
   return [folder / name] if (folder / name).exists() else []
 
@@ -130,7 +138,10 @@ def spans(file: pathlib.Path) -> dict[str, Span]:
     length = int.from_bytes(f.read(8), "little")
     if length > size - 8:
       raise ValueError(f"{file}: not a safetensors file, or cut off")
-    header = json.loads(f.read(length))
+    try:
+      header = json.loads(f.read(length))
+    except ValueError as error:
+      raise ValueError(f"{file}: its header is no JSON ({error})") from error
   header.pop("__metadata__", None)
   found = {}
   for name, entry in header.items():

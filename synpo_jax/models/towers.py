@@ -12,13 +12,17 @@ LAYOUTS = {
 
 def vit_fields(hf: dict, feature_layer: int, pixels: dict | None) -> dict:
   """`TowerConfig`'s arguments; see `config.tower_config`."""
-  kind = hf["model_type"]
+  kind = hf.get("model_type")
   if kind not in LAYOUTS:
     raise ValueError(f"tower {kind!r} is not one of {', '.join(LAYOUTS)}")
   c = {**DEFAULTS[kind], **hf}
   if c.get("use_swiglu_ffn"):
     raise ValueError("use_swiglu_ffn: a gated DINOv2 MLP is not supported")
   layers, width = c["num_hidden_layers"], c["hidden_size"]
+  if feature_layer % (layers + 1) == 0 or abs(feature_layer) > layers:
+    raise ValueError(
+      f"vision_feature_layer {feature_layer}: the tower has {layers} layers"
+    )
   return dict(
     layout=LAYOUTS[kind],
     image_size=c.get("feed_size") or c["image_size"],
@@ -65,6 +69,9 @@ def window_fields(hf: dict, pixels: dict | None) -> dict:
 def _pixels(kind: str, pixels: dict | None) -> dict:
   """Mean and deviation: the preprocessor's, else the family's."""
   mean, std = PIXELS[kind]
-  if pixels:
-    mean, std = tuple(pixels["image_mean"]), tuple(pixels["image_std"])
-  return dict(mean=mean, std=std)
+  said = pixels or {}
+  for key in ("do_rescale", "do_normalize"):
+    if said.get(key, True) is False:
+      raise ValueError(f"preprocessor's {key}=false is not supported")
+  mean, std = said.get("image_mean") or mean, said.get("image_std") or std
+  return dict(mean=tuple(mean), std=tuple(std))
