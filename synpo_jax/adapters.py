@@ -12,8 +12,8 @@ import orbax.checkpoint as ocp
 from absl import logging
 from safetensors import safe_open
 
+from synpo_jax.models import json_file, names
 from synpo_jax.models import lora as lora_math
-from synpo_jax.models import names
 from synpo_jax.models.config import CaptionerConfig, LoraConfig
 
 # What PEFT can say in adapter_config.json and we do not compute, with the
@@ -134,12 +134,15 @@ def read_peft(folder: str | pathlib.Path, config: CaptionerConfig) -> Learned:
   that are missing, surplus or misshapen.
   """
   folder = pathlib.Path(folder)
-  said = json.loads((folder / "adapter_config.json").read_text())
+  said = json_file.read(folder / "adapter_config.json")
   for key, plain in PLAIN.items():
     if key in said and said[key] not in plain:
       raise ValueError(
         f"{folder}/adapter_config.json: {key}={said[key]!r} is not supported"
       )
+  for key in ("r", "lora_alpha"):
+    if key not in said:
+      raise ValueError(f"{folder}/adapter_config.json: {key} is missing")
   rank, alpha = said["r"], float(said["lora_alpha"])
   if "use_rslora" in said and said["use_rslora"]:
     alpha *= rank**0.5  # alpha / sqrt(rank), in our alpha / rank
@@ -153,7 +156,7 @@ def read_peft(folder: str | pathlib.Path, config: CaptionerConfig) -> Learned:
       for name in above:
         node = node.setdefault(name, {})
       node[last] = {
-        ours: _stack(tensors, leaf.stems, f".lora_{theirs}", faults)
+        ours: _stack(tensors, leaf.stems, f".lora_{theirs}", rank, faults)
         for ours, theirs in (("a", "A"), ("b", "B"))
       }
   faults += [f"{name} has no place" for name in sorted(tensors)]
@@ -179,7 +182,7 @@ def _tensors(folder, config) -> dict[str, np.ndarray]:
   return found
 
 
-def _stack(tensors, stems, end, faults):
+def _stack(tensors, stems, end, rank, faults):
   """Takes one matrix per layer out of `tensors`: float32 [L, in, out]."""
   layers = []
   for stem in stems:
@@ -187,6 +190,8 @@ def _stack(tensors, stems, end, faults):
       faults.append(f"{stem}{end} is missing")
       continue
     layers.append(tensors.pop(stem + end).T.astype(np.float32))
+    if layers[-1].shape[1 if end == ".lora_A" else 0] != rank:
+      faults.append(f"{stem}{end} is not of rank {rank}")
   if len({layer.shape for layer in layers}) != 1:
     faults.append(f"{stems[0]}{end}: its layers differ in shape")
     return None

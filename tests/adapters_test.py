@@ -80,6 +80,7 @@ def test_a_peft_folder_is_merged_into_the_weights(folder, tmp_path):
   "said, renamed, message",
   [
     (dict(use_dora=True), {}, "use_dora=True is not supported"),
+    (dict(r=4), {}, "q_proj.lora_A is not of rank 4"),
     (dict(init_lora_weights="pissa"), {}, "'pissa' is not supported"),
     ({}, {"layers.1.self_attn.q": "layers.9.self_attn.q"}, "missing"),
     ({}, {"mlp.down_proj": "mlp.fc9"}, "has no place"),
