@@ -1,5 +1,7 @@
 """A config of ours as the `config.json` files other programs read."""
 
+import math
+
 from synpo_jax.models.config import (
   CaptionerConfig,
   DecoderConfig,
@@ -82,7 +84,7 @@ def decoder_json(c: DecoderConfig) -> dict:
       hidden_activation=activation,
       attn_logit_softcapping=c.attn_softcap,
       final_logit_softcapping=c.final_softcap,
-      query_pre_attn_scalar=c.query_scale**-2,
+      query_pre_attn_scalar=_whole(c.query_scale**-2),
     )
   if c.mrope_sections:
     sections = list(c.mrope_sections)
@@ -90,6 +92,11 @@ def decoder_json(c: DecoderConfig) -> dict:
   if c.rope_local_theta is not None:
     out["rope_local_base_freq"] = c.rope_local_theta
   return out
+
+
+def _whole(x: float) -> float | int:
+  """x, an integer where only rounding keeps it from being one."""
+  return round(x) if math.isclose(x, round(x), rel_tol=1e-9) else x
 
 
 def _scaling_json(s: RopeScaling | None) -> dict | None:
