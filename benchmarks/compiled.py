@@ -132,9 +132,7 @@ def cells(name, rows) -> list[str]:
   peak = f"{row['memory']['peak'] / GIB:.2f}"
   if "work" not in row:
     limit = row["memory"]["usable"] / GIB
-    if not row["fits"]:
-      peak += f" of {limit:.2f}: does not fit"
-    return [label, peak, *["unknown" if row["fits"] else ""] * 2, *[""] * 4]
+    return [label, f"{peak} of {limit:.2f}: does not fit", *[""] * 6]
   work = row["work"]
   bound = max(work["seconds"].values())
   share = ""

@@ -162,3 +162,35 @@ ENTRY %main (a: f32[9,64], n: s32[]) -> f32[1,64] {
   assert costs.count(text).traffic == 2 * 64 * 4 + 4
   fast = text.replace("f32[1,64]{1,0} fusion", "f32[1,64]{1,0:S(1)} fusion")
   assert costs.count(fast).traffic == 64 * 4 + 4
+
+
+def test_a_slice_within_two_fusions_costs_the_slice():
+  text = """
+%pick (p: f32[9,64], i: s32[]) -> f32[1,64] {
+  %p = f32[9,64]{1,0} parameter(0)
+  %i = s32[] parameter(1)
+  ROOT %d = f32[1,64]{1,0} dynamic-slice(%p, %i, %i), dynamic_slice_sizes={1,64}
+}
+
+%put (p.2: f32[9,64], i.2: s32[], x.2: f32[1,64]) -> f32[9,64] {
+  %p.2 = f32[9,64]{1,0} parameter(0)
+  %i.2 = s32[] parameter(1)
+  %x.2 = f32[1,64]{1,0} parameter(2)
+  ROOT %u = f32[9,64]{1,0} dynamic-update-slice(%p.2, %x.2, %i.2, %i.2)
+}
+
+%both (p.1: f32[9,64], i.1: s32[]) -> f32[9,64] {
+  %p.1 = f32[9,64]{1,0} parameter(0)
+  %i.1 = s32[] parameter(1)
+  %x = f32[1,64]{1,0} fusion(%p.1, %i.1), kind=kLoop, calls=%pick
+  %y = f32[1,64]{1,0} negate(%x)
+  ROOT %z = f32[9,64]{1,0} fusion(%p.1, %i.1, %y), kind=kLoop, calls=%put
+}
+
+ENTRY %main (a: f32[9,64], n: s32[]) -> f32[9,64] {
+  %a = f32[9,64]{1,0} parameter(0)
+  %n = s32[] parameter(1)
+  ROOT %f = f32[9,64]{1,0} fusion(%a, %n), kind=kOutput, calls=%both
+}
+"""  # noqa: E501
+  assert costs.count(text).traffic == 2 * 64 * 4 + 4

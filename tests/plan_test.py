@@ -2,12 +2,12 @@
 
 import json
 import os
+import pathlib
 import subprocess
 import sys
 
 import jax
 import pytest
-from rich.console import Console
 
 from configs import vdc
 from synpo_jax.planning import chips, choices, outcome, targets, trial, words
@@ -86,30 +86,20 @@ def test_the_compilers_refusal_says_how_much_it_needs():
 
 
 class Unreadable:
-  """A step whose compiled program jaxlib cannot turn into text."""
+  """A program that jaxlib cannot read, of a compiler that writes it down."""
 
-  def lower(self):
-    return self
-
-  compile = memory_analysis = lower
-  argument_size_in_bytes, output_size_in_bytes = 7e9, 0
-  alias_size_in_bytes, temp_size_in_bytes = 0, 1e9
-  generated_code_size_in_bytes = 0
+  def compile(self, compiler_options):
+    folder = pathlib.Path(compiler_options["xla_dump_to"])
+    assert compiler_options["xla_dump_hlo_as_text"] is True
+    (folder / "module_0.after_optimizations.txt").write_text("HloModule m")
+    (folder / "module_0.after_optimizations-live-range.txt").write_text("no")
 
   def as_text(self):
     raise jax.errors.JaxRuntimeError("INTERNAL: RET_CHECK failure")
 
 
-def test_a_program_that_cannot_be_read_still_says_its_memory(capsys):
-  before = made_up(8e9, None).outcome.memory
-  target = targets.Target(chips.parse("v5p:2x2x1"), [], "")
-  memory, work = trial.compile_step(Unreadable(), target, before)
-  assert (memory.peak, work) == (8e9, None)
-  choice = Choice(4, 1, 1, 4, 8, "full")
-  found = Trial(choice, None, Outcome(memory, work, 32, 60.0))
-  assert words.verdict(found).startswith("fits: 7.45")
-  Console(width=100).print(words.sweep_table([found]))
-  assert "yes" in capsys.readouterr().out
+def test_a_program_that_cannot_be_read_is_written_by_the_compiler():
+  assert trial.program(Unreadable(), Unreadable()) == "HloModule m"
 
 
 @pytest.mark.parametrize("name", ["v5e", "v5e:0x4", "v9:2x2", "4x4", "h100:x"])

@@ -49,8 +49,6 @@ def show(console, c, target, found):
   if found.outcome.work is not None:
     console.print(words.work_table(target, found))
     console.print(words.bound(found))
-  elif found.fits:
-    console.print(words.UNREAD, soft_wrap=True)
 
 
 def conclusion(c, first, found, ok) -> str:

@@ -42,26 +42,41 @@ def _slow(op) -> float:
 
 
 def _fusion(program, ops, op) -> float:
-  name = re.search(r"calls=%?([\w.\-]+)", op.text)[1]
-  inner = program.computations[name]
-  users: dict[str, list[Op]] = {}
-  for user in inner.values():
-    for operand in user.operands:
-      users.setdefault(operand, []).append(user)
+  inner = _called(program, op)
+  users = _users(inner)
   total = 0.0
   for parameter in inner.values():
     if parameter.opcode == "parameter":
       given = ops[op.operands[int(parameter.text)]]
-      total += min(_slow(given), _read(parameter, users))
-  return total + _written(op, inner)
+      total += min(_slow(given), _read(program, parameter, users))
+  return total + _written(program, op, inner)
 
 
-def _read(value, users) -> float:
+def _called(program, op) -> dict[str, Op]:
+  return program.computations[re.search(r"calls=%?([\w.\-]+)", op.text)[1]]
+
+
+def _users(computation) -> dict[str, list[Op]]:
+  """The instructions that take a value, by its name."""
+  users: dict[str, list[Op]] = {}
+  for user in computation.values():
+    for operand in dict.fromkeys(user.operands):
+      users.setdefault(operand, []).append(user)
+  return users
+
+
+def _read(program, value, users) -> float:
   """Bytes of a fusion's input that it reads; pieces where it slices."""
   total = 0.0
   for user in users.get(value.name, ()):
     if user.opcode == "bitcast":
-      total += _read(user, users)
+      total += _read(program, user, users)
+    elif user.opcode == "fusion":  # one in the other: TPUs slice a stack so
+      inner = _called(program, user)
+      for parameter in inner.values():
+        if parameter.opcode == "parameter":
+          if user.operands[int(parameter.text)] == value.name:
+            total += _read(program, parameter, _users(inner))
     elif user.opcode in PIECES and user.operands[0] == value.name:
       total += sum(array.bytes for array in user.arrays)
     elif user.opcode == "dynamic-update-slice":
@@ -72,18 +87,28 @@ def _read(value, users) -> float:
   return total
 
 
-def _written(op, inner) -> float:
+def _written(program, op, inner) -> float:
   """Bytes of a fusion's results; of updates in place, the updates."""
   root = list(inner.values())[-1]
   parts = root.operands if root.opcode == "tuple" else (root.name,)
   total = 0.0
   for part, array in zip(parts, op.arrays, strict=False):
-    made = inner[part]
-    while made.opcode == "bitcast":
-      made = inner[made.operands[0]]
+    scope, made = _maker(program, inner, part)
     if made.opcode == "dynamic-update-slice":
-      update = inner[made.operands[1]]
+      update = scope[made.operands[1]]
       total += 0.0 if array.fast else sum(a.bytes for a in update.arrays)
     else:
       total += _bytes(array)
   return total
+
+
+def _maker(program, scope, name) -> tuple[dict[str, Op], Op]:
+  """What makes a value, behind bitcasts and fusions; and where it stands."""
+  made = scope[name]
+  while made.opcode in ("bitcast", "fusion"):
+    if made.opcode == "fusion":
+      scope = _called(program, made)
+      made = list(scope.values())[-1]
+    else:
+      made = scope[made.operands[0]]
+  return scope, made

@@ -1,5 +1,7 @@
 """Compiles plans, one choice after another, until one fits."""
 
+import pathlib
+import tempfile
 import time
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -48,22 +50,30 @@ def run(c, target: Target, choice: Choice, lengths) -> Trial:
 
 
 def compile_step(step, target: Target, memory):
-  """The compiled step's memory, and its work.
-
-  The work is None where the memory does not suffice, and where jaxlib cannot
-  read what the compiler wrote (it happens with all-reduces on v5p).
-  """
+  """The compiled step's memory, and its work; None where it does not fit."""
   lowered = step.lower()
   try:
     compiled = lowered.compile()
   except jax.errors.JaxRuntimeError as error:
     return outcome.exceeded(memory, str(error)), None
   memory = outcome.measured(memory, compiled)
+  return memory, outcome.work(step, program(lowered, compiled), target.slice)
+
+
+def program(lowered, compiled) -> str:
+  """The compiled program's text.
+
+  jaxlib cannot read back what TPUs with sparse cores (v5p) are given for a
+  gather; then it is compiled once more, and the compiler writes the text.
+  """
   try:
-    text = compiled.as_text()
+    return compiled.as_text()
   except jax.errors.JaxRuntimeError:
-    return memory, None
-  return memory, outcome.work(step, text, target.slice)
+    with tempfile.TemporaryDirectory() as folder:
+      options = dict(xla_dump_to=folder, xla_dump_hlo_as_text=True)
+      lowered.compile(compiler_options=options)
+      [path] = pathlib.Path(folder).glob("*.after_optimizations.txt")
+      return path.read_text()
 
 
 def until_one_fits(

@@ -7,11 +7,6 @@ from synpo_jax.planning.chips import GIB
 from synpo_jax.planning.targets import Target
 from synpo_jax.planning.trial import Trial
 
-UNREAD = (
-  "FLOPs, bytes and the bound are unknown: jaxlib cannot read the program that "
-  "the compiler wrote; its memory is known"
-)
-
 
 def heading(c, target: Target, trial: Trial) -> list[str]:
   """What is planned: slice, mesh, batch, lengths, how it is computed."""
@@ -113,10 +108,11 @@ def sweep_table(trials: list[Trial]) -> Table:
       table.add_row(*row, "", "", "", "", trial.fault)
       continue
     row.append(f"{result.memory.peak / GIB:.2f}")
-    fits, work = "yes" if trial.fits else "no", result.work
-    if work is None:
-      table.add_row(*row, "", "", "", fits)
+    if result.work is None:
+      table.add_row(*row, "", "", "", "no")
       continue
+    work = result.work
+    fits = "yes" if trial.fits else "no"
     rate = f"{result.pairs_per_hour:,.0f}"
     table.add_row(*row, _s(work.bound), rate, work.binds, fits)
   return table
