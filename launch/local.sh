@@ -10,9 +10,9 @@ cd "$(dirname "$0")/.."
 # shellcheck source=launch/common.sh
 source launch/common.sh
 
-[[ ${1:-} == --dry-run ]] && DRY_RUN=1 && shift
+usage="usage: local.sh [--dry-run] PROCESSES -m synpo_jax.train --config=… …"
 processes=${1:-}
-[[ $processes =~ ^[1-9][0-9]*$ ]] || die "usage: local.sh [--dry-run] PROCESSES ARGUMENTS"
+[[ $processes =~ ^[1-9][0-9]*$ && $# -gt 1 ]] || die "$usage"
 shift
 python=${PYTHON:-.venv/bin/python}
 coordinator=127.0.0.1:${PORT:-12421}

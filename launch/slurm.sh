@@ -7,18 +7,18 @@
 # PARTITION       optional; also TIME (default 24:00:00)
 # PYTHON          python on the nodes (default .venv/bin/python)
 #
-# The workdir must lie on a file system that all nodes share. The job is
-# requeued when it is preempted, and continues where it stopped.
+# The workdir and data.cache must lie on a file system that all nodes share.
+# The job is requeued when it is preempted, and continues where it stopped.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=launch/common.sh
 source launch/common.sh
 
-[[ ${1:-} == --dry-run ]] && DRY_RUN=1 && shift
-need NODES GPUS
+need_number NODES GPUS
+need_arguments "$@"
 python=${PYTHON:-.venv/bin/python}
-train=$(printf '%q ' "$python" -m synpo_jax.train --distributed "$@")
-check=$(printf '%q ' "$python" -m synpo_jax.preflight --distributed "$@")
+train=$(words "$python" -m synpo_jax.train --distributed "$@")
+check=$(words "$python" -m synpo_jax.preflight --distributed "$@")
 
 options=(
   --job-name=synpo
@@ -30,4 +30,4 @@ options=(
   --signal=TERM@120
 )
 [[ -n ${PARTITION:-} ]] && options+=(--partition="$PARTITION")
-run sbatch "${options[@]}" --wrap "srun $check && srun $train"
+run sbatch "${options[@]}" --wrap "srun $check&& srun $train"

@@ -5,88 +5,142 @@
 #
 # NAME, ZONE      of the slice; PROJECT is optional
 # TYPE, VERSION   for create: accelerator type (v5litepod-16) and the software
-#                 (v2-alpha-tpuv5-lite); QUEUED=1 waits in the queue instead,
-#                 SPOT=1 takes spare capacity
+#                 (v2-alpha-tpuv5-lite); SPOT=1 takes spare capacity
+# QUEUED=1        optional: create waits in the queue (watch and delete have
+#                 to know it, too)
+# SHARE           for setup, optional: an NFS export that all hosts may write
+#                 (Filestore, 10.0.0.2:/share), mounted as /shared
 # WORKDIR         for fetch: the folder of the run on the slice
 #
 # run and watch hand their arguments to `python -m synpo_jax.train` on every
-# host. watch makes the slice again when it was taken away, and starts the
-# same command, which continues: the workdir must be a bucket (gs://…) then.
+# host. The workdir and data.cache must lie on a file system that all hosts
+# share; gs://… is none. watch makes the slice again when it was taken away,
+# and starts the same command, which continues.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=launch/common.sh
 source launch/common.sh
 
-[[ ${1:-} == --dry-run ]] && DRY_RUN=1 && shift
+usage="usage: tpu_vm.sh [--dry-run] create|setup|run|watch|fetch|delete"
 action=${1:-}
-[[ -n $action ]] || die "usage: tpu_vm.sh [--dry-run] create|setup|run|watch|fetch|delete"
-shift
+case $action in
+  run | watch)
+    shift
+    need_arguments "$@"
+    ;;
+  create | setup | fetch | delete)
+    shift
+    (($#)) && die "$action takes no arguments: $*"
+    ;;
+  *) die "$usage" ;;
+esac
 need NAME ZONE
 where=(--zone="$ZONE")
 [[ -n ${PROJECT:-} ]] && where+=(--project="$PROJECT")
 folder=synpo_jax
+tpus=(gcloud compute tpus tpu-vm)
+queue=(gcloud compute tpus queued-resources)
 
 on_all() {
-  run gcloud compute tpus tpu-vm ssh "$NAME" "${where[@]}" --worker=all \
-    --command="$1"
+  run "${tpus[@]}" ssh "$NAME" "${where[@]}" --worker=all --command="$1"
+}
+
+# Prints commands as one, of which each follows if the one before succeeds.
+and() {
+  printf '%s' "$1"
+  shift
+  (($#)) && printf ' && %s' "$@"
 }
 
 create() {
-  need TYPE VERSION
   local spot=()
   if [[ -n ${QUEUED:-} ]]; then
     [[ -n ${SPOT:-} ]] && spot=(--spot)
-    run gcloud compute tpus queued-resources create "$NAME-request" \
-      "${where[@]}" --node-id="$NAME" --accelerator-type="$TYPE" \
-      --runtime-version="$VERSION" "${spot[@]}"
+    run "${queue[@]}" create "$NAME-request" "${where[@]}" --node-id="$NAME" \
+      --accelerator-type="$TYPE" --runtime-version="$VERSION" "${spot[@]}"
   else
     [[ -n ${SPOT:-} ]] && spot=(--preemptible)
-    run gcloud compute tpus tpu-vm create "$NAME" "${where[@]}" \
+    run "${tpus[@]}" create "$NAME" "${where[@]}" \
       --accelerator-type="$TYPE" --version="$VERSION" "${spot[@]}"
   fi
+}
+
+delete() {
+  if [[ -n ${QUEUED:-} ]]; then
+    run "${queue[@]}" delete "$NAME-request" "${where[@]}" --force --quiet
+  else
+    run "${tpus[@]}" delete "$NAME" "${where[@]}" --quiet
+  fi
+}
+
+state() {
+  "${tpus[@]}" describe "$NAME" "${where[@]}" --format='value(state)' ||
+    echo GONE
 }
 
 setup() {
   local archive
   archive=$(mktemp -u).tar.gz
   run git archive --format=tar.gz --output="$archive" HEAD
-  run gcloud compute tpus tpu-vm scp "$archive" "$NAME:synpo_jax.tar.gz" \
-    "${where[@]}" --worker=all
-  on_all "mkdir -p $folder && tar -xzf synpo_jax.tar.gz -C $folder &&
-cd $folder && python3 -m venv .venv && .venv/bin/pip install -q -r requirements.txt 'jax[tpu]'"
+  run "${tpus[@]}" scp "$archive" "$NAME:synpo_jax.tar.gz" "${where[@]}" \
+    --worker=all
+  run rm -f "$archive"
+  on_all "$(and "mkdir -p $folder" "tar -xzf synpo_jax.tar.gz -C $folder" \
+    "cd $folder" "python3 -m venv .venv" \
+    ".venv/bin/pip install -q -r requirements.txt 'jax[tpu]'")"
+  if [[ -n ${SHARE:-} ]]; then
+    on_all "$(and "sudo apt-get install -qq -y nfs-common" \
+      "sudo mkdir -p /shared" \
+      "{ mountpoint -q /shared || sudo mount $(words "$SHARE")/shared; }")"
+  fi
 }
 
 train() {
   local arguments
-  arguments=$(printf '%q ' --distributed "$@")
-  on_all "cd $folder && .venv/bin/python -m synpo_jax.preflight $arguments &&
-.venv/bin/python -m synpo_jax.train $arguments"
+  arguments=$(words --distributed "$@")
+  on_all "$(and "cd $folder" \
+    ".venv/bin/python -m synpo_jax.preflight $arguments" \
+    ".venv/bin/python -m synpo_jax.train $arguments")"
+}
+
+# Makes the slice again; where there is no room for it, asks every minute.
+again() {
+  delete || true
+  until create; do
+    sleep 60
+  done
+  until [[ $(state) == READY ]]; do
+    sleep 60
+  done
+  setup
 }
 
 watch() {
+  local found
   until train "$@"; do
-    state=$(gcloud compute tpus tpu-vm describe "$NAME" "${where[@]}" \
-      --format='value(state)' || echo GONE)
-    [[ $state == READY ]] && die "the run failed on a healthy slice"
-    printf 'the slice is %s; making it again\n' "$state" >&2
-    run gcloud compute tpus tpu-vm delete "$NAME" "${where[@]}" --quiet || true
-    create
-    setup
+    found=$(state)
+    [[ $found == READY ]] && die "the run failed on a healthy slice"
+    printf 'the slice is %s; making it again\n' "$found" >&2
+    again
   done
 }
 
 case $action in
-  create) create ;;
+  create)
+    need TYPE VERSION
+    create
+    ;;
   setup) setup ;;
   run) train "$@" ;;
-  watch) watch "$@" ;;
+  watch)
+    need TYPE VERSION
+    watch "$@"
+    ;;
   fetch)
     need WORKDIR
-    run gcloud compute tpus tpu-vm scp --recurse "$NAME:$folder/$WORKDIR" \
-      runs/ "${where[@]}" --worker=0
+    [[ $WORKDIR == /* ]] || WORKDIR=$folder/$WORKDIR
+    run "${tpus[@]}" scp --recurse "$NAME:$WORKDIR" runs/ "${where[@]}" \
+      --worker=0
     ;;
-  delete)
-    run gcloud compute tpus tpu-vm delete "$NAME" "${where[@]}" --quiet
-    ;;
-  *) die "unknown action $action" ;;
+  delete) delete ;;
 esac

@@ -4,10 +4,11 @@ python -m synpo_jax.plan --config=configs/vdc.py:model=auroracap_7b \
   --topology=v5e:4x4
 
 Compiles the run's own train step for TPUs (libtpu) or NVIDIA GPUs (JAX's CUDA
-plugin) that need not be there; weights are never made. Takes the config's
-mesh and micro-batch as far as the slice allows: a -1 in the mesh leaves it
-to the plan, and a micro-batch that does not divide is raised to one that
-does. All else is judged as written. Leaves with 0 if that fits and 1 if not.
+plugin; an estimate from TPUs without it) that need not be there; weights are
+never made. Takes the config's mesh and micro-batch as far as the slice allows:
+a -1 in the mesh leaves it to the plan, and a micro-batch that does not divide
+is raised to one that does. All else is judged as written. Leaves with 0 if
+that fits and 1 if not.
 """
 
 import json
