@@ -101,10 +101,10 @@ def paper(loss):
   c.trainable = "lora/.*"  # paths that learn; the rest is frozen
   c.model = dict(
     checkpoint="",  # folder; without one, random weights of the sizes in arch
-    arch={},
+    arch={},  # as the checkpoint's config files; see configs/published.py
     tokenizer="",  # folder of the tokenizer, where it is not the checkpoint's
     kept_ratio=0.1,  # token merging: share of visual tokens asked to stay
-    dtype="bfloat16",
+    dtype="bfloat16",  # float32 | bfloat16: frozen weights and computation
     base="float",  # "int8" freezes the decoder's linear layers at a byte each
     remat="save_dots",  # none | full | save_attention | save_dots
     attention="auto",  # auto | splash (TPU) | cudnn (GPU) | xla
@@ -112,12 +112,12 @@ def paper(loss):
   c.lora = dict(rank=128, alpha=64.0, dropout=0.05)  # rank 0: no adapter
   c.loss = dict(name=loss, coefficients=dict(LOSSES[loss]))
   c.data = dict(
-    pairs="pairs.jsonl",
+    pairs="pairs.jsonl",  # rows as README.md shows them
     videos="videos",  # folder that relative video paths start from
     cache="runs/shards",  # decoded frames and what `cache` keeps of them
     question=prompts.TRAINING_QUESTION,  # for rows without one
     template="aurora",  # chat format: a key of data/text.py's TEMPLATES
-    min_score_gap=4.0,
+    min_score_gap=4.0,  # between the scores of a row; None takes all rows
     max_len=2560,  # positions: visual + text + caption
     too_long="drop",  # drop | shorten the captions that do not fit
     prefix_buckets=128,  # prompts are padded to a multiple of this
@@ -127,8 +127,11 @@ def paper(loss):
     accumulation=32,  # micro-batches per update
     workers=8,  # processes that decode, and that read ahead
   )
+  # Frames of a video: so many a second within these limits, evenly spread;
+  # `fixed`, which PEERS sets, is their number for all.
   c.frames = dict(min_frames=8, max_frames=16, frames_per_second=0.5)
-  c.pixels = dict(resize="crop", resample="bicubic")  # or "squash"
+  # crop | squash; bicubic | bilinear | lanczos
+  c.pixels = dict(resize="crop", resample="bicubic")
   c.optim = dict(
     lr=5e-6,
     warmup_frac=0.1,
@@ -148,7 +151,7 @@ def paper(loss):
   c.step = dict(layout_name="shared", head_chunk=128)  # or "two_sequence"
   # Updates between two of each; 0: never. The last update saves in any case.
   c.every = dict(checkpoint=100, reward_norms=0, evaluate=0)
-  c.keep_checkpoints = 2
+  c.keep_checkpoints = 2  # the newest
   c.stop_after_skips = 10  # updates in a row without a finite gradient
   # Held-out pairs, scored before and after training; greedy captions too,
   # judged exactly where `scenes` holds the clips' scene graphs.
