@@ -46,7 +46,7 @@ def make_probe(ready, c, workdir: pathlib.Path, start: int) -> Callable | None:
   path = workdir / "eval.jsonl"
   if hosts.is_first():
     rows = [row for row in metrics.read_rows(path) if row["step"] <= start]
-    journal.rewrite(path, rows)
+    journal.rewrite(path, rows if start else [])  # the first is made again
 
   def probe(step, trained):
     row = {"step": step}

@@ -98,11 +98,11 @@ def loop(ready, c, workdir, state, stream, manager, probe):
         probe(number + 1, state.trained)
       stopping = number + 1 == total or should_stop(stop, number)
       if stopping or _due(c.every.checkpoint, number):
+        write(*pending)  # before the checkpoint: a restart makes none of it
+        pending = None
         checkpoint.save(manager, number + 1, state, stream.get_state())
       if stopping:
         break
-    if pending:
-      write(*pending)
   manager.wait_until_finished()
   log.close()
   stream.close()

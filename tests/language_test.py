@@ -24,6 +24,7 @@ def test_reference_logp_is_that_of_the_chosen_captions(setting):
   """Asked about the pairs' own chosen captions, it gives their log-prob."""
   folder, c, ready = setting
   c.language.references = c.heldout.pairs
+  (folder / "run" / "eval.jsonl").write_text('{"step": 0, "a": 1}\n')
   probe = language.make_probe(ready, c, folder / "run", 0)
   row = probe(0, ready.state.trained)
   pairs = heldout.score_pairs(

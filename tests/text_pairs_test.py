@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from configs import text_pairs
-from synpo_jax import job, train
+from synpo_jax import checkpoint, job, metrics, train
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -63,7 +63,14 @@ def ultrafeedback_row(i):
   }
 
 
-def test_ultrafeedback_rows_train_a_text_lm(tmp_path):
+def test_ultrafeedback_rows_train_a_text_lm(tmp_path, monkeypatch):
+  saved, save = [], checkpoint.save
+
+  def noting(*arguments):
+    saved.append(metrics.read_rows(tmp_path / "run/metrics.jsonl")[-1]["step"])
+    save(*arguments)
+
+  monkeypatch.setattr(checkpoint, "save", noting)
   model = tmp_path / "model"
   write_model(model)
   pairs = tmp_path / "pairs.jsonl"
@@ -76,11 +83,12 @@ def test_ultrafeedback_rows_train_a_text_lm(tmp_path):
   c.data.update(batch_size=8, accumulation=1, workers=0)
   c.optim.lr = 3e-2
   c.epochs = 4
+  c.every.checkpoint = 5
   with jax.default_matmul_precision("float32"):
     ready = job.prepare(c, tmp_path / "run")
     train.run(ready, c, tmp_path / "run")
-  lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
-  logged = [json.loads(line) for line in lines]
+  logged = metrics.read_rows(tmp_path / "run" / "metrics.jsonl")
+  assert saved == [5, 10, 12]  # with the rows that a restart would not make
   assert len(logged) == 12
   assert logged[-1]["margin"] > logged[0]["margin"] + 0.02
   assert np.isfinite([row["loss"] for row in logged]).all()
