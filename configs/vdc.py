@@ -120,7 +120,9 @@ def paper(loss):
     min_score_gap=4.0,  # between the scores of a row; None takes all rows
     max_len=2560,  # positions: visual + text + caption
     too_long="drop",  # drop | shorten the captions that do not fit
-    prefix_buckets=128,  # prompts are padded to a multiple of this
+    # Prompts are padded to a multiple of this, captions and frames to one of
+    # these. Near sizes are joined until 8 are left: no more are compiled.
+    prefix_buckets=128,
     response_buckets=(128, 256, 384, 512, 768),
     frame_buckets=(8, 16),
     batch_size=1,  # pairs per micro-batch, all devices together

@@ -83,7 +83,8 @@ def prepare(c, workdir) -> Job:
   hosts.say(f"model: {loading.describe(variables)}; {describe_mesh(mesh)}")
   how = attention.describe(model.attention, model.config.decoder, model.dtype)
   hosts.say(f"attention: {how}")
-  hosts.say(f"data: {pipeline.summary(data.counts)}; {data.updates} updates")
+  fates, much = pipeline.summary(data.counts), f"{data.updates} updates"
+  hosts.say(f"data: {fates}; {much}, shapes of batches: {data.shapes}")
   cached = caches.make(c, model, trained, frozen, mesh, scoring(c, mesh))
   data, held = cached(data), cached(held) if held else None
   return Job(mesh, model, texts, frozen, state, data, held, steps, rate, cached)

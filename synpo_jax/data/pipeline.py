@@ -31,7 +31,8 @@ class Settings:
   smallest gap that stays, None for all. max_len: positions of prompt and
   caption together. too_long: what happens to longer captions. *_buckets:
   lengths that prompts, captions and frames are padded to: an int for its
-  multiples or an ascending list. batch_size: pairs per micro-batch, all
+  multiples or an ascending list; near ones are joined until at most
+  batches.MOST_BUCKETS are left of all. batch_size: pairs per micro-batch, all
   processes together. accumulation: micro-batches per update. workers:
   processes that decode, and that read ahead; 0 does it all in this one.
   """
@@ -75,6 +76,11 @@ class Data(NamedTuple):
   def updates(self) -> int:
     """Optimiser updates of the whole run: the length of the schedule."""
     return len(self.batches)
+
+  @property
+  def shapes(self) -> int:
+    """Buckets of the rows: the most programs that an update compiles to."""
+    return len(np.unique(self.batches.sizes, axis=0))
 
 
 def make(
@@ -155,9 +161,10 @@ def _tokenised(kept, names, frames, s: Settings, tokenizer, blocks, captions):
 
 def _sizes(rows: batches.Rows, s: Settings):
   """The bucket of every row."""
-  return batches.bucket_sizes(
+  sizes = batches.bucket_sizes(
     rows, s.prefix_buckets, s.response_buckets, s.frame_buckets
   )
+  return batches.joined(sizes, rows.captions)
 
 
 def summary(counts: dict[str, int]) -> str:
