@@ -31,6 +31,7 @@ __all__ = [
 ]
 
 REASON = 200  # letters of why a reply is unusable; it may quote the reply
+GRACE = 5.0  # seconds that calls under way have when another stops the run
 AGAIN = (
   "An earlier reply of yours could not be used: {reason}. "
   "Try {attempt}: answer with the JSON object alone."
@@ -118,17 +119,25 @@ class _Job(NamedTuple):
 
 
 async def _ask(job, requests: Iterator[Request], on_answer, concurrency):
+  stopped = False
+
   async def work():
     for request in requests:  # shared: each worker takes the next one
       answer = await _answer(job, request)
       on_answer(answer, Usage(**job.spent))
+      if stopped:
+        return
 
-  try:
-    async with job.endpoint.client, asyncio.TaskGroup() as group:
-      for _ in range(concurrency):
-        group.create_task(work())
-  except BaseExceptionGroup as failed:
-    raise failed.exceptions[0] from None
+  async with job.endpoint.client:
+    tasks = [asyncio.ensure_future(work()) for _ in range(concurrency)]
+    try:
+      await asyncio.gather(*tasks)
+    except Exception:
+      stopped = True
+      _, late = await asyncio.wait(tasks, timeout=GRACE)
+      for task in late:
+        task.cancel()
+      raise
 
 
 async def _answer(job, request) -> Answer:

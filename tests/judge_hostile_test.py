@@ -8,6 +8,7 @@ import pytest
 from judge_server import RESET, TORN, serve
 from judge_test import GOOD, after, question, run
 
+from synpo_jax import judge
 from synpo_jax.judging import responses
 
 
@@ -138,6 +139,25 @@ def test_what_no_request_can_mend_stops_the_run(tmp_path, status):
       run(tmp_path, url, requests, concurrency=1)
   assert len(log.bodies) == 2
   assert "sk-secret" not in str(stop.value) and "\n" not in str(stop.value)
+
+
+def test_what_is_under_way_when_a_run_stops_is_not_paid_twice(tmp_path):
+  refusing = True
+
+  def behave(n, body):
+    if "q1." in body["messages"][0]["content"]:
+      return (401, {}, "") if refusing else GOOD
+    time.sleep(0.5)
+    return GOOD
+
+  requests = [question(f"q{i}", schema=None) for i in range(4)]
+  with serve(behave) as (url, log):
+    with pytest.raises(ValueError, match="status 401"):
+      run(tmp_path, url, requests, concurrency=3)
+    assert len(log.bodies) == 3
+    refusing = False
+    _, usage = run(tmp_path, url, requests)
+  assert len(log.bodies) == 5 and usage == judge.Usage(2, 20, 10, 2)
 
 
 def test_a_server_that_refuses_everything_stops_the_run(tmp_path):
