@@ -50,16 +50,17 @@ def extend(
   """Yields (rows so far by key, append); the file is locked until the end.
 
   `append(row)` returns when the row is on the disk. Raises ValueError when
-  another process holds the file, or for a row whose key is there already.
+  another process holds the file, for a row whose key is there already, and
+  for a file that is no journal, which stays as it is.
   """
   path = Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
   try:
     _lock(handle, path)
-    _repair(handle)
-    _sync_folder(path.parent)
     rows = read(path, key)
+    _repair(handle, path)
+    _sync_folder(path.parent)
 
     def append(row):
       if row[key] in rows:
@@ -127,8 +128,11 @@ def _lock(handle, path):
     ) from None
 
 
-def _repair(handle):
-  """Ends the file with a line feed: completes or cuts off a torn last line."""
+def _repair(handle, path):
+  """Ends the file with a line feed: completes or cuts off a torn last line.
+
+  Raises ValueError for a last line that is no beginning of a row.
+  """
   size = os.fstat(handle).st_size
   start = size
   tail = b""
@@ -141,6 +145,8 @@ def _repair(handle):
     return
   if _row(torn) is not None:
     _write(handle, b"\n")
+  elif torn.strip(b"\0")[:1] not in (b"", b"{"):
+    raise ValueError(f"{path}: its end is no JSON row; this is another file")
   else:
     os.ftruncate(handle, size - len(torn))
     os.fsync(handle)

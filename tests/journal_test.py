@@ -59,6 +59,17 @@ def test_other_damage_is_named(tmp_path, text, fault):
     journal.read(path)
 
 
+@pytest.mark.parametrize(
+  "content", [b"\x00\x00 ftypisom \xff", b"one\ntwo", b'{"id": "a"}\ntwo']
+)
+def test_another_file_is_refused_and_stays_as_it_is(tmp_path, content):
+  path = tmp_path / "clip.mp4"
+  path.write_bytes(content)
+  with pytest.raises(ValueError, match="clip.mp4"):
+    write(path, "b")
+  assert path.read_bytes() == content
+
+
 def test_a_row_is_never_doubled(tmp_path):
   path = tmp_path / "rows.jsonl"
   write(path, "a")
