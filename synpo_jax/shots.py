@@ -73,10 +73,16 @@ def grouped(
 
 
 def frame_bucket(config: CaptionerConfig, buckets, count: int) -> int:
-  """Frames that a shot of `count` is padded to; whole steps of the tower."""
+  """Frames that a shot of `count` is padded to; whole steps of the tower.
+
+  Raises ValueError where no bucket is large enough.
+  """
   step = config.frames_per_step
   whole = np.array([-(-count // step) * step])
-  return int(batches.round_up(whole, buckets)[0])
+  try:
+    return int(batches.round_up(whole, buckets)[0])
+  except ValueError as error:
+    raise ValueError(f"frame_buckets: {error} frames; add one") from None
 
 
 def stack(clips: list[np.ndarray], rows: int, frames: int, step: int):

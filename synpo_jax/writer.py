@@ -15,6 +15,8 @@ from synpo_jax.models import weights
 from synpo_jax.models.captioner import Captioner, shapes
 from synpo_jax.models.config import captioner_config
 
+DTYPES = ("float32", "bfloat16", "float16")
+
 
 def open_writer(
   *,
@@ -56,8 +58,7 @@ def open_writer(
     ratio = run["model"]["kept_ratio"]
     kept_ratio = ratio if kept_ratio is None else kept_ratio
     words = run["model"]["tokenizer"]
-  if not checkpoint:
-    raise ValueError("model.checkpoint: name the folder of a captioner")
+  _check(checkpoint, dtype)
   model, variables, places = _load(
     checkpoint, adapter, kept_ratio, jnp.dtype(dtype), attention, mesh
   )
@@ -78,6 +79,23 @@ def open_writer(
     video.preprocess, how=video.Preprocess((side, side), **pixels)
   )
   return prepare, partial(writing.write, captioner)
+
+
+def _check(checkpoint, dtype):
+  if not checkpoint:
+    raise ValueError("model.checkpoint: name the folder of a captioner")
+  folder = Path(checkpoint)
+  base = [*folder.glob("config.json"), *folder.glob("model*")]
+  peft = (folder / "adapter_config.json").exists()
+  if peft and not base or adapters.is_run(folder) and len(base) == 1:
+    raise ValueError(
+      f"model.checkpoint={checkpoint}: an adapter; name it as model.adapter, "
+      "and its base as model.checkpoint"
+    )
+  if dtype not in DTYPES:
+    raise ValueError(
+      f"model.dtype={dtype!r}: choose one of {', '.join(DTYPES)}"
+    )
 
 
 def _load(checkpoint, adapter, kept_ratio, dtype, attention, mesh):

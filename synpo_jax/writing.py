@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from synpo_jax import decode, prompt_batches, prompts, sharding, shots
-from synpo_jax.data import video
+from synpo_jax.data import text, video
 from synpo_jax.models.captioner import Captioner
 from synpo_jax.pairing.captioning import Shot, Text
 from synpo_jax.sampling import Sampling
@@ -70,6 +70,10 @@ def write(
       needs `weak` frames. A shot whose weak frames are all its frames goes
       without. contrast_cutoff: see sampling.contrast; None for none.
   """
+  if not contrast_weight >= 0:
+    raise ValueError(
+      f"contrast_weight={contrast_weight}: must be 0 (no contrast) or more"
+    )
   ask = Ask(
     seed,
     question,
@@ -133,6 +137,7 @@ def _caption(captioner, group: list[Shot], ask: Ask) -> list[list[Text]]:
 
 def _again(answer: str, ask: Ask) -> str:
   """The second question; an empty first answer is asked for once more."""
+  answer = answer.replace(text.MARK, "").strip()  # it would mean a video
   if not answer:
     return ask.question
   return prompts.retrospective(

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from synpo_jax import caption, prompts, shots, writer
-from synpo_jax.data import video
+from synpo_jax import caption, prompts, shots, writer, writing
+from synpo_jax.data import text, video
+from synpo_jax.models.config import captioner_config
+from synpo_jax.sampling import GREEDY
 from tests import clips
 from tests.small_captioner import config, write_captioner
 
@@ -109,13 +111,13 @@ def test_a_caption_depends_on_its_video_and_the_seed_only(ask, seen):
 def test_the_second_pass_answers_the_retrospective_prompt(ask, seen):
   """Both passes equal two calls, contrast included."""
   how = dict(contrast_weight=0.5, contrast_cutoff=0.05)
-  [text] = ask(seen[1:2], retrospective=True, **how)[seen[1].id]
+  [both] = ask(seen[1:2], retrospective=True, **how)[seen[1].id]
   [first] = ask(seen[1:2], **how)[seen[1].id]
-  assert text.first == first.last != text.last
+  assert both.first == first.last != both.last
   question = prompts.retrospective(first.last)
   [second] = ask(seen[1:2], question=question, **how)[seen[1].id]
-  assert text.last == second.last
-  assert text.tokens == first.tokens + second.tokens
+  assert both.last == second.last
+  assert both.tokens == first.tokens + second.tokens
   [plain] = ask(seen[1:2])[seen[1].id]
   assert plain.last != first.last
 
@@ -133,6 +135,35 @@ def test_candidates_have_second_passes_of_their_own(ask, seen):
 def test_without_fewer_frames_there_is_no_contrast(ask, seen):
   still = shots.Shot("still", seen[1].frames[:1], seen[1].frames[:1])
   assert ask([still], contrast_weight=0.5) == ask([still])
+
+
+def test_an_adapter_is_no_checkpoint_and_a_dtype_is_one_of_three(tmp_path):
+  (tmp_path / "adapter_config.json").write_text("{}")
+  for folder, dtype, said in (
+    (tmp_path, "float32", "an adapter; name it as model.adapter"),
+    ("synpo_jax/assets/tiny", "foo", "dtype='foo': choose one of float32"),
+  ):
+    with pytest.raises(ValueError, match=said):
+      writer._check(folder, dtype)
+
+
+def test_a_video_of_more_frames_than_any_bucket_names_the_setting():
+  tiny = captioner_config("synpo_jax/assets/tiny")
+  with pytest.raises(ValueError, match="frame_buckets: .*holds 9 frames"):
+    shots.frame_bucket(tiny, (4, 8), 9)
+
+
+@pytest.mark.parametrize("weight", [-0.5, float("nan")])
+def test_a_contrast_that_makes_no_sense_is_refused(ask, seen, weight):
+  with pytest.raises(ValueError, match="contrast_weight="):
+    ask(seen[:1], contrast_weight=weight)
+
+
+def test_an_answer_cannot_pass_for_a_video():
+  how = writing.Ask(0, "What?", 1, 1, GREEDY, True, False, 0.0, None)
+  asked = writing._again("A dog \ufffcruns.", how)
+  assert "A dog runs." in asked and text.MARK not in asked
+  assert writing._again(" \ufffc ", how) == "What?"
 
 
 def test_the_entry_goes_on_and_takes_in_new_videos(one_device, folder, caplog):

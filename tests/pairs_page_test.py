@@ -73,6 +73,12 @@ def test_histograms_count_every_pair(made):
       assert sum(map(int, re.findall(bars, chart))) == len(rows)
 
 
+def test_a_page_of_no_pairs_counts_none(tmp_path):
+  page.write(tmp_path / "p.html", [], "0 pairs.", tmp_path, limit=3)
+  text = (tmp_path / "p.html").read_text()
+  assert text.count("tallest: 0") == 2 and "<article" not in text
+
+
 def test_more_pairs_than_the_limit_are_thinned_and_said_so(made, tmp_path):
   rows = [pair("gone.mp4", "a b", "a c", 9.0, float(i)) for i in range(8)]
   page.write(tmp_path / "p.html", rows, "8 pairs.", tmp_path, limit=3)

@@ -129,3 +129,8 @@ def test_tokenizers_load_from_a_folder_and_only_there(llama, tmp_path):
     assert ids == text.prompt_ids(llama, template, "Hi", blocks=[1])
   with pytest.raises(ValueError, match="gone: holds no tokenizer"):
     text.load_tokenizer(tmp_path / "gone")
+  about = '{"tokenizer_class": "LlamaTokenizer"}'
+  (tmp_path / "tokenizer.json").unlink()
+  (tmp_path / "tokenizer_config.json").write_text(about)
+  with pytest.raises(ValueError, match="holds no tokenizer that loads"):
+    text.load_tokenizer(tmp_path)

@@ -286,3 +286,9 @@ def test_a_rule_that_makes_no_sense_is_refused():
     video.FrameRule(9, 8, 0.5)
   with pytest.raises(ValueError, match="fixed=0"):
     video.FrameRule(1, 8, 0.5, fixed=0)
+
+
+@pytest.mark.parametrize("wrong", [dict(resize="fit"), dict(resample="area")])
+def test_pixels_that_make_no_sense_are_refused(wrong):
+  with pytest.raises(ValueError, match=f"pixels.{[*wrong][0]}=.*choose one"):
+    video.Preprocess((8, 8), **wrong)

@@ -57,7 +57,7 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
   """The tokenizer of a checkpoint folder; nothing is downloaded."""
   try:
     return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-  except (OSError, ValueError) as error:
+  except (OSError, ValueError, AttributeError) as error:  # the last: no files
     reason = str(error).strip().splitlines()[0]
     raise ValueError(
       f"{folder}: holds no tokenizer that loads ({reason})"

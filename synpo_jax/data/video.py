@@ -11,7 +11,7 @@ import dataclasses
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import av
 import numpy as np
@@ -98,8 +98,16 @@ class Preprocess:
   """
 
   size: tuple[int, int]
-  resize: Literal["crop", "squash"] = "crop"
-  resample: Literal["bicubic", "bilinear", "lanczos"] = "bicubic"
+  resize: str = "crop"
+  resample: str = "bicubic"  # a key of RESAMPLE
+
+  def __post_init__(self):
+    known = {"resize": ("crop", "squash"), "resample": tuple(RESAMPLE)}
+    for field, choices in known.items():
+      if (value := getattr(self, field)) not in choices:
+        raise ValueError(
+          f"pixels.{field}={value!r}: choose one of {', '.join(choices)}"
+        )
 
 
 def preprocess(

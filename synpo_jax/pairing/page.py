@@ -154,7 +154,7 @@ def _chart(series: list[tuple[str, list[float]]], line: bool = False) -> str:
   """A histogram in SVG: bars side by side, half a point wide together."""
   edges = np.linspace(0.0, HIGHEST, BINS + 1)
   counts = [np.histogram(values, edges)[0] for _, values in series]
-  most = max(1, max(int(count.max()) for count in counts))
+  most = max(int(count.max()) for count in counts)
   scale = (CHART_WIDTH - LEFT - RIGHT) / HIGHEST
   bars = "".join(
     _bar(name, LEFT + scale * edges[i], n, most, scale, place, len(series))

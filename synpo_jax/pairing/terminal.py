@@ -34,7 +34,8 @@ def show_summary(out: console.Console, summary: dict, workdir: Path) -> None:
     shown.add_row(stage, str(count))
   out.print(shown)
   for name, reason in summary["unreadable"].items():
-    out.print(f"left out {name}: {reason}", style="yellow", markup=False)
+    line = printable(f"left out {name}: {reason}")
+    out.print(line, style="yellow", markup=False)
   paid = summary["judge"]
   if paid["calls"]:
     out.print(
