@@ -9,4 +9,9 @@ CONFIG = config_flags.DEFINE_config_file(
 WORKDIR = flags.DEFINE_string(
   "workdir", None, "Folder of the run: what it reads, keeps and writes."
 )
+flags.register_validator(
+  "workdir",
+  lambda folder: folder is None or "://" not in folder,
+  "buckets are not written to; mount one, and give its folder",
+)
 OUT = flags.DEFINE_string("out", None, "Folder to write into.")

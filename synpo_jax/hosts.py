@@ -1,5 +1,7 @@
 """Start-up of a run over several processes."""
 
+import re
+
 import jax
 from absl import flags
 
@@ -24,20 +26,51 @@ HEARTBEAT_SECONDS = 30
 def start():
   """Joins the other processes, if the flags say so; before any JAX call.
 
-  Raises ValueError when the three explicit flags are not given together.
+  Raises ValueError, in one line: explicit flags that are missing or make no
+  sense, no cluster that tells, processes that cannot be joined.
   """
   explicit = (COORDINATOR.value, PROCESSES.value, PROCESS.value)
   if any(value is not None for value in explicit):
-    if None in explicit:
-      raise ValueError(
-        "--coordinator, --processes and --process go together: "
-        f"got {COORDINATOR.value}, {PROCESSES.value}, {PROCESS.value}"
-      )
-    jax.distributed.initialize(
-      *explicit, heartbeat_timeout_seconds=HEARTBEAT_SECONDS
-    )
+    _check(*explicit)
+    _join(*explicit, cluster_detection_method="deactivate")
   elif DISTRIBUTED.value:
-    jax.distributed.initialize(heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
+    _join()
+
+
+def _check(coordinator, processes, process):
+  """Raises ValueError unless the explicit flags fit together."""
+  if None in (coordinator, processes, process):
+    raise ValueError(
+      "--coordinator, --processes and --process go together: "
+      f"got {coordinator}, {processes}, {process}"
+    )
+  if DISTRIBUTED.value:
+    raise ValueError(
+      "--distributed asks the cluster for what --coordinator, --processes and "
+      "--process say; give one or the other"
+    )
+  if not re.fullmatch(r".+:\d+", coordinator):
+    raise ValueError(f"--coordinator={coordinator}: give host:port")
+  if not 0 <= process < processes:
+    raise ValueError(
+      f"--process={process}: with --processes={processes} it is one of 0 to "
+      f"{processes - 1}"
+    )
+
+
+def _join(*explicit, **settings):
+  try:
+    jax.distributed.initialize(
+      *explicit, heartbeat_timeout_seconds=HEARTBEAT_SECONDS, **settings
+    )
+  except (RuntimeError, ValueError) as error:
+    if "coordinator_address should be defined" in str(error):
+      raise ValueError(
+        "--distributed found no cluster (TPU VM, GKE, srun); give "
+        "--coordinator, --processes and --process instead"
+      ) from error
+    reason = str(error).splitlines()[0]
+    raise ValueError(f"cannot join the other processes: {reason}") from error
 
 
 def is_first() -> bool:

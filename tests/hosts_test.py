@@ -12,7 +12,11 @@ import time
 
 import pytest
 import yaml
+from absl import flags
+from absl.testing import flagsaver
 from train_test import NO_CAPTIONS, ROOT, finish, rows, start
+
+from synpo_jax import hosts
 
 LAUNCH = pathlib.Path(ROOT) / "launch"
 SETTINGS = (
@@ -116,6 +120,46 @@ def test_a_killed_process_ends_the_others_and_the_run_continues(folder, alone):
   assert [row["step"] for row in again] == [row["step"] for row in alone]
   for one, many in zip(alone, again, strict=True):
     assert abs(one["loss"] - many["loss"]) < 1e-5
+
+
+@pytest.mark.parametrize(
+  "given, said",
+  [
+    (dict(coordinator="localhost:1"), "go together: got localhost:1, None"),
+    (dict(coordinator="localhost", processes=2, process=0), "give host:port"),
+    (dict(coordinator="a:1", processes=2, process=2), "one of 0 to 1"),
+    (
+      dict(coordinator="a:1", processes=2, process=0, distributed=True),
+      "give one or the other",
+    ),
+  ],
+)
+def test_flags_that_do_not_fit_are_named(given, said):
+  flags.FLAGS.mark_as_parsed()
+  with flagsaver.flagsaver(**given):
+    with pytest.raises(ValueError, match=said):
+      hosts.start()
+
+
+def test_a_bucket_is_no_workdir():
+  with pytest.raises(flags.IllegalFlagValueError, match="mount one"):
+    with flagsaver.as_parsed(workdir="gs://bucket/run"):
+      pass
+
+
+def test_where_no_cluster_tells_the_flags_are_named(tmp_path):
+  done = subprocess.run(
+    [
+      *(sys.executable, "-m", "synpo_jax.preflight", "--distributed"),
+      *("--config=configs/vdc.py", f"--workdir={tmp_path}"),
+    ],
+    cwd=ROOT,
+    env=os.environ | {"JAX_PLATFORMS": "cpu"},
+    capture_output=True,
+    text=True,
+  )
+  (line,) = done.stderr.splitlines()
+  assert done.returncode == 1 and line.startswith("error: --distributed found")
 
 
 def test_preflight_names_what_is_wrong(folder):
