@@ -14,31 +14,50 @@ import sys
 
 from synpo_jax import metrics, panels, plots, report_page
 
+IMPORTANCE = {"importance", "logp_before", "logp_after"}
+
 
 def read_run(workdir: str | pathlib.Path, name: str) -> plots.Run:
-  """The rows of a workdir. Raises FileNotFoundError without metrics.jsonl."""
+  """The rows of a workdir.
+
+  Raises FileNotFoundError without metrics.jsonl, ValueError naming a file
+  that is not as training leaves it.
+  """
   folder = pathlib.Path(workdir)
   path = folder / "metrics.jsonl"
   if not path.exists():
     raise FileNotFoundError(
       f"{path} not found: --workdir names the folder that training wrote"
     )
-  rows = metrics.read_rows(path)
+  rows = _rows(path, {"step"})
   if not rows:
     raise ValueError(f"{path} holds no row yet; wait for the first update")
   return plots.Run(
     name,
     method_of(folder),
     rows,
-    metrics.read_rows(folder / "eval.jsonl"),
-    metrics.read_rows(folder / "importance.jsonl"),
+    _rows(folder / "eval.jsonl", {"step"}),
+    _rows(folder / "importance.jsonl", IMPORTANCE),
   )
+
+
+def _rows(path: pathlib.Path, keys: set[str]) -> list[dict]:
+  """Rows of a file, every one with these keys; [] without the file."""
+  rows = metrics.read_rows(path)
+  for number, row in enumerate(rows, 1):
+    if not isinstance(row, dict) or not keys <= row.keys():
+      names = ", ".join(sorted(keys))
+      raise ValueError(f"{path} row {number}: not an object with {names}")
+  return rows
 
 
 def method_of(folder: pathlib.Path) -> str:
   """The loss that a workdir's config names; empty without a config."""
   path = folder / "config.json"
-  return json.loads(path.read_text())["loss"]["name"] if path.exists() else ""
+  try:
+    return json.loads(path.read_text())["loss"]["name"] if path.exists() else ""
+  except (ValueError, KeyError, TypeError):
+    raise ValueError(f"{path}: not the config of a training run") from None
 
 
 def short_names(workdirs: list[str]) -> list[str]:

@@ -190,6 +190,15 @@ def test_a_folder_without_a_run_is_named(tmp_path):
     report.main(["--workdir", str(tmp_path), "--out", str(tmp_path / "out")])
 
 
+@pytest.mark.parametrize("name", ["metrics", "eval", "importance", "config"])
+def test_files_of_something_else_are_named(tmp_path, name):
+  folder = write_run(tmp_path / "run")
+  path = folder / f"{name}.json{'' if name == 'config' else 'l'}"
+  path.write_text('{"x": 1}')
+  with pytest.raises(ValueError, match=f"{path.name}.*: not "):
+    report.read_run(folder, "run")
+
+
 @pytest.mark.skipif(not shutil.which("chromium"), reason="no chromium")
 @pytest.mark.parametrize("width", [500, 1280])
 def test_the_page_fits_its_window(written, tmp_path, width):
