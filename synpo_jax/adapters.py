@@ -12,6 +12,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 from safetensors import safe_open
 
+from synpo_jax import checkpoint
 from synpo_jax.models import json_file, names
 from synpo_jax.models import lora as lora_math
 from synpo_jax.models.config import CaptionerConfig, LoraConfig
@@ -89,10 +90,17 @@ def read(folder: str | pathlib.Path, config: CaptionerConfig) -> Learned:
 
 
 def read_run(workdir: str | pathlib.Path) -> Learned:
-  """What a training run had learned at its newest checkpoint."""
+  """What a training run had learned at its newest checkpoint.
+
+  Raises checkpoint.Unreadable where that is damaged.
+  """
   path = newest(workdir) / "state"
-  with _quiet():
-    trained = _restore(path)
+  try:
+    with _quiet():
+      trained = _restore(path)
+  except Exception as error:  # orbax raises this very class, too
+    after = "read the one before"
+    raise checkpoint.unreadable(path.parent, after, error) from error
   parts = {"lora": {}, "params": {}, **trained}
   config = LoraConfig(**run_config(workdir)["lora"]) if parts["lora"] else None
   return Learned(parts["lora"], config, parts["params"])

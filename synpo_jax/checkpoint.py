@@ -7,6 +7,10 @@ import jax
 import orbax.checkpoint as ocp
 
 
+class Unreadable(ValueError):
+  """A checkpoint is damaged; the text says which, and how to go on."""
+
+
 def open_manager(workdir, *, keep):
   """An orbax manager on `workdir`/checkpoints that keeps the last `keep`."""
   options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
@@ -33,19 +37,33 @@ def restore(manager, abstract_state):
   """(state, data_state) of the newest checkpoint, or None without one.
 
   abstract_state: the state as ShapeDtypeStructs with shardings; the mesh may
-  differ from the one that saved.
+  differ from the one that saved. Raises Unreadable for damaged files.
   """
   step = manager.latest_step()
   if step is None:
     return None
-  restored = manager.restore(
-    step,
-    args=ocp.args.Composite(
-      state=ocp.args.StandardRestore(abstract_state),
-      data=ocp.args.JsonRestore(),
-    ),
-  )
+  try:
+    restored = manager.restore(
+      step,
+      args=ocp.args.Composite(
+        state=ocp.args.StandardRestore(abstract_state),
+        data=ocp.args.JsonRestore(),
+      ),
+    )
+  except Exception as error:  # orbax raises this very class, too
+    earlier = [other for other in manager.all_steps() if other < step]
+    after = f"go on after update {max(earlier)}" if earlier else "start anew"
+    raise unreadable(manager.directory / str(step), after, error) from error
   return restored["state"], restored["data"]
+
+
+def unreadable(folder, after, error) -> Unreadable:
+  """The error of a checkpoint that must go; `after`: what one can do then."""
+  why = (str(error).strip().splitlines() or [repr(error)])[0]
+  return Unreadable(
+    f"{folder}: this checkpoint cannot be read ({why[:200]}); delete that "
+    f"folder to {after}"
+  )
 
 
 def abstract(state):

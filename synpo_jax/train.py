@@ -46,7 +46,7 @@ def main(argv):
     sys.exit(f"error: {error}")
   try:
     run(ready, CONFIG.value, WORKDIR.value)
-  except records.Damaged as error:
+  except (records.Damaged, checkpoint.Unreadable, OSError) as error:
     sys.exit(f"error: {error}")
 
 

@@ -1,5 +1,8 @@
 """A workdir belongs to one config; a state may move to another mesh."""
 
+import functools
+import shutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +10,7 @@ import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from synpo_jax import checkpoint, sharding
+from synpo_jax import adapters, checkpoint, sharding
 
 
 def test_a_workdir_of_another_config_is_refused_by_key(tmp_path):
@@ -35,3 +38,32 @@ def test_a_state_saved_on_one_mesh_is_restored_on_another(tmp_path):
   assert data == {"next_index": 3}
   assert restored["w"].sharding == target["w"]
   np.testing.assert_array_equal(restored["w"], values)
+
+
+@pytest.mark.parametrize("place", ["state/d", "state/ocdbt.*/d", "data"])
+def test_a_damaged_checkpoint_is_named_and_can_be_left_out(tmp_path, place):
+  state = {"trained": {"w": jnp.arange(512.0)}}
+  with checkpoint.open_manager(tmp_path, keep=2) as manager:
+    for step in (2, 4):
+      now = jax.tree.map(functools.partial(jnp.add, step), state)
+      checkpoint.save(manager, step, now, {"next": step})
+    manager.wait_until_finished()
+  newest = tmp_path / "checkpoints" / "4"
+  for path in newest.glob(f"{place}/*"):
+    path.write_bytes(b"")
+  like = checkpoint.abstract(state)
+  said = f"{newest}: this .* cannot be read .* folder to go on after update 2"
+  with checkpoint.open_manager(tmp_path, keep=2) as manager:
+    with pytest.raises(checkpoint.Unreadable, match=said):
+      checkpoint.restore(manager, like)
+  if place != "data":  # which only training reads
+    with pytest.raises(
+      checkpoint.Unreadable, match=f"{newest}: .* the one bef"
+    ):
+      adapters.read_run(tmp_path)
+  shutil.rmtree(newest)
+  with checkpoint.open_manager(tmp_path, keep=2) as manager:
+    restored, data = checkpoint.restore(manager, like)
+  w = restored["trained"]["w"]
+  np.testing.assert_array_equal(w, np.arange(512) + 2)
+  assert data == {"next": 2}
