@@ -194,3 +194,20 @@ ENTRY %main (a: f32[9,64], n: s32[]) -> f32[9,64] {
 }
 """  # noqa: E501
   assert costs.count(text).traffic == 2 * 64 * 4 + 4
+
+
+def test_what_a_start_takes_is_read_once():
+  text = """
+ENTRY %main (a: f32[9,64], b: f32[9,64]) -> f32[9,64] {
+  %a = f32[9,64]{1,0} parameter(0)
+  %b = f32[9,64]{1,0:S(1)} parameter(1)
+  %s = ((f32[9,64]{1,0}), f32[1,64]{1,0:S(1)}, s32[]{:S(2)}) slice-start(%a), slice={[0:1], [0:64]}
+  %t = f32[1,64]{1,0:S(1)} slice-done(%s)
+  %c = (f32[9,64]{1,0:S(1)}, f32[9,64]{1,0}, u32[]{:S(2)}) copy-start(%a)
+  %d = f32[9,64]{1,0:S(1)} copy-done(%c)
+  %e = ((f32[9,64]{1,0:S(1)}), f32[9,64]{1,0}, s32[]{:S(2)}) collective-permute-start(%b), source_target_pairs={{0,1}}
+  ROOT %f = f32[9,64]{1,0} collective-permute-done(%e)
+}
+"""  # noqa: E501
+  contexts = 2 * 4 + 4  # a word of each, counted as if it were data
+  assert costs.count(text).traffic == (1 + 9 + 9) * 64 * 4 + contexts

@@ -22,15 +22,26 @@ def of(program: Program, ops: dict[str, Op], op: Op) -> float:
   """
   if op.opcode in FREE or op.opcode.endswith("-done"):
     return 0.0
-  if op.opcode in PIECES:
-    return _slow(op) * 2
   if op.opcode == "dynamic-update-slice":
     return 2 * _slow(ops[op.operands[1]])
   if op.opcode == "fusion":
     return _fusion(program, ops, op)
-  if op.opcode == "copy-start":  # its result names the source again
-    return _slow(ops[op.operands[0]]) + _bytes(op.arrays[0])
-  return _slow(op) + sum(_slow(ops[name]) for name in op.operands)
+  taken = [array for name in op.operands for array in ops[name].arrays]
+  made = _made(op, taken)
+  if op.opcode.removesuffix("-start") in PIECES:
+    source = _bytes(taken[0])
+    return sum(min(source, array.bytes) + _bytes(array) for array in made)
+  return sum(map(_bytes, [*taken, *made]))
+
+
+def _made(op, taken) -> tuple:
+  """An instruction's results; most that only start something name their
+  operands too."""
+  if op.opcode == "copy-start":
+    return op.arrays[:1]
+  if op.opcode.endswith("-start") and op.opcode != "all-reduce-start":
+    return op.arrays[len(taken) :]
+  return op.arrays
 
 
 def _bytes(array) -> float:
