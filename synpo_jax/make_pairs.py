@@ -137,8 +137,9 @@ def _check_judge(judge):
     raise ValueError(f"judge.kind={judge.kind!r}: choose openai or truth")
   if judge.kind == "openai":
     endpoint.model_name(judge.openai.model)
-    endpoint.address(judge.openai.base_url)
-    endpoint.secret(judge.openai.key)
+    url = endpoint.address(judge.openai.base_url)
+    if not (endpoint.secret(judge.openai.key) or url):
+      raise ValueError(endpoint.NEITHER)
   elif not Path(judge.truth.scenes).is_file():
     raise FileNotFoundError(f"judge.truth.scenes={judge.truth.scenes}: no file")
 

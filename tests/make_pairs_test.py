@@ -10,6 +10,7 @@ from rich import console
 
 from synpo_jax import make_pairs, prompts
 from synpo_jax.data import pairs as reading
+from synpo_jax.judging import endpoint
 from synpo_jax.pairing import criteria, ledger, terminal
 
 
@@ -167,13 +168,14 @@ def test_a_stage_without_its_forerunner_says_so(videos, tmp_path):
     (dict(openai=dict(model="")), "judge.model or API_MODEL"),
     (dict(openai=dict(base_url="localhost:1")), "API_URL is no address"),
     (dict(openai=dict(key="sk secret")), "judge.key or API_KEY"),
+    (dict(openai=dict(key="")), "neither address nor key"),
     (dict(kind="truth"), "judge.truth.scenes"),
   ],
 )
 def test_a_judge_that_cannot_be_is_refused_before_all_work(
   videos, tmp_path, monkeypatch, wrong, message
 ):
-  for name in ("API_MODEL", "OPENAI_MODEL"):
+  for name in (*endpoint.MODELS, *endpoint.URLS, *endpoint.KEYS):
     monkeypatch.delenv(name, raising=False)
   c = fake_pairs.config(videos)
   c.judge.update(wrong)

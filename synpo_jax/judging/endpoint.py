@@ -28,6 +28,10 @@ ADDRESS = re.compile(
   r"https?://([!-~]+@)?([^\0-\x20\x7f/:@?#\[\]]+|\[[\da-fA-F:.]+\])"
   r"(:\d{1,5})?(/[!-~]*)?"
 )
+NEITHER = (
+  "judge: neither address nor key; set judge.base_url or API_URL for a server "
+  "of your own, OPENAI_API_KEY for the hosted one"
+)
 PASSING = {408, 409, 425, 429}  # and 500 upwards
 HOPELESS = {401, 402, 403, 404, 405}  # key, account, address or model
 AT_FIRST = {"silent": 3, "refused": 8}  # in a row that stop a run, till then
@@ -96,10 +100,7 @@ def connect(
     raise ValueError(f"judge: schema={schema!r} is none of {', '.join(SHAPES)}")
   key = secret(key)
   if not url and not key:
-    raise ValueError(
-      "judge: neither address nor key; set judge.base_url or API_URL for a "
-      "server of your own, OPENAI_API_KEY for the hosted one"
-    )
+    raise ValueError(NEITHER)
   for name in ("httpx", "httpx2", "openai"):  # a line for every request
     logging.getLogger(name).setLevel(logging.WARNING)
   client = openai.AsyncOpenAI(
@@ -136,8 +137,7 @@ def secret(key: str) -> str:
   key = (key or _environment(KEYS)).strip()
   if not re.fullmatch("[!-~]*", key):  # the client would show it, and fail
     raise ValueError(
-      "judge: judge.key or API_KEY holds spaces, line breaks or letters that "
-      "are not ASCII; no key does"
+      "judge: judge.key or API_KEY holds a space, a line break or no ASCII"
     )
   return key
 
