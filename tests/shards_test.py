@@ -5,6 +5,7 @@ import functools
 import json
 import os
 import pickle
+import shutil
 import sys
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import crashing
 import numpy as np
 import pytest
 
-from synpo_jax.data import decoding, shards, video
+from synpo_jax.data import decoding, records, shards, video
 
 RULE = video.FrameRule(min_frames=2, max_frames=4, frames_per_second=1.0)
 HOW = video.Preprocess(size=(12, 16))
@@ -117,9 +118,27 @@ def test_only_what_changed_is_decoded_again(paths, tmp_path, decoded):
     later.places["v2"].frames == 4 and later.places["v1"] == first.places["v1"]
   )
   decoded.clear()
-  os.utime(paths["v4"], ns=(1, 1))
-  build(paths, tmp_path)
+  before = paths["v4"].stat()
+  paths["v4"].write_bytes(paths["v4"].read_bytes()[::-1])
+  os.utime(paths["v4"], ns=(before.st_atime_ns, before.st_mtime_ns))
+  assert set(build(paths, tmp_path).quarantined) == {"v4"}
   assert decoded == ["v4"]
+
+
+@pytest.mark.parametrize("file", ["clips.jsonl", "*/*/*record*", "*/*/d*json"])
+def test_a_damaged_chunk_is_named_and_made_anew(
+  paths, tmp_path, monkeypatch, file
+):
+  monkeypatch.setattr(shards, "CHUNK", 2)
+  build(paths, tmp_path)
+  (chunk,) = tmp_path.glob("cache/*/chunk-00000")
+  (torn,) = chunk.glob(file)
+  torn.write_bytes(torn.read_bytes()[:-30])
+  with pytest.raises(records.Damaged, match=f"{chunk}: .* delete that folder"):
+    frames_of(build(paths, tmp_path))
+  shutil.rmtree(chunk)
+  for name, frames in frames_of(build(paths, tmp_path)).items():
+    np.testing.assert_array_equal(frames, expected(paths)[name])
 
 
 def test_other_settings_live_in_other_folders(paths, tmp_path, decoded):

@@ -5,7 +5,7 @@ holds one folder per setting (frame rule, size, resize), named by its
 fingerprint, and in it chunks: tensorflow-datasets builds of up to CHUNK
 videos, with a list of what they hold. A chunk appears under its name only
 when it is whole; a build that was killed goes on with the chunks it lacks. A
-video whose path, size or time of change differs is decoded again.
+video whose path, size or times of change differ is decoded again.
 TensorFlow itself is neither installed nor imported.
 """
 
@@ -136,7 +136,9 @@ def fingerprint(rule: video.FrameRule, how: video.Preprocess) -> str:
 def _key(path: Path) -> str:
   """What tells a file from another or from its earlier content."""
   stat = path.stat()
-  return json.dumps([str(path.resolve()), stat.st_size, stat.st_mtime_ns])
+  # Copies may keep the time of writing; that of the last change none can set.
+  times = stat.st_mtime_ns, stat.st_ctime_ns
+  return json.dumps([str(path.resolve()), stat.st_size, *times])
 
 
 @contextlib.contextmanager
@@ -152,11 +154,22 @@ def _inventory(folder: Path) -> dict[str, Place]:
   """Places of all videos in finished chunks, by key."""
   places = {}
   for chunk in sorted(folder.glob("chunk-*")):
-    for line in (chunk / "clips.jsonl").read_text().splitlines():
-      row = json.loads(line)
-      key = row.pop("key")
-      places[key] = Place(str(chunk), **row)
+    try:
+      lines = (chunk / "clips.jsonl").read_text().splitlines()
+      for row in map(json.loads, lines):
+        key = row.pop("key")
+        places[key] = Place(str(chunk), **row)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+      raise _damaged(chunk, error) from error
   return places
+
+
+def _damaged(chunk, error) -> records.Damaged:
+  why = (str(error).strip().splitlines() or [repr(error)])[0]
+  return records.Damaged(
+    f"{chunk}: its decoded videos cannot be read ({why[:200]}); delete that "
+    "folder and start again, they are decoded anew"
+  )
 
 
 def _decode_chunks(folder, todo, rule, how, workers) -> dict[str, str]:
@@ -205,8 +218,8 @@ def _build_chunk(folder, size, results, failed: dict, advance):
     tfds.disable_progress_bar()
     clips.download_and_prepare()
   _write_lines(building / "clips.jsonl", rows)
-  number = len(list(folder.glob("chunk-*")))
-  os.rename(building, folder / f"chunk-{number:05d}")
+  taken = (int(x.name.rpartition("-")[2]) for x in folder.glob("chunk-*"))
+  os.rename(building, folder / f"chunk-{max(taken, default=-1) + 1:05d}")
 
 
 def _write_lines(path: Path, rows: Iterable[dict]):
@@ -253,8 +266,15 @@ class Frames:
     return self.__dict__ | {"_sources": {}}
 
   def __call__(self, number: int) -> UInt8[np.ndarray, "F Y X 3"]:
+    """The frames; raises records.Damaged where they are torn."""
     place = self._places[number]
-    if place.folder not in self._sources:
-      clips = Clips(size=self._size, data_dir=place.folder)
-      self._sources[place.folder] = clips.as_data_source(split="clips")
-    return self._sources[place.folder][place.record]["frames"]
+    try:
+      return self._source(place.folder)[place.record]["frames"]
+    except Exception as error:  # each library of the stack has its own
+      raise _damaged(place.folder, error) from error
+
+  def _source(self, folder: str):
+    if folder not in self._sources:
+      clips = Clips(size=self._size, data_dir=folder)
+      self._sources[folder] = clips.as_data_source(split="clips")
+    return self._sources[folder]
