@@ -131,6 +131,8 @@ class JaxLM(TemplateLM):
           f"a continuation has {len(continuation)} tokens; "
           f"1 to {self.max_length} fit"
         )
+      # lm-eval moves the spaces of a context over: nothing else may be left.
+      context = context or [self.prefix_token_id]
       kept = (context + continuation)[-(self.max_length + 1) :]
       rows.append(text_scores.Row(kept, len(continuation)))
     scores = self._score(rows, "log-likelihoods")

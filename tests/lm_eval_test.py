@@ -159,6 +159,13 @@ def test_loglikelihood_equals_hf(ours, theirs):
     assert greedy == their_greedy
 
 
+def test_a_context_of_spaces_is_an_empty_one(ours):
+  """The `hf` backend stops here: of such a context no token is left."""
+  asked = requests("loglikelihood", [("  ", "the red"), ("", "  the red")])
+  spaces, empty = ours.loglikelihood(asked)
+  assert spaces == pytest.approx(empty, abs=1e-5)
+
+
 def test_greedy_continuations_are_known_as_such(ours):
   text = ours.generate_until(
     requests("generate_until", [(TEXT[0], {"until": [], "max_gen_toks": 10})])
