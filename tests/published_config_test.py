@@ -80,6 +80,15 @@ def test_the_outer_config_ties_the_head_from_transformers_5_on(family):
   assert ties("4.57.6", False, inner | dict(tie_word_embeddings=True))
 
 
+def test_windows_over_video_positions_are_refused():
+  """They count tokens, and a video's tokens share positions."""
+  hf = dict(model_type="qwen2_5_vl", num_hidden_layers=2, max_window_layers=1)
+  assert not captioner_config(hf).decoder.sliding
+  with pytest.raises(ValueError, match="use_sliding_window is not supported"):
+    captioner_config(hf | dict(use_sliding_window=True))
+  captioner_config(hf | dict(use_sliding_window=True, max_window_layers=2))
+
+
 def test_a_captioner_without_one_of_its_configs(tmp_path):
   (tmp_path / "config.json").write_text('{"model_type": "llama"}')
   (tmp_path / "visual_encoder").mkdir()

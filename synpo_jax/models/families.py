@@ -84,6 +84,14 @@ def _qwen2(c: dict) -> dict:
   return dict(qkv_bias=True, **_sliding(c, slides))
 
 
+def _qwen2_5_vl(c: dict) -> dict:
+  """A window counts tokens, of which a video has more than positions."""
+  fields = _qwen2(c)
+  if any(fields.get("sliding", ())):
+    raise ValueError("use_sliding_window is not supported with video (M-RoPE)")
+  return fields
+
+
 def _gemma(c: dict, slides: tuple[bool, ...]) -> dict:
   return dict(
     qkv_bias=c["attention_bias"],
@@ -113,7 +121,7 @@ FAMILIES = {
   "llama": _llama,
   "mistral": _mistral,
   "qwen2": _qwen2,
-  "qwen2_5_vl_text": _qwen2,
+  "qwen2_5_vl_text": _qwen2_5_vl,
   "gemma2": _gemma2,
   "gemma3_text": _gemma3,
 }
