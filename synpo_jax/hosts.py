@@ -1,5 +1,6 @@
-"""Start-up of a run over several processes."""
+"""Start-up of a run over several processes, and its end when one is lost."""
 
+import contextlib
 import re
 
 import jax
@@ -21,6 +22,8 @@ PROCESS = flags.DEFINE_integer(
 )
 # A process that says nothing for so long is dead, and the others end.
 HEARTBEAT_SECONDS = 30
+# What the errors have in common that a lost process leaves to the others.
+LOST = re.compile("Gloo|NCCL|onnection|UNAVAILABLE|DEADLINE_EXCEEDED|heartbeat")
 
 
 def start():
@@ -71,6 +74,25 @@ def _join(*explicit, **settings):
       ) from error
     reason = str(error).splitlines()[0]
     raise ValueError(f"cannot join the other processes: {reason}") from error
+
+
+@contextlib.contextmanager
+def joined():
+  """Work that all processes do together.
+
+  Raises ConnectionError, in one line, where JAX's error says that another
+  process is gone.
+  """
+  try:
+    yield
+  except jax.errors.JaxRuntimeError as error:
+    reason = str(error).splitlines()[0]
+    if jax.process_count() == 1 or not LOST.search(reason):
+      raise
+    raise ConnectionError(
+      "another process ended or cannot be reached; the same command on all "
+      f"hosts goes on at the last checkpoint ({reason})"
+    ) from error
 
 
 def is_first() -> bool:

@@ -41,11 +41,13 @@ def main(argv):
   logging.set_verbosity(logging.WARNING)  # libraries tell too much otherwise
   try:
     hosts.start()
-    ready = job.prepare(CONFIG.value, WORKDIR.value)
+    with hosts.joined():
+      ready = job.prepare(CONFIG.value, WORKDIR.value)
   except (ValueError, OSError) as error:
     sys.exit(f"error: {error}")
   try:
-    run(ready, CONFIG.value, WORKDIR.value)
+    with hosts.joined():
+      run(ready, CONFIG.value, WORKDIR.value)
   except (records.Damaged, checkpoint.Unreadable, OSError) as error:
     sys.exit(f"error: {error}")
 
@@ -103,7 +105,7 @@ def loop(ready, c, workdir, state, stream, manager, probe):
         checkpoint.save(manager, number + 1, state, stream.get_state())
       if stopping:
         break
-  manager.wait_until_finished()
+  checkpoint.finish(manager)
   log.close()
   stream.close()
   if int(state.step) < total:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 
+import jax
 import pytest
 import yaml
 from absl import flags
@@ -145,6 +146,17 @@ def test_a_bucket_is_no_workdir():
   with pytest.raises(flags.IllegalFlagValueError, match="mount one"):
     with flagsaver.as_parsed(workdir="gs://bucket/run"):
       pass
+
+
+def test_a_lost_process_is_named_and_other_errors_pass(monkeypatch):
+  monkeypatch.setattr(jax, "process_count", lambda: 2)
+  lost = "UNKNOWN: Gloo AllGather failed: Connection reset by peer\nmore"
+  with pytest.raises(ConnectionError, match="process ended .*reset by peer"):
+    with hosts.joined():
+      raise jax.errors.JaxRuntimeError(lost)
+  with pytest.raises(jax.errors.JaxRuntimeError, match="RESOURCE_EXHAUSTED"):
+    with hosts.joined():
+      raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
 
 
 def test_where_no_cluster_tells_the_flags_are_named(tmp_path):
