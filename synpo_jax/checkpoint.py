@@ -1,5 +1,6 @@
 """Checkpoints of a run: training state, data position, configuration."""
 
+import contextlib
 import json
 import pathlib
 
@@ -11,26 +12,62 @@ class Unreadable(ValueError):
   """A checkpoint is damaged; the text says which, and how to go on."""
 
 
+class Unwritten(OSError):
+  """A checkpoint could not be saved; the text says why."""
+
+
+@contextlib.contextmanager
 def open_manager(workdir, *, keep):
-  """An orbax manager on `workdir`/checkpoints that keeps the last `keep`."""
+  """An orbax manager on `workdir`/checkpoints that keeps the last `keep`.
+
+  It has written all it was given when the context ends; raises Unwritten.
+  """
   options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
-  return ocp.CheckpointManager(
-    pathlib.Path(workdir).absolute() / "checkpoints", options=options
-  )
+  folder = pathlib.Path(workdir).absolute() / "checkpoints"
+  manager = ocp.CheckpointManager(folder, options=options)
+  try:
+    yield manager
+  finally:
+    with _writing(folder):
+      manager.close()
+
+
+@contextlib.contextmanager
+def _writing(folder):
+  """What is raised in it, also of earlier steps, is that of writing."""
+  try:
+    yield
+  except Exception as error:  # orbax raises this very class, too
+    raise Unwritten(
+      f"{folder}: a checkpoint cannot be written ({_first_line(error)}); make "
+      "room and start again, the run goes on from the last one there"
+    ) from error
+
+
+def _first_line(error) -> str:
+  return (str(error).strip().splitlines() or [repr(error)])[0][:200]
 
 
 def save(manager, step, state, data_state):
   """Starts saving after `step` updates; returns before the bytes are out.
 
-  data_state: what the data iterator's `get_state` returned (JSON).
+  data_state: what the data iterator's `get_state` returned (JSON). Raises
+  Unwritten, which may be of an earlier step.
   """
-  manager.save(
-    step,
-    args=ocp.args.Composite(
-      state=ocp.args.StandardSave(state),
-      data=ocp.args.JsonSave(data_state),
-    ),
-  )
+  with _writing(manager.directory):
+    manager.save(
+      step,
+      args=ocp.args.Composite(
+        state=ocp.args.StandardSave(state),
+        data=ocp.args.JsonSave(data_state),
+      ),
+    )
+
+
+def finish(manager):
+  """Returns when all is on the disk; raises Unwritten."""
+  with _writing(manager.directory):
+    manager.wait_until_finished()
 
 
 def restore(manager, abstract_state):
@@ -59,10 +96,9 @@ def restore(manager, abstract_state):
 
 def unreadable(folder, after, error) -> Unreadable:
   """The error of a checkpoint that must go; `after`: what one can do then."""
-  why = (str(error).strip().splitlines() or [repr(error)])[0]
   return Unreadable(
-    f"{folder}: this checkpoint cannot be read ({why[:200]}); delete that "
-    f"folder to {after}"
+    f"{folder}: this checkpoint cannot be read ({_first_line(error)}); delete "
+    f"that folder to {after}"
   )
 
 

@@ -103,13 +103,11 @@ def test_a_run_gives_its_newest_adapter(tmp_path):
   a, b = rng.normal(size=(2, 4, 3)), rng.normal(size=(2, 3, 5))
   leaf = {"a": jnp.asarray(a), "b": jnp.asarray(b)}
   trained = {"lora": {"decoder": {"layers": {"attn": {"q": leaf}}}}}
-  manager = checkpoint.open_manager(tmp_path, keep=2)
-  for step in (1, 2):
-    old = jax.tree.map(lambda x, s=step: x * s, trained)
-    state = {"trained": old, "opt": optax.adam(1e-3).init(old)}
-    checkpoint.save(manager, step, state, {})
-  manager.wait_until_finished()
-  manager.close()
+  with checkpoint.open_manager(tmp_path, keep=2) as manager:
+    for step in (1, 2):
+      old = jax.tree.map(lambda x, s=step: x * s, trained)
+      state = {"trained": old, "opt": optax.adam(1e-3).init(old)}
+      checkpoint.save(manager, step, state, {})
   held = {"lora": dict(rank=3, alpha=6.0, dropout=0.1)}
   (tmp_path / "config.json").write_text(json.dumps(held))
   learned = adapters.read(tmp_path, captioner_config(TINY))

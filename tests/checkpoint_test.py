@@ -6,6 +6,7 @@ import shutil
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -67,3 +68,18 @@ def test_a_damaged_checkpoint_is_named_and_can_be_left_out(tmp_path, place):
   w = restored["trained"]["w"]
   np.testing.assert_array_equal(w, np.arange(512) + 2)
   assert data == {"next": 2}
+
+
+def test_a_disk_that_takes_no_checkpoint_is_said(tmp_path, monkeypatch):
+  def full(*_, **__):
+    raise ValueError("No space left on device\nand pages of where")
+
+  state = {"w": jnp.zeros(3)}
+  said = f"{tmp_path}/checkpoints: .* cannot be written .No space left on dev"
+  for name in ("save", "wait_until_finished", "close"):
+    with monkeypatch.context() as patch:
+      patch.setattr(ocp.CheckpointManager, name, full)
+      with pytest.raises(checkpoint.Unwritten, match=said):
+        with checkpoint.open_manager(tmp_path, keep=1) as manager:
+          checkpoint.save(manager, 1, state, {})
+          checkpoint.finish(manager)
