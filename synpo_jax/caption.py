@@ -27,7 +27,7 @@ from rich.text import Text as Words
 
 from synpo_jax import fingerprint, hosts, journal, prompts, shots, writer
 from synpo_jax.data import sources, video
-from synpo_jax.entry_flags import CONFIG
+from synpo_jax.entry_flags import CONFIG, in_help
 
 
 def run(c, console: Console) -> list[str]:
@@ -171,4 +171,5 @@ def main(argv):
 
 if __name__ == "__main__":
   flags.mark_flags_as_required(["config"])
+  in_help("config", *hosts.FLAGS)
   app.run(main)

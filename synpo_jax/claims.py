@@ -21,7 +21,7 @@ from absl import app, flags, logging
 
 from synpo_jax import journal
 from synpo_jax import progress as progress_bar
-from synpo_jax.entry_flags import CONFIG, WORKDIR
+from synpo_jax.entry_flags import CONFIG, WORKDIR, in_help
 from synpo_jax.study import cell, curves, figure, grid, material, table
 
 README = flags.DEFINE_string(
@@ -164,4 +164,5 @@ def main(argv):
 
 if __name__ == "__main__":
   flags.mark_flags_as_required(["config", "workdir"])
+  in_help("config", "workdir")
   app.run(main)

@@ -1,5 +1,7 @@
 """Flags that several entries have: defined once, as absl wants it."""
 
+import sys
+
 from absl import flags
 from ml_collections import config_flags
 
@@ -15,3 +17,9 @@ flags.register_validator(
   "buckets are not written to; mount one, and give its folder",
 )
 OUT = flags.DEFINE_string("out", None, "Folder to write into.")
+
+
+def in_help(*names):
+  """Lists flags in an entry's --help, which else shows its own file's alone."""
+  for name in names:
+    flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])

@@ -18,7 +18,7 @@ from absl import app, flags
 from rich import console, table
 
 from synpo_jax import fingerprint, journal, judge, progress, writer
-from synpo_jax.entry_flags import CONFIG, WORKDIR
+from synpo_jax.entry_flags import CONFIG, WORKDIR, in_help
 from synpo_jax.evaluation import captions as making
 from synpo_jax.evaluation import judge_prompts, preference, recipe, text_model
 from synpo_jax.evaluation.benchmarks import BENCHMARKS
@@ -225,4 +225,5 @@ def main(argv):
 
 if __name__ == "__main__":
   flags.mark_flags_as_required(["config", "workdir"])
+  in_help("config", "workdir")
   app.run(main)

@@ -20,6 +20,7 @@ from absl import app, flags, logging
 
 from synpo_jax import adapters, entry_flags, loading, merging, peft_folder
 from synpo_jax import sharding as meshes
+from synpo_jax.entry_flags import in_help
 from synpo_jax.models import stores, weights
 from synpo_jax.models.config import CaptionerConfig, captioner_config
 
@@ -113,4 +114,5 @@ def main(argv):
 
 if __name__ == "__main__":
   flags.mark_flags_as_required(["workdir", "format", "out"])
+  in_help("workdir", "out")
   app.run(main)

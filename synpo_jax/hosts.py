@@ -20,6 +20,7 @@ PROCESSES = flags.DEFINE_integer(
 PROCESS = flags.DEFINE_integer(
   "process", None, "This process, from 0, with --coordinator."
 )
+FLAGS = ("distributed", "coordinator", "processes", "process")
 # A process that says nothing for so long is dead, and the others end.
 HEARTBEAT_SECONDS = 30
 # What the errors have in common that a lost process leaves to the others.

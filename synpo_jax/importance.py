@@ -21,7 +21,7 @@ import numpy as np
 from absl import app, flags, logging
 
 from synpo_jax import checkpoint, job, journal, layout, sharding, update
-from synpo_jax.entry_flags import WORKDIR
+from synpo_jax.entry_flags import WORKDIR, in_help
 
 VIDEOS = flags.DEFINE_integer("videos", 64, "Held-out pairs to use.")
 
@@ -123,4 +123,5 @@ def main(argv):
 
 if __name__ == "__main__":
   flags.mark_flags_as_required(["workdir"])
+  in_help("workdir")
   app.run(main)

@@ -239,13 +239,14 @@ def main(argv: list[str] | None = None) -> None:
     epilog="All other flags are lm-eval's own; see `lm-eval run --help`.",
     allow_abbrev=False,
   )
-  parser.add_argument("--model-dir", required=True)
-  parser.add_argument("--dtype", default="float32")
-  parser.add_argument("--batch-size", type=int, default=8)
-  parser.add_argument("--max-length", type=int, default=0)
-  parser.add_argument("--mesh-data", type=int, default=-1)
-  parser.add_argument("--mesh-fsdp", type=int, default=1)
-  parser.add_argument("--mesh-model", type=int, default=1)
+  add = parser.add_argument
+  add("--model-dir", required=True, help="folder of the model and tokenizer")
+  add("--dtype", default="float32", help="or bfloat16: weights, computation")
+  add("--batch-size", type=int, default=8, help="rows at once")
+  add("--max-length", type=int, default=0, help="tokens; 0: the model's")
+  add("--mesh-data", type=int, default=-1, help="copies; -1: what is left")
+  add("--mesh-fsdp", type=int, default=1, help="devices that split weights")
+  add("--mesh-model", type=int, default=1, help="devices that split heads")
   flags, rest = parser.parse_known_args(argv)
   own = vars(flags)
   size = str(own.pop("batch_size"))

@@ -19,7 +19,7 @@ from rich import console
 
 from synpo_jax import hosts, journal, prompts
 from synpo_jax.data import sources
-from synpo_jax.entry_flags import CONFIG, WORKDIR
+from synpo_jax.entry_flags import CONFIG, WORKDIR, in_help
 from synpo_jax.judging import endpoint
 from synpo_jax.pairing import (
   captioning,
@@ -224,4 +224,5 @@ def main(argv):
 
 if __name__ == "__main__":
   flags.mark_flags_as_required(["workdir"])
+  in_help("config", "workdir", *hosts.FLAGS)
   app.run(main)

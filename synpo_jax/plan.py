@@ -17,7 +17,7 @@ import sys
 
 from absl import app, flags
 
-from synpo_jax.entry_flags import CONFIG, OUT
+from synpo_jax.entry_flags import CONFIG, OUT, in_help
 from synpo_jax.planning import environment
 
 TOPOLOGY = flags.DEFINE_string(
@@ -59,4 +59,5 @@ def main(argv):
 
 if __name__ == "__main__":
   flags.mark_flags_as_required(["config", "topology"])
+  in_help("config", "out")
   app.run(main)

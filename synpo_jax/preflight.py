@@ -18,7 +18,7 @@ from absl import app, flags
 from jax.experimental import multihost_utils
 
 from synpo_jax import hosts, sharding
-from synpo_jax.entry_flags import CONFIG, WORKDIR
+from synpo_jax.entry_flags import CONFIG, WORKDIR, in_help
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 ROOM = 4096  # bytes in which a host describes itself
@@ -111,4 +111,5 @@ def mesh_faults(c) -> list[str]:
 
 if __name__ == "__main__":
   flags.mark_flags_as_required(["config", "workdir"])
+  in_help("config", "workdir", *hosts.FLAGS)
   app.run(main)

@@ -112,7 +112,12 @@ def main(argv: list[str] | None = None) -> None:
   parser = argparse.ArgumentParser(
     prog="python -m synpo_jax.report", description=__doc__.splitlines()[0]
   )
-  parser.add_argument("--workdir", action="append", required=True)
+  parser.add_argument(
+    "--workdir",
+    action="append",
+    required=True,
+    help="folder that training wrote; once for each run",
+  )
   parser.add_argument("--out", required=True, help="folder for the report")
   flags = parser.parse_args(argv)
   try:

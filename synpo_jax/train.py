@@ -31,7 +31,7 @@ from synpo_jax import (
   update,
 )
 from synpo_jax.data import pipeline, records
-from synpo_jax.entry_flags import CONFIG, WORKDIR
+from synpo_jax.entry_flags import CONFIG, WORKDIR, in_help
 
 
 def main(argv):
@@ -195,4 +195,5 @@ def show_result(before, after, workdir):
 
 if __name__ == "__main__":
   flags.mark_flags_as_required(["config", "workdir"])
+  in_help("config", "workdir", *hosts.FLAGS)
   app.run(main)

@@ -23,7 +23,7 @@ from absl import app, flags
 from jaxtyping import Float
 from safetensors.numpy import save_file
 
-from synpo_jax.entry_flags import OUT
+from synpo_jax.entry_flags import OUT, in_help
 
 CACHE = flags.DEFINE_string(
   "cache", ".cache/wheels", "Folder that keeps the wheels."
@@ -218,4 +218,5 @@ def main(argv):
 
 if __name__ == "__main__":
   flags.mark_flags_as_required(["out"])
+  in_help("out")
   app.run(main)

@@ -4,6 +4,8 @@ import ast
 import importlib
 import inspect
 import pathlib
+import subprocess
+import sys
 
 import jax
 import pytest
@@ -123,3 +125,16 @@ def test_every_config_loads_and_is_locked_against_typos(path):
 def test_a_wrong_argument_is_named(arg):
   with pytest.raises(ValueError, match="choose|not model"):
     vdc.get_config(arg)
+
+
+def test_help_lists_flags_that_entries_share():
+  for path in PACKAGE.glob("*.py"):
+    text = path.read_text()
+    assert ("app.run(main)" in text) == ("  in_help(" in text), path
+  done = subprocess.run(
+    [sys.executable, "-m", "synpo_jax.wheels", "--help"],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+  )
+  assert "--out: Folder" in done.stdout and "--cache" in done.stdout

@@ -111,11 +111,12 @@ def _write(path: Path, rows: Iterable[dict]) -> None:
 
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument("--out", required=True)
-  parser.add_argument("--clips", type=int, default=100)
-  parser.add_argument("--seed", type=int, default=0)
-  parser.add_argument("--heldout", type=int, default=0)
-  parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+  add = parser.add_argument
+  add("--out", required=True, help="folder to write into")
+  add("--clips", type=int, default=100, help="clips, held-out ones included")
+  add("--seed", type=int, default=0, help="seed of the first clip")
+  add("--heldout", type=int, default=0, help="the last so many: heldout.jsonl")
+  add("--workers", type=int, default=os.cpu_count() or 1, help="processes")
   args = parser.parse_args()
   try:
     write_world(
