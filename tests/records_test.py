@@ -19,6 +19,16 @@ def test_a_checksum_is_compared_even_where_the_file_is_sound(tmp_path):
     reader(0)
 
 
+@pytest.mark.parametrize("key", [b'"kex"', b'"key', b"7", b"\xff"])
+def test_a_garbled_list_counts_as_torn(tmp_path, key):
+  records.write(tmp_path, {"a": np.zeros(4, np.float32)})
+  (listed,) = tmp_path.glob("*.jsonl")
+  listed.write_bytes(listed.read_bytes().replace(b'"key"', key))
+  assert records.inventory(tmp_path) == {}
+  assert records.clean(tmp_path) == [str(listed.with_suffix(".array_record"))]
+  assert list(tmp_path.iterdir()) == []
+
+
 # What a process that is killed while it stores its third file leaves.
 KILLED = """
 import os, pathlib, signal, sys

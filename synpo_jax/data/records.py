@@ -27,6 +27,7 @@ from array_record.python.array_record_module import (
 from synpo_jax import journal
 
 WRITE = "group_size:1,uncompressed"  # any array alone; noise does not shrink
+SAID = {"key", "dtype", "shape", "checksum"}  # of every array
 READ = "readahead_buffer_size:0,max_parallelism:0"  # any order
 
 
@@ -110,7 +111,8 @@ def _rows(listed: Path) -> list[dict] | None:
     head, *rows = (json.loads(x) for x in listed.read_text().splitlines())
     whole = head["arrays"] == len(rows)
     whole = whole and data.stat().st_size == head["bytes"]
-  except (ValueError, KeyError, TypeError, FileNotFoundError):
+    whole = whole and all(row.keys() >= SAID for row in rows)
+  except (ValueError, LookupError, TypeError, AttributeError, OSError):
     return None
   return rows if whole else None
 
