@@ -201,6 +201,15 @@ def test_files_that_are_no_videos_are_named(tmp_path):
     video.read(tmp_path / "gone.mp4", RULE)
 
 
+@pytest.mark.parametrize("name", ["a.avi", "a.mp4", "a.mkv"])
+def test_a_title_in_another_encoding_does_no_harm(name, tmp_path):
+  path = clips.stamped(tmp_path / name, 5, codec="mpeg4")
+  whole = path.read_bytes()
+  assert b"Lavf" in whole
+  path.write_bytes(whole.replace(b"Lavf", b"L\xe9vf"))
+  assert video.read(path, every_frame).total == 5
+
+
 def test_a_colon_in_a_name_is_no_protocol(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   clips.stamped(tmp_path / "http:12:30.mp4", 2)

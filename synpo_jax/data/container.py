@@ -31,7 +31,11 @@ class Timeline(NamedTuple):
 def opened(path: Path):
   """The container and its video stream, as (container, stream)."""
   # `file:` keeps a colon in a name, or a playlist, from meaning a protocol.
-  with av.open(f"file:{path}", options={"protocol_whitelist": "file"}) as file:
+  with av.open(
+    f"file:{path}",
+    options={"protocol_whitelist": "file"},
+    metadata_errors="replace",  # titles may be of any encoding
+  ) as file:
     stream = file.streams.best("video")
     if stream is None:
       raise ValueError(f"{path}: holds no video stream")
