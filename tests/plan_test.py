@@ -163,9 +163,29 @@ def small_weights():
   return weights, 4 * adapter
 
 
-@pytest.mark.skipif(
+MESH = """
+from synpo_jax.planning import environment
+environment.prepare()
+from synpo_jax import sharding
+from synpo_jax.planning import targets
+found = targets.make("v4:2x2x1")
+mesh = sharding.make_mesh(data=2, fsdp=2, model=1, devices=found.devices)
+assert mesh.size == found.slice.devices == 4
+"""
+needs_libtpu = pytest.mark.skipif(
   targets.importlib.util.find_spec("libtpu") is None, reason="needs libtpu"
 )
+
+
+@needs_libtpu
+def test_both_cores_of_a_v4_are_one_device():
+  clean = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+  command = [sys.executable, "-c", MESH]
+  done = subprocess.run(command, capture_output=True, text=True, env=clean)
+  assert done.returncode == 0, done.stderr
+
+
+@needs_libtpu
 def test_a_slice_that_is_not_there(tmp_path):
   mesh = "--config.mesh.data=1", "--config.mesh.fsdp=4"
   done = plan("v5e:2x2", tmp_path, *mesh)

@@ -23,7 +23,6 @@ class Chip(NamedTuple):
   bandwidth: float
   links: float
   platform: str  # "tpu" | "cuda"
-  devices: int = 1  # that JAX sees in one chip
 
 
 # Usable memory: TPUs, the limit that libtpu 0.0.52 states when a program
@@ -32,9 +31,7 @@ class Chip(NamedTuple):
 CHIPS = {
   chip.name: chip
   for chip in (
-    Chip(
-      *("v4", 275e12, 32 * GIB, 30.50 * GIB, 1.228e12, 300e9), "tpu", devices=2
-    ),
+    Chip("v4", 275e12, 32 * GIB, 30.75 * GIB, 1.228e12, 300e9, "tpu"),
     Chip("v5e", 197e12, 16 * GIB, 15.75 * GIB, 0.819e12, 200e9, "tpu"),
     Chip("v5p", 459e12, 95 * GIB, 95.73 * GIB, 2.765e12, 600e9, "tpu"),
     Chip("v6e", 918e12, 32 * GIB, 31.24 * GIB, 1.640e12, 400e9, "tpu"),
@@ -54,12 +51,12 @@ class Slice(NamedTuple):
 
   @property
   def devices(self) -> int:
-    """Devices that JAX sees."""
-    return self.chips * self.chip.devices
+    """Devices that JAX sees: one in each chip."""
+    return self.chips
 
   def per_device(self, figure: str) -> float:
-    """A figure of the chip (peak, usable, ...), shared by its devices."""
-    return getattr(self.chip, figure) / self.chip.devices
+    """A figure of the chip (peak, usable, ...), which is one device."""
+    return getattr(self.chip, figure)
 
 
 def parse(topology: str) -> Slice:

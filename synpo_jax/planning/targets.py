@@ -52,8 +52,10 @@ def _tpus(wanted: chips.Slice) -> list:
     raise ValueError(
       "libtpu, the TPU compiler, is not installed: pip install libtpu"
     )
+  # JAX drives the two cores of a v4 as one device.
+  cores = {"chip_config_name": "megacore"} if wanted.chip.name == "v4" else {}
   try:
-    found = topologies.get_topology_desc(wanted.name, platform="tpu")
+    found = topologies.get_topology_desc(wanted.name, platform="tpu", **cores)
   except jax.errors.JaxRuntimeError as error:
     reason = str(error).splitlines()[0]
     raise ValueError(f"topology={wanted.name}: {reason}") from error
