@@ -191,7 +191,9 @@ class JaxLM(TemplateLM):
         f"in the model's {self.max_length} tokens"
       )
     prompts = {
-      str(i): self.tok_encode(requests[i].args[0])[-room:] for i in group
+      str(i): self.tok_encode(requests[i].args[0])[-room:]
+      or [self.prefix_token_id]
+      for i in group
     }
     made = text_model.generate(
       self.lm,

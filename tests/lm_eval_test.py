@@ -164,6 +164,10 @@ def test_a_context_of_spaces_is_an_empty_one(ours):
   asked = requests("loglikelihood", [("  ", "the red"), ("", "  the red")])
   spaces, empty = ours.loglikelihood(asked)
   assert spaces == pytest.approx(empty, abs=1e-5)
+  kwargs = {"until": [], "max_gen_toks": 10}
+  asked = requests("generate_until", [("", kwargs), ("<s>", kwargs)])
+  nothing, start = ours.generate_until(asked)
+  assert nothing == start
 
 
 def test_greedy_continuations_are_known_as_such(ours):
