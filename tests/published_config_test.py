@@ -6,6 +6,7 @@ import pytest
 import transformers
 
 from synpo_jax.models.config import captioner_config
+from synpo_jax.models.describe import decoder_json
 
 LINEAR = dict(rope_type="linear", factor=4.0)
 
@@ -87,6 +88,13 @@ def test_windows_over_video_positions_are_refused():
   with pytest.raises(ValueError, match="use_sliding_window is not supported"):
     captioner_config(hf | dict(use_sliding_window=True))
   captioner_config(hf | dict(use_sliding_window=True, max_window_layers=2))
+
+
+def test_an_integer_is_written_as_one():
+  """Others refuse 144.00000000000003, the square of its inverse root."""
+  hf = dict(model_type="gemma2", query_pre_attn_scalar=144)
+  said = decoder_json(captioner_config(hf).decoder)["query_pre_attn_scalar"]
+  assert said == 144 and isinstance(said, int)
 
 
 def test_a_captioner_without_one_of_its_configs(tmp_path):
