@@ -7,6 +7,8 @@ import pathlib
 import jax
 import orbax.checkpoint as ocp
 
+from synpo_jax import hosts
+
 
 class Unreadable(ValueError):
   """A checkpoint is damaged; the text says which, and how to go on."""
@@ -34,9 +36,15 @@ def open_manager(workdir, *, keep):
 
 @contextlib.contextmanager
 def _writing(folder):
-  """What is raised in it, also of earlier steps, is that of writing."""
+  """What is raised in it, also of earlier steps, is that of writing.
+
+  But for a process that is lost: ConnectionError.
+  """
   try:
-    yield
+    with hosts.joined():
+      yield
+  except ConnectionError:
+    raise
   except Exception as error:  # orbax raises this very class, too
     raise Unwritten(
       f"{folder}: a checkpoint cannot be written ({_first_line(error)}); make "

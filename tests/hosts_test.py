@@ -17,7 +17,7 @@ from absl import flags
 from absl.testing import flagsaver
 from train_test import NO_CAPTIONS, ROOT, finish, rows, start
 
-from synpo_jax import hosts
+from synpo_jax import checkpoint, hosts
 
 LAUNCH = pathlib.Path(ROOT) / "launch"
 SETTINGS = (
@@ -151,9 +151,10 @@ def test_a_bucket_is_no_workdir():
 def test_a_lost_process_is_named_and_other_errors_pass(monkeypatch):
   monkeypatch.setattr(jax, "process_count", lambda: 2)
   lost = "UNKNOWN: Gloo AllGather failed: Connection reset by peer\nmore"
-  with pytest.raises(ConnectionError, match="process ended .*reset by peer"):
-    with hosts.joined():
-      raise jax.errors.JaxRuntimeError(lost)
+  for work in (hosts.joined(), checkpoint._writing("folder")):
+    with pytest.raises(ConnectionError, match="process ended .*reset by peer"):
+      with work:
+        raise jax.errors.JaxRuntimeError(lost)
   with pytest.raises(jax.errors.JaxRuntimeError, match="RESOURCE_EXHAUSTED"):
     with hosts.joined():
       raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
