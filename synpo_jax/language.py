@@ -81,7 +81,8 @@ def _references(c, workdir) -> str:
     return ""
   scenes = scene.read_scenes(c.heldout.scenes)
   made = {}
-  for line in pathlib.Path(c.heldout.pairs).read_text("utf-8").splitlines():
+  lines = pathlib.Path(c.heldout.pairs).read_bytes().splitlines()
+  for line in filter(bytes.strip, lines):
     row = json.loads(line)
     video = pathlib.PurePosixPath(row["video"]).stem
     rng = np.random.default_rng(scenes[video].seed)
