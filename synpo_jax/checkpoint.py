@@ -14,6 +14,10 @@ class Unreadable(ValueError):
   """A checkpoint is damaged; the text says which, and how to go on."""
 
 
+class OtherRows(ValueError):
+  """A run would go on with other rows than it began with."""
+
+
 class Unwritten(OSError):
   """A checkpoint could not be saved; the text says why."""
 

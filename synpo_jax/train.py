@@ -48,7 +48,12 @@ def main(argv):
   try:
     with hosts.joined():
       run(ready, CONFIG.value, WORKDIR.value)
-  except (records.Damaged, checkpoint.Unreadable, OSError) as error:
+  except (
+    records.Damaged,
+    checkpoint.Unreadable,
+    checkpoint.OtherRows,
+    OSError,
+  ) as error:
     sys.exit(f"error: {error}")
 
 
@@ -61,6 +66,7 @@ def run(ready, c, workdir):
     state = ready.state
     if found is not None:
       state, position = found
+      same_rows(ready.data.batches, position["rows"], workdir)
       stream.set_state(position)
       hosts.say(
         f"continuing after update {int(state.step)} of {ready.data.updates}"
@@ -73,6 +79,15 @@ def run(ready, c, workdir):
   finished = int(state.step) == ready.data.updates
   if finished and ready.heldout is not None:
     show_result(before, held_out_scores(ready, c, state), workdir)
+
+
+def same_rows(batches, begun: str, workdir):
+  """Raises checkpoint.OtherRows unless `begun` is the batches' digest."""
+  if batches.digest != begun:
+    raise checkpoint.OtherRows(
+      f"{workdir}: rows of data.pairs, or their videos, are not those that the "
+      "run began with; put them back, or choose another --workdir"
+    )
 
 
 def loop(ready, c, workdir, state, stream, manager, probe):
@@ -102,7 +117,8 @@ def loop(ready, c, workdir, state, stream, manager, probe):
       if stopping or _due(c.every.checkpoint, number):
         write(*pending)  # before the checkpoint: a restart makes none of it
         pending = None
-        checkpoint.save(manager, number + 1, state, stream.get_state())
+        position = stream.get_state() | {"rows": ready.data.batches.digest}
+        checkpoint.save(manager, number + 1, state, position)
       if stopping:
         break
   checkpoint.finish(manager)

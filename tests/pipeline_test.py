@@ -1,5 +1,6 @@
 """Batches: complete, reproducible, the same whoever makes them."""
 
+import copy
 import json
 
 import clips
@@ -146,6 +147,32 @@ def test_worker_processes_give_the_same_batches_and_may_change(data):
   alone = pipeline.Stream(data.batches, 0)
   alone.set_state(state)
   same(next(alone), whole[5])
+
+
+def test_other_rows_are_told_apart(data):
+  batches = data.batches
+  again = copy.copy(batches)
+  vars(again).pop("digest", None)
+  assert again.digest == batches.digest
+  changes = [
+    dict(rows=batches.rows._replace(video=batches.rows.video[::-1])),
+    dict(rows=batches.rows._replace(frames=batches.rows.frames + 1)),
+    dict(sizes=batches.sizes[::-1]),
+  ]
+  for ids in ("prefix", "response"):
+    tokens = getattr(batches.rows, ids)
+    values = tokens.values.copy()
+    values[-1] += 1
+    changes.append(
+      dict(
+        rows=batches.rows._replace(**{ids: type(tokens)(values, tokens.starts)})
+      )
+    )
+  for change in changes:
+    other = copy.copy(again)
+    vars(other).pop("digest")
+    vars(other).update(change)
+    assert other.digest != batches.digest
 
 
 def test_cached_features_take_the_place_of_frames(data):

@@ -1,5 +1,6 @@
 """The training command itself, in processes of its own."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -76,6 +77,17 @@ def wait_for_step(folder, workdir, step, process):
   raise AssertionError(f"no step {step} in 300 s")
 
 
+@contextlib.contextmanager
+def other_rows(path):
+  """The chosen caption of the last row is another, for a while."""
+  text = path.read_text()
+  *lines, last = text.splitlines()
+  changed = json.loads(last) | {"chosen": "Nothing moves."}
+  path.write_text("\n".join([*lines, json.dumps(changed)]) + "\n")
+  yield
+  path.write_text(text)
+
+
 def final_state(folder, workdir):
   path = (folder / workdir / "checkpoints").absolute()
   with ocp.CheckpointManager(path) as manager:
@@ -147,13 +159,17 @@ def test_killed_and_resumed_equals_uninterrupted(folder, uninterrupted):
 
 
 def test_sigterm_saves_first(folder, uninterrupted):
-  process = start(folder, "stopped", "--config.every.checkpoint=100")
+  how = ("--config.every.checkpoint=100", "--config.world.clips=0")
+  process = start(folder, "stopped", *how)
   wait_for_step(folder, "stopped", 2, process)
   process.send_signal(signal.SIGTERM)
   code, output = finish(process)
   assert code == 0, output
   assert "start it again to go on" in output
-  code, output = finish(start(folder, "stopped"))
+  with other_rows(folder / "world" / "pairs.jsonl"):
+    code, output = finish(start(folder, "stopped", *how))
+  assert code == 1 and "are not those that the run began with" in output
+  code, output = finish(start(folder, "stopped", *how))
   assert code == 0 and "continuing after update" in output, output
   same_run(folder, "whole", "stopped")
 

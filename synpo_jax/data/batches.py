@@ -6,6 +6,8 @@ epoch can be made from its number alone.
 """
 
 import copy
+import functools
+import hashlib
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -205,6 +207,16 @@ class Batches:
 
   def __len__(self) -> int:
     return self.epochs * self.per_epoch
+
+  @functools.cached_property
+  def digest(self) -> str:
+    """16 hex digits, others where tokens, videos or buckets of a row differ."""
+    held = hashlib.blake2b(digest_size=8)
+    rows = self.rows
+    for array in (*rows.prefix, *rows.response, rows.video, rows.frames):
+      held.update(np.ascontiguousarray(array))
+    held.update(np.ascontiguousarray(self.sizes))
+    return held.hexdigest()
 
   def _plan(self, epoch: int):
     if epoch not in self._plans:
