@@ -15,6 +15,7 @@ batch and temporaries. Writes scaling.json and scaling.png.
 """
 
 import argparse
+import functools
 import json
 import os
 import pathlib
@@ -115,10 +116,10 @@ def point(started, repeats, **size) -> dict:
 
 def sweeps(repeats, most) -> dict:
   """The first points, or all, along each axis; other sizes are USUAL."""
-  started = start()
+  measured = functools.cache(functools.partial(point, start(), repeats))
   axes = dict(pairs=BATCHES, frames=FRAMES, caption=CAPTIONS)
   return {
-    name: [point(started, repeats, **USUAL | {name: v}) for v in values[:most]]
+    name: [measured(**USUAL | {name: v}) for v in values[:most]]
     for name, values in axes.items()
   }
 

@@ -13,8 +13,9 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+import run_config
 
-from synpo_jax import adapters, export
+from synpo_jax import adapters, export, job
 from synpo_jax.models import weights
 from synpo_jax.models.captioner import Captioner
 
@@ -193,9 +194,6 @@ def test_four_devices_give_the_losses_of_one(folder, uninterrupted):
     (["--config.optim.lrr=1"], "lrr"),
     (["--config.seed=7", "--workdir={whole}"], "seed (0 there, 7 now)"),
     (["--config.data.pairs=nothing.jsonl"], "nothing.jsonl"),
-    (["--config.trainable=lora/none"], "matches no weight"),
-    (["--config.model.checkpoint=nowhere"], "nowhere"),
-    (["--config.mesh.data=3"], "needs 3 devices"),
     (
       ["--config.optim.lr=nan", "--config.stop_after_skips=3", *NO_CAPTIONS],
       "3 updates in a row had no finite loss",
@@ -210,6 +208,24 @@ def test_bad_input_ends_in_one_line(folder, uninterrupted, more, said):
   assert said in output, output
   assert "Traceback" not in output or "lrr" in said, output
   assert last
+
+
+@pytest.mark.parametrize(
+  ("section", "key", "value", "said"),
+  [
+    (None, "trainable", "lora/none", "matches no weight"),
+    ("model", "checkpoint", "nowhere", "nowhere"),
+    ("mesh", "data", 1000, "needs 1000 devices"),
+  ],
+)
+def test_bad_values_are_named(folder, uninterrupted, section, key, value, said):
+  """What `main` says in that line."""
+  c = run_config.get_config(str(folder))
+  c.world.clips, c.data.batch_size = 0, 8  # over the tests' 8 devices
+  (c[section] if section else c)[key] = value
+  with pytest.raises((ValueError, OSError), match=said) as found:
+    job.prepare(c, folder / f"bad_{key}")
+  assert "\n" not in str(found.value)
 
 
 def test_adapters_on_an_int8_base_leave_on_the_float_one(folder):
