@@ -74,7 +74,7 @@ def compare(first: Task, second: Task) -> list[dict]:
     for task, found in zip((first, second), runs, strict=True):
       found.append(measure(task))
   return [
-    task._asdict()
+    task._replace(clip=pathlib.Path(task.clip).name)._asdict()
     | {"seconds": statistics.median(s), "peak_mb": statistics.median(mb)}
     for task, (s, mb) in zip(
       (first, second), (zip(*rows, strict=True) for rows in runs), strict=True
