@@ -5,20 +5,16 @@ import json
 import pytest
 
 from configs import eval_preference, eval_shapes, eval_vdc, eval_vdd
-from synpo_jax import evaluate, metrics
+from synpo_jax import evaluate, journal, metrics
 from synpo_jax.evaluation import captions, preference, vatex, vdc, vdd
 from synpo_jax.evaluation.benchmarks import BENCHMARKS
 
 
-def write_lines(path, rows):
-  path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-
 def test_categories_that_nobody_knows_are_named(tmp_path):
   question = {"question": "What colour?", "answer": "red", "category": "x"}
-  write_lines(tmp_path / "camera.jsonl", [{"v1": [question]}])
+  journal.rewrite(tmp_path / "camera.jsonl", [{"v1": [question]}])
   row = {"video": "v1", "caption": "Red.", "category": "Camera"}
-  write_lines(tmp_path / "predictions.jsonl", [row])
+  journal.rewrite(tmp_path / "predictions.jsonl", [row])
   c = eval_vdc.get_config()
   c.judge.model = "m"
   c.predictions = str(tmp_path / "predictions.jsonl")
@@ -85,7 +81,7 @@ def test_outputs_that_are_missing_are_named_and_counted(tmp_path):
   c = eval_preference.get_config()
   c.judge.model, c.data.reference_outputs = "m", str(tmp_path / "theirs.json")
   c.predictions = str(tmp_path / "ours.json")
-  with pytest.raises(ValueError, match="no output for 1 of 2 .* as 'b'"):
+  with pytest.raises(ValueError, match="nothing for 1 of 2 .* as 'b'"):
     evaluate.run(c, tmp_path / "run")
   items = [captions.Item(q, q, "", (q,)) for q in "ab"]
   found = preference.read_predictions(c.predictions, items, only_predicted=True)
@@ -96,18 +92,18 @@ def test_captions_are_found_by_their_files_too(tmp_path):
   """As `synpo_jax.caption` writes them."""
   path = tmp_path / "captions.jsonl"
   rows = [{"id": "x", "video": v, "caption": v} for v in ("in/a.MP4", "b.c")]
-  write_lines(path, rows)
+  journal.rewrite(path, rows)
   items = [captions.Item(v, v, "", ("?",)) for v in ("a", "b.c")]
   read = captions.read_predictions(path, items, only_predicted=False)
   assert [row["caption"] for row in read.values()] == ["in/a.MP4", "b.c"]
-  write_lines(path, rows + [{"video": "a.mov", "caption": "x"}])
+  journal.rewrite(path, rows + [{"video": "a.mov", "caption": "x"}])
   with pytest.raises(ValueError, match="2 files are called a"):
     captions.read_predictions(path, items, only_predicted=True)
 
 
 def vdd_config(folder, *videos):
   rows = [{"video": v, "question": "?", "answer": "x"} for v in videos]
-  write_lines(folder / "vdd.jsonl", rows)
+  journal.rewrite(folder / "vdd.jsonl", rows)
   c = eval_vdd.get_config()
   c.judge.model, c.data.references = "m", str(folder / "vdd.jsonl")
   c.predictions = str(folder / "predictions.jsonl")
@@ -117,8 +113,8 @@ def vdd_config(folder, *videos):
 def test_a_command_that_failed_early_may_be_mended(tmp_path):
   c = vdd_config(tmp_path, "v1")
   for caption in ({}, {"caption": "x", "video": "v2"}):
-    write_lines(tmp_path / "predictions.jsonl", [{"video": "v1"} | caption])
-    with pytest.raises(ValueError, match=r"needs a|no caption for 1 of 1"):
+    journal.rewrite(tmp_path / "predictions.jsonl", [{"video": "v1"} | caption])
+    with pytest.raises(ValueError, match=r"needs a|nothing for 1 of 1"):
       evaluate.run(c, tmp_path / "run")
   (tmp_path / "run" / "judge.jsonl").write_text("{}\n")  # now it is begun
   c.seed = 1
@@ -127,7 +123,9 @@ def test_a_command_that_failed_early_may_be_mended(tmp_path):
 
 
 def test_counts_that_make_no_sense_are_refused(tmp_path):
-  write_lines(tmp_path / "predictions.jsonl", [{"video": "v", "caption": "x"}])
+  journal.rewrite(
+    tmp_path / "predictions.jsonl", [{"video": "v", "caption": "x"}]
+  )
   c = vdd_config(tmp_path, "v")
   c.limit = -1
   with pytest.raises(ValueError, match="limit=-1: .*, 0 for all"):

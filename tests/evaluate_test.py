@@ -20,13 +20,8 @@ from configs import (
 from synpo_jax import evaluate, journal
 from synpo_jax.data import scene as graph
 from synpo_jax.data import shapes, staging, telling
-from synpo_jax.evaluation import captions as making
 from synpo_jax.evaluation import shapes as scoring
 from synpo_jax.pairing.captioning import Text
-
-
-def write_lines(path, rows):
-  path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 @pytest.fixture(scope="module")
@@ -132,15 +127,6 @@ def test_a_killed_evaluation_goes_on(world, tmp_path):
     evaluate.run(other, tmp_path, third.open)
 
 
-def test_prompts_are_chosen_by_seed_and_name():
-  items = [making.Item(f"v{i}", "", "", tuple("abcdef")) for i in range(300)]
-  chosen = [making.choose_prompt(item, 0) for item in items]
-  assert chosen == [making.choose_prompt(item, 0) for item in items]
-  assert chosen != [making.choose_prompt(item, 1) for item in items]
-  counts = [chosen.count(prompt) for prompt in "abcdef"]
-  assert min(counts) > 30 and sum(counts) == 300
-
-
 def answering(number, body):
   """A judge that finds what the caption says, word for word."""
   text = body["messages"][-1]["content"]
@@ -164,10 +150,10 @@ def with_server(c, url, **changes):
 def test_vdc_from_predictions(tmp_path):
   question = {"question": "What colour?", "answer": "red", "category": "x"}
   for category in ("camera", "short"):
-    write_lines(
+    journal.rewrite(
       tmp_path / f"{category}.jsonl", [{"v1": [question]}, {"v2": [question]}]
     )
-  write_lines(
+  journal.rewrite(
     tmp_path / "predictions.jsonl",
     [
       {"video_name": "v1", "pred": "There is a red ball."},
@@ -200,7 +186,7 @@ def test_vdc_captions_come_with_a_prompt_of_their_category(world, tmp_path):
   question = {"question": "What colour?", "answer": "red", "category": "x"}
   for category in ("camera", "short"):
     lines = [{scene.video: [question]} for scene in scenes]
-    write_lines(tmp_path / f"{category}.jsonl", lines)
+    journal.rewrite(tmp_path / f"{category}.jsonl", lines)
   writer = Writer(scenes)
   with serve(answering) as (url, _):
     c = with_server(eval_vdc.get_config(), url)
@@ -219,12 +205,12 @@ def test_vdc_captions_come_with_a_prompt_of_their_category(world, tmp_path):
 
 def test_vdd_and_vatex_from_predictions(tmp_path):
   references = tmp_path / "vdd.jsonl"
-  write_lines(
+  journal.rewrite(
     references,
     [{"video_name": v, "question": "Q", "answer": "R"} for v in ("v1", "v2")],
   )
   predictions = tmp_path / "predictions.jsonl"
-  write_lines(
+  journal.rewrite(
     predictions,
     [{"video": "v1", "caption": "a dog"}, {"video": "v2", "caption": "a cat"}],
   )
@@ -263,12 +249,12 @@ def test_what_is_wrong_is_said_in_one_line(world, tmp_path):
   folder, scenes = world
   c = shapes_config(folder)
   c.predictions = str(tmp_path / "predictions.jsonl")
-  write_lines(tmp_path / "predictions.jsonl", [{"video": scenes[0].video}])
+  journal.rewrite(tmp_path / "predictions.jsonl", [{"video": scenes[0].video}])
   with pytest.raises(ValueError, match="line 1: needs a video and a caption"):
     evaluate.run(c, tmp_path / "run")
   row = {"video": scenes[0].video, "caption": "A red circle."}
-  write_lines(tmp_path / "predictions.jsonl", [row])
-  with pytest.raises(ValueError, match="no caption for 1 of 2 items"):
+  journal.rewrite(tmp_path / "predictions.jsonl", [row])
+  with pytest.raises(ValueError, match="nothing for 1 of 2 items"):
     evaluate.run(c, tmp_path / "run2")
   c.only_predicted = True
   assert evaluate.run(c, tmp_path / "run3")["items"] == 1
@@ -281,7 +267,7 @@ def test_what_is_wrong_is_said_in_one_line(world, tmp_path):
 def test_the_command(world, tmp_path):
   folder, scenes = world
   rows = [{"video": scene.video, "caption": "x"} for scene in scenes]
-  write_lines(tmp_path / "predictions.jsonl", rows)
+  journal.rewrite(tmp_path / "predictions.jsonl", rows)
   command = [
     sys.executable,
     "-m",

@@ -7,6 +7,7 @@ from judge_server import chat, serve
 from scripted_judge import scripted
 
 from synpo_jax import judge
+from synpo_jax.evaluation import captions as making
 from synpo_jax.evaluation import judge_prompts, vdc, vdd
 
 OURS = judge_prompts.load("ours", "vdc")
@@ -191,3 +192,12 @@ def test_a_killed_run_pays_only_for_what_is_new(tmp_path):
     rows, usage = vdc.judge_captions(items, OURS, ask, **limits)
     assert (usage.calls, usage.cached) == (2, 6)
   assert {body["temperature"] for body in log.bodies} == {0.0}
+
+
+def test_prompts_are_chosen_by_seed_and_name():
+  items = [making.Item(f"v{i}", "", "", tuple("abcdef")) for i in range(300)]
+  chosen = [making.choose_prompt(item, 0) for item in items]
+  assert chosen == [making.choose_prompt(item, 0) for item in items]
+  assert chosen != [making.choose_prompt(item, 1) for item in items]
+  counts = [chosen.count(prompt) for prompt in "abcdef"]
+  assert min(counts) > 30 and sum(counts) == 300

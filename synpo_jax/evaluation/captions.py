@@ -61,13 +61,18 @@ def read_predictions(
       if key in found or rows:
         captions[item.id] = found[key] if key in found else rows[0]
         break
-  missing = [item.id for item in items if item.id not in captions]
-  if missing and (not only_predicted or not captions):
-    raise ValueError(
-      f"{path}: no caption for {len(missing)} of {len(items)} items, as "
-      f"{missing[0]}; --config.only_predicted scores those that are there"
-    )
+  refuse_missing(path, items, captions, only_predicted=only_predicted)
   return captions
+
+
+def refuse_missing(path, items: list[Item], found, *, only_predicted: bool):
+  """Raises ValueError for items without a row, unless those found suffice."""
+  missing = [item.id for item in items if item.id not in found]
+  if missing and (not only_predicted or not found):
+    raise ValueError(
+      f"{path}: nothing for {len(missing)} of {len(items)} items, as "
+      f"{missing[0][:60]!r}; --config.only_predicted scores what is there"
+    )
 
 
 def _stem(name: str) -> str:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from synpo_jax import journal, judge, progress
 from synpo_jax.data import text
 from synpo_jax.evaluation import judge_prompts, replies, text_model
-from synpo_jax.evaluation.captions import Item
+from synpo_jax.evaluation.captions import Item, refuse_missing
 from synpo_jax.sampling import Sampling
 
 
@@ -60,12 +60,7 @@ def read_predictions(
     for item in items
     if item.id in outputs
   }
-  missing = [item.id for item in items if item.id not in found]
-  if missing and (not only_predicted or not found):
-    raise ValueError(
-      f"{path}: no output for {len(missing)} of {len(items)} instructions, as "
-      f"{missing[0][:60]!r}; --config.only_predicted judges those it has"
-    )
+  refuse_missing(path, items, found, only_predicted=only_predicted)
   return found
 
 
