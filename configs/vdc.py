@@ -111,24 +111,7 @@ def paper(loss):
   )
   c.lora = dict(rank=128, alpha=64.0, dropout=0.05)  # rank 0: no adapter
   c.loss = dict(name=loss, coefficients=dict(LOSSES[loss]))
-  c.data = dict(
-    pairs="pairs.jsonl",  # rows as README.md shows them
-    videos="videos",  # folder that relative video paths start from
-    cache="runs/shards",  # decoded frames and what `cache` keeps of them
-    question=prompts.TRAINING_QUESTION,  # for rows without one
-    template="aurora",  # chat format: a key of data/text.py's TEMPLATES
-    min_score_gap=4.0,  # between the scores of a row; None takes all rows
-    max_len=2560,  # positions: visual + text + caption
-    too_long="drop",  # drop | shorten the captions that do not fit
-    # Prompts are padded to a multiple of this, captions and frames to one of
-    # these. Near sizes are joined until 8 are left: no more are compiled.
-    prefix_buckets=128,
-    response_buckets=(128, 256, 384, 512, 768),
-    frame_buckets=(8, 16),
-    batch_size=1,  # pairs per micro-batch, all devices together
-    accumulation=32,  # micro-batches per update
-    workers=8,  # processes that decode, and that read ahead
-  )
+  c.data = data()
   # Frames of a video: so many a second within these limits, evenly spread;
   # `fixed`, which PEERS sets, is their number for all.
   c.frames = dict(min_frames=8, max_frames=16, frames_per_second=0.5)
@@ -166,6 +149,28 @@ def paper(loss):
   # The synthetic world, rendered into `folder` before the run; 0: none.
   c.world = dict(folder="runs/world", clips=0, heldout=0, seed=0)
   return c
+
+
+def data():
+  """What the paper's run reads, and how it is batched."""
+  return dict(
+    pairs="pairs.jsonl",  # rows as README.md shows them
+    videos="videos",  # folder that relative video paths start from
+    cache="runs/shards",  # decoded frames and what `cache` keeps of them
+    question=prompts.TRAINING_QUESTION,  # for rows without one
+    template="aurora",  # chat format: a key of data/text.py's TEMPLATES
+    min_score_gap=4.0,  # between the scores of a row; None takes all rows
+    max_len=2560,  # positions: visual + text + caption
+    too_long="drop",  # drop | shorten the captions that do not fit
+    # Prompts are padded to a multiple of this, captions and frames to one of
+    # these. Near sizes are joined until 8 are left: no more are compiled.
+    prefix_buckets=128,
+    response_buckets=(128, 256, 384, 512, 768),
+    frame_buckets=(8, 16),
+    batch_size=1,  # pairs per micro-batch, all devices together
+    accumulation=32,  # micro-batches per update
+    workers=8,  # processes that decode, and that read ahead
+  )
 
 
 def embedded(c):

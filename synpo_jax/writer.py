@@ -41,9 +41,8 @@ def open_writer(
       weights.
     kept_ratio: share of visual tokens that stay; None leaves it to the run,
       else to the checkpoint.
-    dtype: of weights and computation.
+    dtype: of weights and computation. template: a key of data.text.TEMPLATES.
     attention: "auto", or a back end of `models.attention`.
-    template: a key of data.text.TEMPLATES.
     pixels: resize and resample of video.Preprocess.
     mesh: sizes of data, fsdp and model over the devices of this process.
     batch_size: shots at once. *_buckets: lengths that prompts and frames are

@@ -70,10 +70,7 @@ def write(
       needs `weak` frames. A shot whose weak frames are all its frames goes
       without. contrast_cutoff: see sampling.contrast; None for none.
   """
-  if not contrast_weight >= 0:
-    raise ValueError(
-      f"contrast_weight={contrast_weight}: must be 0 (no contrast) or more"
-    )
+  _refuse_negative(contrast_weight)
   ask = Ask(
     seed,
     question,
@@ -104,6 +101,13 @@ def write(
     while order and order[0] in made:
       name = order.popleft()
       yield name, made.pop(name)
+
+
+def _refuse_negative(contrast_weight: float):
+  if not contrast_weight >= 0:  # NaN is none either
+    raise ValueError(
+      f"contrast_weight={contrast_weight}: must be 0 (no contrast) or more"
+    )
 
 
 def _bucket(captioner, count):
