@@ -4,6 +4,8 @@ import dataclasses
 import hashlib
 import json
 import math
+import subprocess
+import sys
 
 import av
 import numpy as np
@@ -239,7 +241,9 @@ def test_rendering_resumes_and_keeps_what_is_there(tmp_path):
 
 
 def test_a_world_holds_clips_rows_and_held_out_ids(tmp_path):
-  world.write_world(tmp_path, clips=6, seed=40, heldout=2, workers=2)
+  command = f"-m synpo_jax.data.world --out={tmp_path} --clips=6 --seed=40"
+  command = [sys.executable, *command.split(), "--heldout=2", "--workers=2"]
+  subprocess.run(command, check=True)
   unseen = [json.loads(line) for line in (tmp_path / "heldout.jsonl").open()]
   heldout = [row["video"].removeprefix("clips/")[:-4] for row in unseen]
   rows = [json.loads(line) for line in (tmp_path / "sft.jsonl").open()]

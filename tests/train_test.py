@@ -38,21 +38,24 @@ def start(folder, workdir, *more, devices=1):
     f"--workdir={folder / workdir}",
     *more,
   ]
-  environment = os.environ | {
+  return subprocess.Popen(
+    command,
+    cwd=ROOT,
+    env=environment(folder, devices),
+    text=True,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+  )
+
+
+def environment(folder, devices):
+  return os.environ | {
     "JAX_PLATFORMS": "cpu",
     "USE_TORCH": "0",  # transformers starts sooner without it
     "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
     "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
   }
-  return subprocess.Popen(
-    command,
-    cwd=ROOT,
-    env=environment,
-    text=True,
-    stdout=subprocess.PIPE,
-    stderr=subprocess.STDOUT,
-  )
 
 
 def finish(process):
@@ -145,6 +148,23 @@ def same_run(folder, one, other):
     final_state(folder, one),
     final_state(folder, other),
   )
+
+
+def test_importance_of_tokens_is_measured_on_a_run(folder, uninterrupted):
+  workdir = folder / "whole"
+  module = ["-m", "synpo_jax.importance"]
+  done = subprocess.run(
+    [sys.executable, *module, f"--workdir={workdir}", "--videos=2"],
+    cwd=ROOT,
+    env=environment(folder, 1),
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr
+  lines = (workdir / "importance.jsonl").read_text().splitlines()
+  found = [json.loads(line) for line in lines]
+  assert len({row["video"] for row in found}) == 2
+  assert any(row["importance"] for row in found)
 
 
 def test_killed_and_resumed_equals_uninterrupted(folder, uninterrupted):
