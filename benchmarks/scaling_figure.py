@@ -2,7 +2,7 @@
 
 import pathlib
 
-from synpo_jax.plots import COLOURS
+from synpo_jax.reporting.plots import COLOURS
 
 AXES = {
   "pairs": "pairs in a batch",

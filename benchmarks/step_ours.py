@@ -13,9 +13,10 @@ import numpy as np
 
 from benchmarks import child, workload
 from configs import text_pairs
-from synpo_jax import adapters, job, optim, peft_folder, sharding, update
-from synpo_jax.models import captioner, lora, weights
+from synpo_jax.models import captioner, lora, sharding
 from synpo_jax.models import config as sizes
+from synpo_jax.training import job, optim, update
+from synpo_jax.weights import adapters, folders, peft
 
 # Implementation -> loss and layout. The DPO rows score the reference in every
 # step; `dpo` is two sequences, as in the official release.
@@ -62,7 +63,7 @@ def make(task: workload.Task):
   mesh = sharding.make_mesh(data=1, fsdp=1, model=1, devices=jax.devices()[:1])
   model = job.make_model(c, mesh)
   places = sharding.tree_shardings(captioner.shapes(model), mesh)
-  _, params = weights.load(
+  _, params = folders.load(
     c.model.checkpoint, dtype=model.dtype, shardings=places["params"]
   )
   variables = {
@@ -116,15 +117,15 @@ def write_weights(size: str, rank: int, dtype: str) -> None:
   adapter = sizes.LoraConfig(rank=rank, alpha=rank / 2, dropout=0.0)
   model = captioner.Captioner(wanted, adapter)
   made = folder.with_name(f"{folder.name}.{os.getpid()}")
-  params = weights.init(model, 0, dtype=jnp.dtype(dtype))
-  weights.save(made / "base", wanted, params)
+  params = folders.init(model, 0, dtype=jnp.dtype(dtype))
+  folders.save(made / "base", wanted, params)
   keys = iter(jax.random.split(jax.random.key(1), 1000))
   drawn = jax.tree.map(
     lambda leaf: leaf if jnp.any(leaf) else _small(next(keys), leaf.shape),
     lora.init(model, 0),
   )
   (made / "adapter").mkdir()
-  peft_folder.write(
+  peft.write(
     made / "adapter",
     adapters.Learned(drawn, adapter, {}),
     wanted,

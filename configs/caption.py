@@ -16,7 +16,7 @@ import functools
 import ml_collections
 from ml_collections import config_dict
 
-from synpo_jax import prompts
+from synpo_jax.data import prompts
 
 
 def get_config(arg="greedy"):

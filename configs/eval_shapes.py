@@ -5,7 +5,7 @@ python -m synpo_jax.evaluate --config=configs/eval_shapes.py \
   --config.data.scenes=world/scenes.jsonl \
   --config.data.only=world/heldout.jsonl
 
-The files are those that python -m synpo_jax.data.world --out=world writes;
+The files are those that python -m synpo_jax.world --out=world writes;
 --config.data.only= scores every clip of a world without held-out ones.
 """
 

@@ -12,7 +12,7 @@ Values are those of the official recipe.
 import ml_collections
 from ml_collections import config_dict
 
-from synpo_jax import prompts
+from synpo_jax.data import prompts
 
 
 def get_config(arg=""):
@@ -110,7 +110,7 @@ def official():
 def tiny(c):
   """The shipped captioner on the synthetic world, judged by its truth.
 
-  python -m synpo_jax.data.world --out=runs/pairs-demo/world --clips=48 \
+  python -m synpo_jax.world --out=runs/pairs-demo/world --clips=48 \
     --seed=700000
   python -m synpo_jax.make_pairs --config=configs/pairs.py:tiny \
     --workdir=runs/pairs-demo --sample=3

@@ -1,6 +1,6 @@
 """The warm start of the shipped captioner: captions of the synthetic world.
 
-python -m synpo_jax.data.world --out=runs/warmworld --clips=6000 \
+python -m synpo_jax.world --out=runs/warmworld --clips=6000 \
   --seed=1000000 --heldout=100
 python -m synpo_jax.train --config=configs/tiny_sft.py --workdir=runs/tiny_sft
 python -m synpo_jax.export --workdir=runs/tiny_sft --format=merged \

@@ -17,7 +17,7 @@ import ml_collections
 from ml_collections import config_dict
 
 from configs import published
-from synpo_jax import prompts
+from synpo_jax.data import prompts
 
 # The coefficients of each paper, as losses.py cites them (r_dpo's are ours);
 # aot, bco and kto want large batches.

@@ -25,9 +25,11 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text as Words
 
-from synpo_jax import fingerprint, hosts, journal, prompts, shots, writer
-from synpo_jax.data import sources, video
-from synpo_jax.entry_flags import CONFIG, in_help
+from synpo_jax.data import prompts, sources, video
+from synpo_jax.generation import shots, writer
+from synpo_jax.runtime import hosts, journal
+from synpo_jax.runtime.flags import CONFIG, in_help
+from synpo_jax.weights import fingerprint
 
 
 def run(c, console: Console) -> list[str]:

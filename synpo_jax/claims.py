@@ -19,9 +19,9 @@ import sys
 import numpy as np
 from absl import app, flags, logging
 
-from synpo_jax import journal
-from synpo_jax import progress as progress_bar
-from synpo_jax.entry_flags import CONFIG, WORKDIR, in_help
+from synpo_jax.runtime import journal
+from synpo_jax.runtime import progress as progress_bar
+from synpo_jax.runtime.flags import CONFIG, WORKDIR, in_help
 from synpo_jax.study import cell, curves, figure, grid, material, table
 
 README = flags.DEFINE_string(

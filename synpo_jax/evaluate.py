@@ -17,13 +17,15 @@ import sys
 from absl import app, flags
 from rich import console, table
 
-from synpo_jax import fingerprint, journal, judge, progress, writer
-from synpo_jax.entry_flags import CONFIG, WORKDIR, in_help
 from synpo_jax.evaluation import captions as making
 from synpo_jax.evaluation import judge_prompts, preference, recipe, text_model
 from synpo_jax.evaluation.benchmarks import BENCHMARKS
-from synpo_jax.judging import endpoint
-from synpo_jax.sampling import Sampling
+from synpo_jax.generation import writer
+from synpo_jax.generation.sampling import Sampling
+from synpo_jax.judging import endpoint, judge
+from synpo_jax.runtime import journal, progress
+from synpo_jax.runtime.flags import CONFIG, WORKDIR, in_help
+from synpo_jax.weights import fingerprint
 
 # What decides a judgement; the rest only decides how it is come by.
 JUDGE_KEYS = ("temperature", "extra", "asks")
@@ -36,7 +38,7 @@ def run(c, workdir: pathlib.Path, open_writer=writer.open_writer) -> dict:
     c: a config like configs/eval_vdc.py.
     workdir: made if missing; captions and judgements in it are kept.
     open_writer: called with c.model and c.placing when captions are to be
-      made; returns (prepare, write), as synpo_jax.writer has them.
+      made; returns (prepare, write), as synpo_jax.generation.writer has them.
 
   Raises:
     ValueError, OSError: one line that says what is wrong and where.

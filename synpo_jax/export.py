@@ -18,11 +18,11 @@ import tempfile
 import jax
 from absl import app, flags, logging
 
-from synpo_jax import adapters, entry_flags, loading, merging, peft_folder
-from synpo_jax import sharding as meshes
-from synpo_jax.entry_flags import in_help
-from synpo_jax.models import stores, weights
+from synpo_jax.models import sharding as meshes
 from synpo_jax.models.config import CaptionerConfig, captioner_config
+from synpo_jax.runtime import flags as entry_flags
+from synpo_jax.runtime.flags import in_help
+from synpo_jax.weights import adapters, folders, loading, merging, peft, stores
 
 FORMATS = ("peft", "merged")
 FORMAT = flags.DEFINE_enum("format", None, FORMATS, "What is written.")
@@ -52,7 +52,7 @@ def export(workdir, form: str, out, checkpoint: str = "") -> str:
   out.mkdir(parents=True, exist_ok=True)
   if form == "peft":
     config = captioner_config(section["checkpoint"] or section["arch"])
-    peft_folder.write(out, learned, config, base=section["checkpoint"])
+    peft.write(out, learned, config, base=section["checkpoint"])
     return f"{out}: a PEFT adapter of rank {learned.config.rank}"
   with tempfile.TemporaryDirectory(dir=out, prefix=".export-") as temp:
     seed = adapters.run_config(workdir)["seed"]
@@ -79,7 +79,7 @@ def _torch_folder(section: dict, seed: int, made: pathlib.Path) -> pathlib.Path:
   if base and stores.safetensors_files(pathlib.Path(base)):
     return pathlib.Path(base)
   config, params = _load(section, seed)
-  weights.save(made, config, params)
+  folders.save(made, config, params)
   words = section["tokenizer"] or base
   if words:
     merging.copy_words(pathlib.Path(words), made)

@@ -20,8 +20,10 @@ import ml_collections
 import numpy as np
 from absl import app, flags, logging
 
-from synpo_jax import checkpoint, job, journal, layout, sharding, update
-from synpo_jax.entry_flags import WORKDIR, in_help
+from synpo_jax.models import sharding
+from synpo_jax.runtime import journal
+from synpo_jax.runtime.flags import WORKDIR, in_help
+from synpo_jax.training import checkpoint, job, pair_logps, update
 
 VIDEOS = flags.DEFINE_integer("videos", 64, "Held-out pairs to use.")
 
@@ -38,7 +40,7 @@ def make_measure(model, how):
   def measure(base, tuned, batch):
     blank = batch | {"frames": blanked(model, batch["frames"])}
     runs = ((base, batch), (base, blank), (tuned, batch))
-    logps = [layout.token_logps(model, v, b, **how)[:, 0] for v, b in runs]
+    logps = [pair_logps.token_logps(model, v, b, **how)[:, 0] for v, b in runs]
     return jax.numpy.stack(logps)
 
   return measure

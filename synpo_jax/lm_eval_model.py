@@ -27,9 +27,9 @@ from lm_eval.models.utils import (
   resolve_max_length,
 )
 
-from synpo_jax import progress
 from synpo_jax.evaluation import text_model, text_scores
-from synpo_jax.sampling import GREEDY, Sampling
+from synpo_jax.generation.sampling import GREEDY, Sampling
+from synpo_jax.runtime import progress
 
 GENERATION_KEYS = {
   "do_sample",

@@ -17,20 +17,13 @@ import jax
 from absl import app, flags, logging
 from rich import console
 
-from synpo_jax import hosts, journal, prompts
-from synpo_jax.data import sources
-from synpo_jax.entry_flags import CONFIG, WORKDIR, in_help
+from synpo_jax.data import prompts, sources
 from synpo_jax.judging import endpoint
-from synpo_jax.pairing import (
-  captioning,
-  criteria,
-  judging,
-  ledger,
-  page,
-  pairs,
-  terminal,
-)
+from synpo_jax.pairing import assembly, criteria, ledger, page, scores, terminal
 from synpo_jax.pairing import segments as cutting
+from synpo_jax.pairing import stages as captioning
+from synpo_jax.runtime import hosts, journal
+from synpo_jax.runtime.flags import CONFIG, WORKDIR, in_help
 
 SAMPLE = flags.DEFINE_integer(
   "sample", None, "Show so many of the pairs in the terminal.", lower_bound=1
@@ -41,7 +34,7 @@ JUDGE_KEYS = ("temperature", "extra", "asks")
 
 def open_captioner(**settings):
   """The writer's open_writer; judging alone does without its imports."""
-  from synpo_jax import writer
+  from synpo_jax.generation import writer
 
   return writer.open_writer(**settings)
 
@@ -112,7 +105,7 @@ def _cut(c, workdir, faults, share):
 
 
 def _caption(c, workdir, stage, caption, faults, share, open_writer):
-  from synpo_jax import fingerprint
+  from synpo_jax.weights import fingerprint
 
   how, model = c[stage].to_dict(), c.model.to_dict()
   held = fingerprint.captioner(model["checkpoint"], model["adapter"])
@@ -150,16 +143,16 @@ def _judge(c, workdir):
   known = ledger.made_with(workdir, *before)
   made = {name: known[name]["hash"] for name in before}
   if kind == "truth":
-    judge = dict(kind=kind, model="truth", version=judging.TRUTH_VERSION)
+    judge = dict(kind=kind, model="truth", version=scores.TRUTH_VERSION)
     mark = ledger.register(workdir, "judge", judge | made)
-    judging.by_truth(workdir, _origin(judge, mark), **c.judge.truth)
+    scores.by_truth(workdir, _origin(judge, mark), **c.judge.truth)
   else:
     settings = c.judge.openai.to_dict()
     model = endpoint.model_name(settings["model"])
     judge = dict(kind=kind, model=model, version=criteria.VERSION)
     kept = {key: settings[key] for key in JUDGE_KEYS}
     mark = ledger.register(workdir, "judge", judge | kept | made)
-    judging.by_model(
+    scores.by_model(
       workdir,
       _origin(judge, mark),
       c.prices.to_dict(),
@@ -179,7 +172,7 @@ def _pair(c, workdir):
     config={name: row["hash"] for name, row in known.items()},
     prompts=known["candidates"]["settings"]["prompts"],
   )
-  summary = pairs.write(workdir, shared, **c.pairs)
+  summary = assembly.write(workdir, shared, **c.pairs)
   made = list(journal.read(ledger.path(workdir, "pairs")).values())
   judge = known["judge"]["settings"]
   model = shared["model"]

@@ -17,8 +17,8 @@ import sys
 
 from absl import app, flags
 
-from synpo_jax.entry_flags import CONFIG, OUT, in_help
 from synpo_jax.planning import environment
+from synpo_jax.runtime.flags import CONFIG, OUT, in_help
 
 TOPOLOGY = flags.DEFINE_string(
   "topology", None, "Chips, as v5e:4x4, v5p:2x2x1, v6e:2x4, h200:1 or h100:8."

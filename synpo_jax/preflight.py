@@ -17,8 +17,9 @@ import numpy as np
 from absl import app, flags
 from jax.experimental import multihost_utils
 
-from synpo_jax import hosts, sharding
-from synpo_jax.entry_flags import CONFIG, WORKDIR, in_help
+from synpo_jax.models import sharding
+from synpo_jax.runtime import hosts
+from synpo_jax.runtime.flags import CONFIG, WORKDIR, in_help
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 ROOM = 4096  # bytes in which a host describes itself

@@ -12,7 +12,9 @@ import json
 import pathlib
 import sys
 
-from synpo_jax import metrics, panels, plots, report_page
+from synpo_jax.reporting import page as report_page
+from synpo_jax.reporting import panels, plots
+from synpo_jax.training import metrics
 
 IMPORTANCE = {"importance", "logp_before", "logp_after"}
 

@@ -18,20 +18,13 @@ from absl import app, flags, logging
 from jax.experimental import multihost_utils
 from rich.console import Console
 
-from synpo_jax import (
-  checkpoint,
-  heldout,
-  hosts,
-  job,
-  language,
-  metrics,
-  progress,
-  report,
-  sharding,
-  update,
-)
+from synpo_jax import report
 from synpo_jax.data import pipeline, records
-from synpo_jax.entry_flags import CONFIG, WORKDIR, in_help
+from synpo_jax.models import sharding
+from synpo_jax.runtime import hosts, progress
+from synpo_jax.runtime.flags import CONFIG, WORKDIR, in_help
+from synpo_jax.training import checkpoint, heldout, job, metrics, update
+from synpo_jax.training import probe as language
 
 
 def main(argv):

@@ -23,7 +23,7 @@ from absl import app, flags
 from jaxtyping import Float
 from safetensors.numpy import save_file
 
-from synpo_jax.entry_flags import OUT, in_help
+from synpo_jax.runtime.flags import OUT, in_help
 
 CACHE = flags.DEFINE_string(
   "cache", ".cache/wheels", "Folder that keeps the wheels."
@@ -167,22 +167,22 @@ def write_language_model(gguf_file, folder) -> tuple[int, float]:
   the token embeddings."""
   import gguf
 
-  from synpo_jax.models import gguf_llm
+  from synpo_jax.weights import gguf_files
 
   reader = gguf.GGUFReader(gguf_file)
-  config, arrays = gguf_llm.config(reader), dict(gguf_llm.tensors(reader))
+  config, arrays = gguf_files.config(reader), dict(gguf_files.tensors(reader))
   _write_part(folder, config, arrays)
-  gguf_llm.tokenizer(reader).save_pretrained(folder)
+  gguf_files.tokenizer(reader).save_pretrained(folder)
   scale = arrays["model.embed_tokens.weight"].std()
   return config["hidden_size"], float(scale)
 
 
 def write_tower(onnx_file, folder: pathlib.Path) -> int:
   """Config and weights; returns the width of the features."""
-  from synpo_jax.models import onnx_tower
+  from synpo_jax.weights import onnx_files
 
-  arrays = onnx_tower.tensors(onnx_file)
-  config = onnx_tower.config(arrays, feed_size=FEED_SIZE)
+  arrays = onnx_files.tensors(onnx_file)
+  config = onnx_files.config(arrays, feed_size=FEED_SIZE)
   _write_part(folder, config, arrays)
   _write_json(folder / "preprocessor_config.json", PIXELS)
   return config["hidden_size"]

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import torch
 
-from synpo_jax.models import attention, splash
+from synpo_jax.models import attention, attention_splash
 from synpo_jax.models.attention import XLA, Backend
-from synpo_jax.models.slots import Slots, sees
+from synpo_jax.models.packed_rows import Slots, sees
 
 SPLASH = Backend("splash", emulated=True)
 CUDNN = Backend("cudnn", emulated=True)
@@ -142,7 +142,7 @@ def test_blocks_that_nobody_sees_are_skipped(monkeypatch):
 
   A block that is computed multiplies them by zero, which is not a number.
   """
-  monkeypatch.setattr(splash, "tiling", lambda *rule: (128, 384))
+  monkeypatch.setattr(attention_splash, "tiling", lambda *rule: (128, 384))
   slots = Slots(128, 128, 2)
   segments, positions = make_rows(slots, [(3, (128, 128))])
   rng = np.random.default_rng(0)
@@ -164,10 +164,10 @@ def test_tiling_covers_the_row_and_knows_what_is_skipped():
   for prefix, length in ((1024, 256), (1920, 128), (916, 200), (1, 1)):
     slots = Slots(prefix, length, 2)
     T = prefix + 2 * length
-    side, padded = splash.tiling(T, slots, None)
+    side, padded = attention_splash.tiling(T, slots, None)
     assert side % 128 == padded % side == 0 and 0 <= padded - T < side
-  with_gaps, _ = splash.tiling(4096, Slots(0, 2048, 2), None)
-  mask = splash.RowMask(4096, Slots(0, 2048, 2), None)
+  with_gaps, _ = attention_splash.tiling(4096, Slots(0, 2048, 2), None)
+  mask = attention_splash.RowMask(4096, Slots(0, 2048, 2), None)
   assert 2048 % with_gaps == 0 and not mask[2048:4096, 0:2048].any()
 
 

@@ -7,10 +7,12 @@ import clips
 import jax
 import run_config
 
-from synpo_jax import feature_cache, loading, sharding
 from synpo_jax.data import pipeline, text, video
+from synpo_jax.models import sharding
 from synpo_jax.models.captioner import Captioner
 from synpo_jax.models.config import LoraConfig, captioner_config
+from synpo_jax.training import feature_cache
+from synpo_jax.weights import loading
 
 RULE = video.FrameRule(min_frames=1, max_frames=4, frames_per_second=1.0)
 

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from synpo_jax import caption, prompts, shots, writer, writing
-from synpo_jax.data import text, video
+from synpo_jax import caption
+from synpo_jax.data import prompts, text, video
+from synpo_jax.generation import captioning, shots, writer
+from synpo_jax.generation.sampling import GREEDY
 from synpo_jax.models.config import captioner_config
-from synpo_jax.sampling import GREEDY
 from tests import clips
 from tests.small_captioner import config, write_captioner
 
@@ -160,10 +161,10 @@ def test_a_contrast_that_makes_no_sense_is_refused(ask, seen, weight):
 
 
 def test_an_answer_cannot_pass_for_a_video():
-  how = writing.Ask(0, "What?", 1, 1, GREEDY, True, False, 0.0, None)
-  asked = writing._again("A dog \ufffcruns.", how)
+  how = captioning.Ask(0, "What?", 1, 1, GREEDY, True, False, 0.0, None)
+  asked = captioning._again("A dog \ufffcruns.", how)
   assert "A dog runs." in asked and text.MARK not in asked
-  assert writing._again(" \ufffc ", how) == "What?"
+  assert captioning._again(" \ufffc ", how) == "What?"
 
 
 def test_the_entry_goes_on_and_takes_in_new_videos(one_device, folder, caplog):

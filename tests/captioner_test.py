@@ -16,9 +16,9 @@ import pytest
 from safetensors.numpy import save_file
 
 from synpo_jax.models import lora as lora_lib
-from synpo_jax.models import weights
 from synpo_jax.models.captioner import Captioner
 from synpo_jax.models.config import LoraConfig
+from synpo_jax.weights import folders
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 PARTS = {
@@ -68,7 +68,7 @@ def case(request, tmp_path_factory):
   z = np.load(GOLDEN / f"captioner_{request.param}.npz")
   folder = tmp_path_factory.mktemp("golden")
   write_folder(z, folder)
-  config, params = weights.load(folder, dtype=jnp.float32)
+  config, params = folders.load(folder, dtype=jnp.float32)
   tower = dataclasses.replace(config.tower, kept_ratio=float(z["kept_ratio"]))
   config = dataclasses.replace(config, tower=tower)
   lora = LoraConfig(int(z["lora_rank"]), float(z["lora_alpha"]), 0.05)
@@ -293,7 +293,7 @@ def test_merged_kernels_equal_the_adapter(case):
 def test_folder_config_is_read(case):
   assert (
     case.config.decoder
-    == weights.captioner_config(
+    == folders.captioner_config(
       {"llm": json.loads(str(case.z["llm_config"]))}
     ).decoder
   )

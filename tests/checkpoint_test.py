@@ -11,7 +11,9 @@ import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from synpo_jax import adapters, checkpoint, sharding
+from synpo_jax.models import sharding
+from synpo_jax.training import checkpoint
+from synpo_jax.weights import adapters
 
 
 def test_a_workdir_of_another_config_is_refused_by_key(tmp_path):

@@ -7,9 +7,10 @@ import pytest
 
 from configs import claims as claims_config
 from configs import tiny_sft
-from synpo_jax import claims, journal
-from synpo_jax.data import spoiling, telling
+from synpo_jax import claims
+from synpo_jax.runtime import journal
 from synpo_jax.study import cell, figure, grid, material, table
+from synpo_jax.world import spoiling, telling
 
 KEYS = """method seed lr qa_accuracy hallucination ranking_accuracy
 chosen_logp_drift rejected_logp_drift language_logp distinct_n

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from synpo_jax import decode, decode_loop
-from synpo_jax.models import weights
+from synpo_jax.generation import decode, decode_loop
 from synpo_jax.models.captioner import Captioner
 from synpo_jax.models.decoder import KV
+from synpo_jax.weights import folders
 from tests.captioner_test import expand, write_folder
 from tests.decode_test import EOS, V, prompts, run
 
@@ -24,7 +24,7 @@ def golden(request, tmp_path_factory):
   z = np.load(GOLDEN / f"captioner_{request.param}.npz")
   folder = tmp_path_factory.mktemp("golden")
   write_folder(z, folder)
-  config, params = weights.load(folder, dtype=jnp.float32)
+  config, params = folders.load(folder, dtype=jnp.float32)
   starts = np.cumsum(z["frames_per_pair"]) - z["frames_per_pair"]
   K = z["visual_tokens"].shape[1]
 
@@ -116,7 +116,7 @@ def test_greedy_is_what_transformers_generates(tmp_path):
   )
   theirs = transformers.LlamaForCausalLM(config).eval()
   theirs.save_pretrained(tmp_path)
-  config, params = weights.load(tmp_path, dtype=jnp.float32)
+  config, params = folders.load(tmp_path, dtype=jnp.float32)
   batch = prompts([9, 4, 7], width=9)
   out = run(
     Captioner(config, dtype=jnp.dtype("float32")),
@@ -188,7 +188,7 @@ def test_smollm2_answers_20_questions_as_in_transformers(tmp_path):
   prefix, mask = np.zeros((20, P), np.int32), np.zeros((20, P), bool)
   for n, row in enumerate(rows):
     prefix[n, P - len(row) :], mask[n, P - len(row) :] = row, True
-  config, params = weights.load(folder, dtype=jnp.float32)
+  config, params = folders.load(folder, dtype=jnp.float32)
   out = run(
     Captioner(config, dtype=jnp.dtype("float32")),
     {"params": params},

@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from synpo_jax import decode, decode_loop, sampling, sharding
+from synpo_jax.generation import decode, decode_loop, sampling
+from synpo_jax.generation.sampling import GREEDY, Sampling
+from synpo_jax.models import sharding
 from synpo_jax.models.captioner import Captioner
 from synpo_jax.models.config import (
   CaptionerConfig,
   DecoderConfig,
   RopeScaling,
 )
-from synpo_jax.sampling import GREEDY, Sampling
 
 V, EOS = 64, 2
 SAMPLED = Sampling(temperature=1.2, top_k=20, top_p=0.95)

@@ -12,9 +12,9 @@ import pytest
 import torch
 import transformers
 
-from synpo_jax.models import describe, weights
 from synpo_jax.models.captioner import Captioner
 from synpo_jax.models.config import decoder_config
+from synpo_jax.weights import config_writing, folders
 
 LLAMA3 = dict(
   rope_type="llama3",
@@ -123,7 +123,7 @@ def pair(request, tmp_path_factory):
   torch_side = torch_model(request.param)
   folder = tmp_path_factory.mktemp(request.param)
   torch_side.save_pretrained(folder, max_shard_size="20KB")
-  config, params = weights.load(folder, dtype=jnp.float32)
+  config, params = folders.load(folder, dtype=jnp.float32)
   return torch_side, Captioner(config), {"params": params}
 
 
@@ -170,7 +170,7 @@ def test_logits_equal_torch(pair):
 
 def test_config_survives_the_way_back(pair):
   config = pair[1].config.decoder
-  assert decoder_config(describe.decoder_json(config)) == config
+  assert decoder_config(config_writing.decoder_json(config)) == config
 
 
 @pytest.mark.parametrize("pair", ["gemma3"], indirect=True)

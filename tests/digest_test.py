@@ -8,7 +8,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from synpo_jax.models.digest import digest
+from synpo_jax.training.tree_digest import digest
 
 
 def test_a_digest_tells_weights_and_not_places():

@@ -5,9 +5,11 @@ import json
 import pytest
 
 from configs import eval_preference, eval_shapes, eval_vdc, eval_vdd
-from synpo_jax import evaluate, journal, metrics
+from synpo_jax import evaluate
 from synpo_jax.evaluation import captions, preference, vatex, vdc, vdd
 from synpo_jax.evaluation.benchmarks import BENCHMARKS
+from synpo_jax.runtime import journal
+from synpo_jax.training import metrics
 
 
 def test_categories_that_nobody_knows_are_named(tmp_path):

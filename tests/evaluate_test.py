@@ -17,11 +17,12 @@ from configs import (
   eval_vdc,
   eval_vdd,
 )
-from synpo_jax import evaluate, journal
-from synpo_jax.data import scene as graph
-from synpo_jax.data import shapes, staging, telling
+from synpo_jax import evaluate
 from synpo_jax.evaluation import shapes as scoring
-from synpo_jax.pairing.captioning import Text
+from synpo_jax.pairing.stages import Text
+from synpo_jax.runtime import journal
+from synpo_jax.world import rendering, staging, telling
+from synpo_jax.world import scene as graph
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def world(tmp_path_factory):
   (folder / "clips").mkdir()
   scenes = [staging.sample(seed) for seed in (3, 4)]
   for scene in scenes:
-    shapes.encode(folder / "clips" / f"{scene.video}.mp4", scene)
+    rendering.encode(folder / "clips" / f"{scene.video}.mp4", scene)
   graph.write_scenes(str(folder / "scenes.jsonl"), scenes)
   return folder, scenes
 

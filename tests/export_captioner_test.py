@@ -26,10 +26,10 @@ from exported_runs import (
 )
 from safetensors.numpy import load_file, save_file
 
-from synpo_jax import adapters, export
-from synpo_jax.models import weights
+from synpo_jax import export
 from synpo_jax.models.captioner import Captioner
 from synpo_jax.models.config import IMAGE_TOKEN, captioner_config
+from synpo_jax.weights import adapters, folders
 
 VISION = dict(
   hidden_size=20,
@@ -78,7 +78,7 @@ def video_run(tmp_path_factory):
   (base / "projector").mkdir()
   save_file(arrays, base / "projector" / "model.safetensors")
   (base / "projector" / "config.json").write_text('{"depth": 2}')
-  config, params = weights.load(base, dtype=jnp.float32)
+  config, params = folders.load(base, dtype=jnp.float32)
   module = Captioner(config, ADAPTER)
   projector = jax.tree.map(lambda x: x + 0.1, params["projector"])
   variables = {
@@ -171,7 +171,7 @@ def test_peft_reads_the_adapter_of_a_video_model(family, tmp_path):
     said = json.loads((tmp_path / "base" / "config.json").read_text())
     said["vision_config"]["feed_size"] = 32
     (tmp_path / "base" / "config.json").write_text(json.dumps(said))
-  config, params = weights.load(tmp_path / "base", dtype=jnp.float32)
+  config, params = folders.load(tmp_path / "base", dtype=jnp.float32)
   module = Captioner(config, ADAPTER)
   variables = {"params": params, "lora": random_lora(module)}
   run = write_run(
@@ -200,12 +200,12 @@ def test_a_run_from_random_weights(tmp_path):
   words.mkdir()
   (words / "tokenizer.json").write_text("{}")
   module = Captioner(captioner_config(ARCH))
-  trained = {"params": weights.init(module, seed=9)}
+  trained = {"params": folders.init(module, seed=9)}
   run = write_run(
     tmp_path / "run", "", trained, arch=ARCH, tokenizer=str(words)
   )
   export.export(run, "merged", words)  # the folder may be there already
-  config, params = weights.load(words, dtype=jnp.float32)
+  config, params = folders.load(words, dtype=jnp.float32)
   assert config.tower.kept_ratio == 0.5
   jax.tree.map(np.testing.assert_array_equal, params, trained["params"])
   assert (words / "tokenizer.json").read_text() == "{}"

@@ -27,9 +27,9 @@ from exported_runs import (
 )
 from safetensors.numpy import load_file, save_file
 
-from synpo_jax import adapters, export
-from synpo_jax.models import weights
+from synpo_jax import export
 from synpo_jax.models.captioner import Captioner
+from synpo_jax.weights import adapters, folders
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def text_run(tmp_path_factory):
     )
   )
   model.save_pretrained(base, max_shard_size="20KB")
-  config, params = weights.load(base, dtype=jnp.float32)
+  config, params = folders.load(base, dtype=jnp.float32)
   module = Captioner(config, ADAPTER)
   variables = {"params": params, "lora": random_lora(module)}
   run = write_run(folder / "run", base, {"lora": variables["lora"]})
@@ -106,7 +106,7 @@ def test_pefts_own_adapter_reads_as_ours(text_run, tmp_path):
   }
   save_file(table, tmp_path / "model.safetensors")
   (tmp_path / "config.json").write_text((base / "config.json").read_text())
-  _, params = weights.load(tmp_path, dtype=jnp.float32)
+  _, params = folders.load(tmp_path, dtype=jnp.float32)
   read = adapters.read(tmp_path, module.config)
   assert read.config.rank == 3 and set(read.lora["decoder"]["layers"]) == {
     "attn",

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
-from synpo_jax import checkpoint, decode, sampling
+from synpo_jax.generation import decode, sampling
 from synpo_jax.models import lora
 from synpo_jax.models.config import LoraConfig
+from synpo_jax.training import checkpoint
 
 TEXT = dict(
   vocab_size=61,

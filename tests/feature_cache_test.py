@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from cached_data import features, make_setting, read, said, write_pairs
 
-from synpo_jax import encoding, feature_cache
 from synpo_jax.data import records, video
+from synpo_jax.training import encoding, feature_cache
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from synpo_jax import fingerprint, make_pairs
+from synpo_jax import make_pairs
+from synpo_jax.weights import fingerprint
 
 
 def write(folder, value=0.0):

@@ -10,7 +10,7 @@ import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from synpo_jax import head
+from synpo_jax.models import head
 
 B, M, D, V = 2, 7, 6, 40
 

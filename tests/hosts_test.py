@@ -14,7 +14,8 @@ from absl import flags
 from absl.testing import flagsaver
 from train_test import NO_CAPTIONS, ROOT, finish, rows, start
 
-from synpo_jax import checkpoint, hosts
+from synpo_jax.runtime import hosts
+from synpo_jax.training import checkpoint
 
 LAUNCH = pathlib.Path(ROOT) / "launch"
 SETTINGS = (

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from synpo_jax import loading, sharding, update
-from synpo_jax.models import int8, lora, weights
+from synpo_jax.models import int8, lora, sharding
 from synpo_jax.models.captioner import Captioner
 from synpo_jax.models.config import LoraConfig, captioner_config
+from synpo_jax.training import update
+from synpo_jax.weights import folders, loading
 
 TINY = dict(
   model_type="qwen2",  # has biases beside the kernels
@@ -60,12 +61,12 @@ def test_no_weight_is_off_by_more_than_half_a_step():
 def models(tmp_path_factory):
   """A saved random model, and what loading makes of it: float, int8."""
   config = captioner_config(TINY)
-  drawn = weights.init(Captioner(config), 0)
+  drawn = folders.init(Captioner(config), 0)
   drawn = jax.tree.map(lambda x: 4 * x, drawn)
   folder = tmp_path_factory.mktemp("saved")
-  weights.save(folder, config, drawn)
-  _, params = weights.load(folder, dtype=jnp.float32)
-  rounded_config, rounded = weights.load(folder, dtype=jnp.float32, base="int8")
+  folders.save(folder, config, drawn)
+  _, params = folders.load(folder, dtype=jnp.float32)
+  rounded_config, rounded = folders.load(folder, dtype=jnp.float32, base="int8")
   assert rounded_config == config.with_int8_base()
   return config, params, rounded
 
@@ -97,8 +98,8 @@ def test_loading_rounds_the_decoders_linear_layers(models):
 def test_random_start_is_the_float_one_rounded(models):
   config = models[0]
   model = Captioner(config.with_int8_base())
-  back = dequantised(weights.init(model, 3))
-  for name, value in flat(weights.init(Captioner(config), 3)).items():
+  back = dequantised(folders.init(model, 3))
+  for name, value in flat(folders.init(Captioner(config), 3)).items():
     step = np.abs(value).max() / 127
     np.testing.assert_allclose(back[name], value, atol=0.51 * step)
 
@@ -181,7 +182,7 @@ def test_what_an_int8_base_cannot_do(models, adapter, tmp_path):
   with pytest.raises(ValueError, match="attn/q/kernel, which model.base=int8"):
     update.split({"params": rounded}, "params/.*")
   with pytest.raises(ValueError, match="int8 weights are not written"):
-    weights.save(tmp_path, config.with_int8_base(), rounded)
+    folders.save(tmp_path, config.with_int8_base(), rounded)
   with pytest.raises(ValueError, match="not merged into int8 weights"):
     lora.merge(rounded["decoder"], adapter["decoder"], LORA)
   with pytest.raises(ValueError, match="model.base=int4: choose float or int8"):

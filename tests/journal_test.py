@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from synpo_jax import journal
+from synpo_jax.runtime import journal
 
 WRITER = """
 import sys

@@ -8,8 +8,7 @@ import pytest
 from judge_server import RESET, TORN, serve
 from judge_test import GOOD, after, question, run
 
-from synpo_jax import judge
-from synpo_jax.judging import responses
+from synpo_jax.judging import judge, responses
 
 
 def saying(message, **fields):

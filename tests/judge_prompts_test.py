@@ -5,7 +5,7 @@ import textwrap
 
 import pytest
 
-from synpo_jax.evaluation import judge_prompts, replies
+from synpo_jax.evaluation import judge_prompts, verdicts
 from synpo_jax.judging.replies import Unreadable
 
 GOOD = {
@@ -25,11 +25,11 @@ BAD += ["pred: yes, score: 45", '{"pred": "yes", "score": NaN}']
 
 def test_verdicts_are_read_in_many_forms():
   for reply, want in GOOD.items():
-    assert tuple(replies.verdict(reply)) == want
+    assert tuple(verdicts.verdict(reply)) == want
   for reply in BAD:
     with pytest.raises(Unreadable):
-      replies.verdict(reply)
-  assert replies.score("{'score': 4}") == 4 and replies.better('{"better":2}')
+      verdicts.verdict(reply)
+  assert verdicts.score("{'score': 4}") == 4 and verdicts.better('{"better":2}')
 
 
 OFFICIAL_VDC = """

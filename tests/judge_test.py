@@ -1,8 +1,7 @@
 import pytest
 from judge_server import DRIP, HANG, RESET, chat, serve
 
-from synpo_jax import judge
-from synpo_jax.judging import replies
+from synpo_jax.judging import judge, replies
 
 SCHEMA = {"type": "object", "properties": {"score": {"type": "integer"}}}
 

@@ -5,7 +5,8 @@ import json
 import pytest
 import run_config
 
-from synpo_jax import heldout, job, language, metrics
+from synpo_jax.training import heldout, job, metrics
+from synpo_jax.training import probe as language
 
 
 @pytest.fixture(scope="module")

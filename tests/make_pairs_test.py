@@ -8,8 +8,9 @@ import pytest
 from judge_server import chat, serve
 from rich import console
 
-from synpo_jax import make_pairs, prompts
+from synpo_jax import make_pairs
 from synpo_jax.data import pairs as reading
+from synpo_jax.data import prompts
 from synpo_jax.judging import endpoint
 from synpo_jax.pairing import criteria, ledger, terminal
 

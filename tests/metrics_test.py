@@ -2,7 +2,7 @@
 
 import pytest
 
-from synpo_jax import metrics
+from synpo_jax.training import metrics
 
 
 def test_a_lap_is_the_time_since_the_last_one(monkeypatch):

@@ -7,7 +7,7 @@ import numpy as np
 import optax
 import pytest
 
-from synpo_jax import optim
+from synpo_jax.training import optim
 
 GOLDEN = pathlib.Path(__file__).parent / "golden" / "schedule.npz"
 

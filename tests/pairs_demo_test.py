@@ -8,9 +8,10 @@ import time
 
 import pytest
 
-from synpo_jax import journal
-from synpo_jax.data import pairs, world
+from synpo_jax.data import pairs
 from synpo_jax.pairing import ledger
+from synpo_jax.runtime import journal
+from synpo_jax.world import folder
 
 SMALLER = dict(
   clips=dict(max_new_tokens=12),
@@ -57,7 +58,7 @@ def finish(run):
 
 @pytest.mark.slow
 def test_killed_on_the_way_the_demo_ends_with_the_same_pairs(tmp_path):
-  world.render_world(tmp_path, range(810_000, 810_004))
+  folder.render_world(tmp_path, range(810_000, 810_004))
   said = finish(start(tmp_path, tmp_path / "whole"))
   assert "judged videos" in said
   for stage in ("clips", "candidates"):

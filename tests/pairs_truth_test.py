@@ -4,9 +4,10 @@ import fake_pairs
 import numpy as np
 import pytest
 
-from synpo_jax import journal, make_pairs
-from synpo_jax.data import scene, spoiling, staging, telling
-from synpo_jax.pairing.captioning import Text
+from synpo_jax import make_pairs
+from synpo_jax.pairing.stages import Text
+from synpo_jax.runtime import journal
+from synpo_jax.world import scene, spoiling, staging, telling
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 import transformers
 
-from synpo_jax.models import weights
 from synpo_jax.models.captioner import Captioner
 from synpo_jax.models.config import IMAGE_TOKEN
+from synpo_jax.weights import folders
 
 VIDEO, IMAGE = 7, 6  # ids of their placeholders
 VOCAB = 61
@@ -135,7 +135,7 @@ def published(name, folder):
   model.save_pretrained(folder)
   if name.startswith("qwen"):
     feed(folder, side)
-  config, params = weights.load(folder, dtype=jnp.float32)
+  config, params = folders.load(folder, dtype=jnp.float32)
   return model, Captioner(config), {"params": params}
 
 

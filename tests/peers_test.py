@@ -21,8 +21,7 @@ from peers import (
   torch_inputs,
 )
 
-from synpo_jax import decode, layout, sampling
-from synpo_jax.models import weights
+from synpo_jax.generation import decode, sampling
 from synpo_jax.models.captioner import normalise
 from synpo_jax.models.config import (
   IMAGE_TOKEN,
@@ -30,6 +29,8 @@ from synpo_jax.models.config import (
   captioner_config,
 )
 from synpo_jax.models.connectors import bilinear
+from synpo_jax.training import pair_logps
+from synpo_jax.weights import folders
 
 
 @pytest.fixture(params=CASES)
@@ -56,7 +57,7 @@ def our_logits(model, variables, pixels, tokens, mask):
 def our_logps(model, variables, batch, pixels):
   features = model.apply(variables, pixels, method="encode_pixels")
   batch = batch | {"features": features}
-  return layout.token_logps(
+  return pair_logps.token_logps(
     model, variables, batch, layout="shared", head_chunk=4
   )
 
@@ -189,8 +190,8 @@ def test_saved_models_load_again_here_and_in_torch(name, tmp_path_factory):
   folder = tmp_path_factory.getbasetemp() / name
   model, captioner, variables = published(name, folder)
   copy = folder / "copy"
-  weights.save(copy, captioner.config, variables["params"])
-  config, params = weights.load(copy, dtype=jnp.float32)
+  folders.save(copy, captioner.config, variables["params"])
+  config, params = folders.load(copy, dtype=jnp.float32)
   jax.tree.map(np.testing.assert_array_equal, params, variables["params"])
   assert config.blocks(4) == captioner.config.blocks(4)
   again = type(model).from_pretrained(copy).eval()
@@ -216,7 +217,7 @@ def test_newer_spellings_of_names_load_too(tmp_path_factory):
   for part in ("", "vision_model."):  # which Transformers 5 leaves out
     tensors = {k.replace(part, ""): v for k, v in model.state_dict().items()}
     save_file(tensors, other / "model.safetensors")
-    _, params = weights.load(other, dtype=jnp.float32)
+    _, params = folders.load(other, dtype=jnp.float32)
     jax.tree.map(np.testing.assert_array_equal, params, variables["params"])
 
 

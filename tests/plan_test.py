@@ -10,7 +10,7 @@ import jax
 import pytest
 
 from configs import vdc
-from synpo_jax.planning import chips, choices, outcome, targets, trial, words
+from synpo_jax.planning import chips, choices, outcome, tables, targets, trial
 from synpo_jax.planning.choices import Choice
 from synpo_jax.planning.outcome import Memory, Outcome, Work
 from synpo_jax.planning.trial import Trial
@@ -66,11 +66,11 @@ def made_up(peak, choice):
 def test_the_verdict_is_plain():
   c, choice = seven_b(), Choice(1, 16, 1, 16, 2, "full")
   good, bad = made_up(15e9, choice), made_up(17e9, choice)
-  assert good.fits and words.verdict(good).startswith("fits: 13.97 of 14.90")
-  assert not bad.fits and words.verdict(bad).startswith("does not fit: 15.83")
+  assert good.fits and tables.verdict(good).startswith("fits: 13.97 of 14.90")
+  assert not bad.fits and tables.verdict(bad).startswith("does not fit: 15.83")
   assert good.outcome.work.binds == "links"
   assert good.outcome.pairs_per_hour == 32 * 3600 / 4
-  assert "--config.model.remat=full" in words.change(c, good)
+  assert "--config.model.remat=full" in tables.change(c, good)
 
 
 def test_the_compilers_refusal_says_how_much_it_needs():

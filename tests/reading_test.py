@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from synpo_jax.data import spoiling, staging, telling
-from synpo_jax.data.fluency import fluency
-from synpo_jax.data.reading import read_facts
-from synpo_jax.data.scene import Event, Thing
+from synpo_jax.world import spoiling, staging, telling
+from synpo_jax.world.fluency import fluency
+from synpo_jax.world.reading import read_facts
+from synpo_jax.world.scene import Event, Thing
 
 SEEDS = range(60)
 

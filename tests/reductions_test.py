@@ -12,10 +12,11 @@ import numpy as np
 import optax
 import pytest
 
-from synpo_jax import sharding, update
-from synpo_jax.models import lora, weights
+from synpo_jax.models import lora, sharding
 from synpo_jax.models.captioner import Captioner
 from synpo_jax.models.config import LoraConfig, captioner_config
+from synpo_jax.training import update
+from synpo_jax.weights import folders
 
 TINY = dict(
   model_type="llama",
@@ -48,7 +49,7 @@ def test_lora_gradients_are_summed_over_devices_in_float32():
   mesh = sharding.make_mesh(data=8, fsdp=1, model=1)
   model = Captioner(captioner_config(TINY), LORA, dtype=jnp.bfloat16)
   variables = {
-    "params": weights.init(model, 0, dtype=jnp.bfloat16),
+    "params": folders.init(model, 0, dtype=jnp.bfloat16),
     "lora": lora.init(model, 1),
   }
   places = sharding.tree_shardings(variables, mesh)

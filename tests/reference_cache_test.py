@@ -9,8 +9,15 @@ import numpy as np
 import pytest
 from cached_data import features, make_setting, read, said, write_pairs
 
-from synpo_jax import caches, layout, optim, reference_cache, sharding, update
 from synpo_jax.data import records
+from synpo_jax.models import sharding
+from synpo_jax.training import (
+  caches,
+  optim,
+  pair_logps,
+  reference_cache,
+  update,
+)
 
 HOW = dict(layout="shared", head_chunk=8)
 DPO = dict(name="dpo", coefficients=dict(beta=0.1))
@@ -72,7 +79,7 @@ def train(setting, batches):
 def test_cached_references_are_those_of_the_step(setting, case):
   assert case.said == "references: 0 read, 3 computed; verified 3\n"
   in_step = jax.jit(
-    lambda variables, batch: layout.reference_logps(
+    lambda variables, batch: pair_logps.reference_logps(
       setting.model, variables, batch, **HOW
     )
   )

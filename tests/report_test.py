@@ -12,7 +12,8 @@ import subprocess
 import numpy as np
 import pytest
 
-from synpo_jax import panels, plots, report
+from synpo_jax import report
+from synpo_jax.reporting import panels, plots
 
 
 def write_run(folder, *, drift=0.0, method="synpo", norms=True):

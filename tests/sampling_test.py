@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from synpo_jax import sampling
-from synpo_jax.sampling import GREEDY, Sampling
+from synpo_jax.generation import sampling
+from synpo_jax.generation.sampling import GREEDY, Sampling
 
 GOLDEN = Path(__file__).parent / "golden" / "sampler.npz"
 

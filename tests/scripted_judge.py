@@ -1,6 +1,6 @@
 """A judge for tests that replies by what it is asked."""
 
-from synpo_jax import judge
+from synpo_jax.judging import judge
 from synpo_jax.judging.replies import Unreadable
 
 

@@ -11,9 +11,9 @@ import av
 import numpy as np
 import pytest
 
-from synpo_jax.data import scene as graph
-from synpo_jax.data import shapes, staging, world
-from synpo_jax.data.scene import Event, Facts, Scene, Thing, Track
+from synpo_jax.world import folder, rendering, staging
+from synpo_jax.world import scene as graph
+from synpo_jax.world.scene import Event, Facts, Scene, Thing, Track
 
 SEEDS = range(60)
 NEAR = 40  # how far a pixel may be from a pure paint, per channel
@@ -55,16 +55,16 @@ def decoded(path) -> np.ndarray:
 def eight(scene: Scene) -> list[np.ndarray]:
   """The frames that a captioner sees: eight, both ends included."""
   indices = np.linspace(0, scene.frames - 1, 8).astype(int)
-  return [shapes.picture(scene, i / (scene.frames - 1)) for i in indices]
+  return [rendering.picture(scene, i / (scene.frames - 1)) for i in indices]
 
 
 def test_a_circle_is_where_its_track_says():
   scene = hand_made()
   for t in (0.0, 0.25, 1.0):
-    mask = painted(shapes.picture(scene, t), "red")
+    mask = painted(rendering.picture(scene, t), "red")
     x, y = centre(mask)
     assert abs(x - (0.2 + 0.6 * t)) < 0.005 and abs(y - 0.5) < 0.005
-    inner = graph.RADIUS["large"] - shapes.OUTLINE
+    inner = graph.RADIUS["large"] - rendering.OUTLINE
     area = math.pi * (96 * inner) ** 2
     assert abs(mask.sum() - area) < 0.06 * area
 
@@ -72,7 +72,7 @@ def test_a_circle_is_where_its_track_says():
 @pytest.mark.parametrize("shape", graph.SHAPES)
 def test_shapes_fill_what_their_outline_encloses(shape):
   scene = hand_made(things=(Thing(shape, "red", "large", "middle left"),))
-  mask = painted(shapes.picture(scene, 0.5), "red")
+  mask = painted(rendering.picture(scene, 0.5), "red")
   area = mask.sum() / (96 * graph.RADIUS["large"]) ** 2
   ring = math.pi * (1 - 0.4**2)
   star = 5 * 0.46 * math.sin(0.2 * math.pi)
@@ -88,10 +88,10 @@ def test_shapes_fill_what_their_outline_encloses(shape):
 
 def test_a_pan_to_the_right_shifts_the_picture_to_the_left():
   scene = hand_made(camera="pan right", background="stripes")
-  first, last = (shapes.picture(scene, t)[0].mean(-1) for t in (0.0, 1.0))
+  first, last = (rendering.picture(scene, t)[0].mean(-1) for t in (0.0, 1.0))
   shift = round(graph.PAN * 96)
   assert np.abs(first[shift:] - last[: 96 - shift]).mean() < 6
-  x, _ = centre(painted(shapes.picture(scene, 1.0), "red"))
+  x, _ = centre(painted(rendering.picture(scene, 1.0), "red"))
   assert abs(x - (0.8 - graph.PAN)) < 0.01
 
 
@@ -100,7 +100,7 @@ def test_a_zoom_enlarges_by_the_square_of_its_ratio():
   still = Track(((0.0, 0.5, 0.5),), (0.0, 1.0), ((0.0, "red"),))
   scene = dataclasses.replace(scene, tracks=(still,))
   small, large = (
-    painted(shapes.picture(scene, t), "red").sum() for t in (0.0, 1.0)
+    painted(rendering.picture(scene, t), "red").sum() for t in (0.0, 1.0)
   )
   assert abs(large / small / graph.ZOOM**2 - 1) < 0.06
 
@@ -136,7 +136,7 @@ def test_moves_go_the_way_they_are_told():
       if colour in SHARED:
         continue
       masks = [
-        painted(shapes.picture(scene, t), colour) for t in scene.spans[index]
+        painted(rendering.picture(scene, t), colour) for t in scene.spans[index]
       ]
       before, after = (np.array(centre(mask)) for mask in masks)
       way = np.array(graph.DIRECTIONS[event.where])
@@ -146,7 +146,7 @@ def test_moves_go_the_way_they_are_told():
 def test_things_start_in_their_zones_and_stay_in_sight():
   for seed in SEEDS:
     scene = staging.sample(seed)
-    first = shapes.picture(scene, 0.0)
+    first = rendering.picture(scene, 0.0)
     for thing in scene.facts.things:
       if thing.colour in SHARED:
         continue
@@ -170,15 +170,15 @@ def test_nothing_meets_unless_an_event_says_so():
         for j, b in enumerate(scene.tracks[:i]):
           there = all(k.present[0] <= t <= k.present[1] for k in (a, b))
           if there and frozenset((i, j)) not in meetings:
-            gap = math.dist(shapes.place(a, t), shapes.place(b, t))
+            gap = math.dist(rendering.place(a, t), rendering.place(b, t))
             assert gap > radii[i] + radii[j], seed
 
 
 def test_the_same_seed_gives_the_same_bytes(tmp_path):
   digests = []
   for name in ("one.mp4", "two.mp4"):
-    shapes.backdrop.cache_clear()
-    shapes.encode(tmp_path / name, staging.sample(11))
+    rendering.backdrop.cache_clear()
+    rendering.encode(tmp_path / name, staging.sample(11))
     digests.append(hashlib.sha256((tmp_path / name).read_bytes()).hexdigest())
   assert digests[0] == digests[1]
   assert staging.sample(11) != staging.sample(12)
@@ -186,23 +186,23 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path):
 
 def test_the_vector_unit_changes_no_pixel(tmp_path, monkeypatch):
   def pixels():
-    shapes.encode(tmp_path / "a.mp4", staging.sample(3))
+    rendering.encode(tmp_path / "a.mp4", staging.sample(3))
     with av.open(str(tmp_path / "a.mp4")) as container:
       frames = [f.to_ndarray(format="rgb24") for f in container.decode(video=0)]
     return np.stack(frames)
 
   here = pixels()
-  monkeypatch.setitem(shapes.CODEC, "x264-params", "asm=0")
+  monkeypatch.setitem(rendering.CODEC, "x264-params", "asm=0")
   np.testing.assert_array_equal(here, pixels())
 
 
 def test_clips_decode_to_what_was_painted(tmp_path):
   scene = staging.sample(5)
-  shapes.encode(tmp_path / "clip.mp4", scene)
+  rendering.encode(tmp_path / "clip.mp4", scene)
   frames = decoded(tmp_path / "clip.mp4")
   assert frames.shape == (scene.frames, 96, 96, 3)
   # 4:2:0 chroma blurs edges: 1.6 grey levels on average, a shifted frame 4+.
-  assert np.abs(frames.astype(float) - shapes.frames(scene)).mean() < 3.0
+  assert np.abs(frames.astype(float) - rendering.frames(scene)).mean() < 3.0
   with av.open(str(tmp_path / "clip.mp4")) as container:
     stream = container.streams.video[0]
     assert stream.codec_context.name == "h264"
@@ -226,11 +226,11 @@ def test_a_bad_scene_line_is_named(tmp_path):
 
 
 def test_rendering_resumes_and_keeps_what_is_there(tmp_path):
-  world.render_world(tmp_path, [3, 4])
+  folder.render_world(tmp_path, [3, 4])
   kept = tmp_path / "clips" / "shapes-00000003.mp4"
   before = kept.stat().st_mtime_ns
   (tmp_path / "clips" / "shapes-00000005.part.mp4").write_bytes(b"cut off")
-  scenes = world.render_world(tmp_path, [3, 4, 5])
+  scenes = folder.render_world(tmp_path, [3, 4, 5])
   assert [scene.seed for scene in scenes] == [3, 4, 5]
   assert kept.stat().st_mtime_ns == before
   assert len(decoded(tmp_path / "clips" / "shapes-00000005.mp4")) == (
@@ -241,7 +241,7 @@ def test_rendering_resumes_and_keeps_what_is_there(tmp_path):
 
 
 def test_a_world_holds_clips_rows_and_held_out_ids(tmp_path):
-  command = f"-m synpo_jax.data.world --out={tmp_path} --clips=6 --seed=40"
+  command = f"-m synpo_jax.world --out={tmp_path} --clips=6 --seed=40"
   command = [sys.executable, *command.split(), "--heldout=2", "--workers=2"]
   subprocess.run(command, check=True)
   unseen = [json.loads(line) for line in (tmp_path / "heldout.jsonl").open()]
@@ -257,4 +257,4 @@ def test_a_world_holds_clips_rows_and_held_out_ids(tmp_path):
 
 def test_a_world_cannot_hold_out_all_of_its_clips(tmp_path):
   with pytest.raises(ValueError, match="cannot hold out 3 of 3"):
-    world.write_world(tmp_path, clips=3, seed=0, heldout=3)
+    folder.write_world(tmp_path, clips=3, seed=0, heldout=3)

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from synpo_jax import sharding
+from synpo_jax.models import sharding
 
 
 def test_minus_one_takes_the_devices_left_over():

@@ -23,8 +23,8 @@ from safetensors.numpy import load_file
 
 from synpo_jax import export, wheels
 from synpo_jax.data import pairs, text, video
-from synpo_jax.models import gguf_llm, weights
 from synpo_jax.models.captioner import Captioner, normalise
+from synpo_jax.weights import folders, gguf_files
 
 CACHE = pathlib.Path(".cache/wheels")
 CHAT = [
@@ -47,7 +47,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def loaded(folder):
   """(module, params), float32."""
-  config, params = weights.load(folder / "checkpoint", dtype=jnp.float32)
+  config, params = folders.load(folder / "checkpoint", dtype=jnp.float32)
   return Captioner(config), params
 
 
@@ -256,10 +256,10 @@ def test_rotary_orders():
   """Row i of a half and its partner sit side by side in GGUF."""
   ours = np.arange(8.0)[:, None]  # one head of eight rows
   theirs = ours[[0, 4, 1, 5, 2, 6, 3, 7]]
-  np.testing.assert_array_equal(gguf_llm.half_split(theirs, 1), ours)
+  np.testing.assert_array_equal(gguf_files.half_split(theirs, 1), ours)
   two = np.concatenate([theirs, theirs + 8])
   expected = np.arange(16.0)[:, None]
-  np.testing.assert_array_equal(gguf_llm.half_split(two, 2), expected)
+  np.testing.assert_array_equal(gguf_files.half_split(two, 2), expected)
 
 
 def test_a_wheel_that_is_not_the_pinned_one_is_refused(tmp_path):

@@ -7,17 +7,11 @@ import re
 import numpy as np
 import pytest
 
-from synpo_jax import prompts
-from synpo_jax.data import (
-  pairs,
-  spoiling,
-  staging,
-  telling,
-  vocabulary,
-  world_rows,
-)
-from synpo_jax.data import scene as graph
-from synpo_jax.data.scene import Event, Facts, Thing
+from synpo_jax.data import pairs, prompts
+from synpo_jax.world import rows as world_rows
+from synpo_jax.world import scene as graph
+from synpo_jax.world import spoiling, staging, telling, vocabulary
+from synpo_jax.world.scene import Event, Facts, Thing
 
 SEEDS = range(60)
 FACTS = Facts(

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from configs import text_pairs
-from synpo_jax import checkpoint, job, metrics, train
+from synpo_jax import train
+from synpo_jax.training import checkpoint, job, metrics
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

@@ -15,9 +15,10 @@ import orbax.checkpoint as ocp
 import pytest
 import run_config
 
-from synpo_jax import adapters, export, job
-from synpo_jax.models import weights
+from synpo_jax import export
 from synpo_jax.models.captioner import Captioner
+from synpo_jax.training import job
+from synpo_jax.weights import adapters, folders
 
 ROOT = pathlib.Path(__file__).parent.parent
 UPDATES = 8  # 16 clips, 4 pairs an update, two epochs
@@ -259,8 +260,8 @@ def test_adapters_on_an_int8_base_leave_on_the_float_one(folder):
   assert np.isfinite(losses).all() and losses[-1] != losses[0]
   workdir, merged = folder / "int8", folder / "merged"
   export.export(workdir, "merged", merged)
-  config, params = weights.load(merged, dtype=np.float32)
-  start_weights = weights.init(Captioner(config), 0)
+  config, params = folders.load(merged, dtype=np.float32)
+  start_weights = folders.init(Captioner(config), 0)
   learned = adapters.read_run(workdir).lora["decoder"]["layers"]["attn"]["q"]
   kernels = [
     np.asarray(tree["decoder"]["layers"]["attn"]["q"]["kernel"])

@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from synpo_jax.data import quiz, spoiling, staging, telling, truth
-from synpo_jax.data.fluency import fluency
-from synpo_jax.data.reading import read_facts
-from synpo_jax.data.scene import Event, Facts, Scene, Thing
+from synpo_jax.world import quiz, spoiling, staging, telling, truth
+from synpo_jax.world.fluency import fluency
+from synpo_jax.world.reading import read_facts
+from synpo_jax.world.scene import Event, Facts, Scene, Thing
 
 SEEDS = range(60)
 FACTS = Facts(

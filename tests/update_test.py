@@ -18,10 +18,11 @@ from captioner_test import expand, lora_tree, write_folder
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from synpo_jax import optim, sharding, update
-from synpo_jax.models import weights
+from synpo_jax.models import sharding
 from synpo_jax.models.captioner import Captioner
 from synpo_jax.models.config import LoraConfig
+from synpo_jax.training import optim, update
+from synpo_jax.weights import folders
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 SYNPO = dict(name="synpo", coefficients=dict(alpha=30.0, beta=0.2))
@@ -37,7 +38,7 @@ def case(request, tmp_path_factory):
   z = np.load(GOLDEN / f"captioner_{request.param}.npz")
   folder = tmp_path_factory.mktemp("golden")
   write_folder(z, folder)
-  config, params = weights.load(folder, dtype=jnp.float32)
+  config, params = folders.load(folder, dtype=jnp.float32)
   tower = dataclasses.replace(config.tower, kept_ratio=float(z["kept_ratio"]))
   config = dataclasses.replace(config, tower=tower)
   adapter = LoraConfig(int(z["lora_rank"]), float(z["lora_alpha"]), 0.05)

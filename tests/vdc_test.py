@@ -6,9 +6,9 @@ import pytest
 from judge_server import chat, serve
 from scripted_judge import scripted
 
-from synpo_jax import judge
 from synpo_jax.evaluation import captions as making
 from synpo_jax.evaluation import judge_prompts, vdc, vdd
+from synpo_jax.judging import judge
 
 OURS = judge_prompts.load("ours", "vdc")
 

@@ -12,8 +12,9 @@ import pytest
 import torch
 import transformers
 
-from synpo_jax.models import names, vit
+from synpo_jax.models import vit
 from synpo_jax.models.config import captioner_config, tower_config
+from synpo_jax.weights import tensor_names
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 
@@ -21,7 +22,7 @@ GOLDEN = pathlib.Path(__file__).parent / "golden"
 def tree(config, tensors):
   """Our parameters from published tensors, by the name map."""
   params = {}
-  for leaf in names.tower_leaves(config, ""):
+  for leaf in tensor_names.tower_leaves(config, ""):
     parts = [
       leaf.from_published(np.asarray(tensors[name], np.float32), flax=False)
       for name in leaf.names(flax=False)

@@ -13,10 +13,10 @@ import torch
 import transformers
 from safetensors.numpy import load_file, save_file
 
-from synpo_jax import sharding
-from synpo_jax.models import weights
+from synpo_jax.models import sharding
 from synpo_jax.models.captioner import Captioner, shapes
 from synpo_jax.models.config import captioner_config
+from synpo_jax.weights import folders
 
 VISION = dict(
   hidden_size=24,
@@ -57,7 +57,7 @@ def text(tmp_path_factory):
   )
   folder = tmp_path_factory.mktemp("text")
   model.save_pretrained(folder)
-  return model, folder, *weights.load(folder, dtype=jnp.float32)
+  return model, folder, *folders.load(folder, dtype=jnp.float32)
 
 
 def port(flax_class, folder):
@@ -75,7 +75,7 @@ def ported(text):
 def test_flax_port_params(text, ported):
   """The port's tree loads as it is, and ours is right where it is wrong."""
   model, _, config, params = text
-  equal(weights.from_flax(config, ported.params, dtype=jnp.float32), params)
+  equal(folders.from_flax(config, ported.params, dtype=jnp.float32), params)
   tokens = np.random.default_rng(0).integers(0, 64, (1, 12)).astype(np.int32)
   with torch.no_grad():
     right = model(torch.tensor(tokens, dtype=torch.long)).logits.numpy()
@@ -90,7 +90,7 @@ def test_flax_port_params(text, ported):
   tied = captioner_config(
     dict(model_type="llama", **TEXT) | dict(tie_word_embeddings=True)
   )  # the port leaves a random head beside the table
-  found = weights.from_flax(tied, ported.params, dtype=jnp.float32)
+  found = folders.from_flax(tied, ported.params, dtype=jnp.float32)
   assert "head" not in found["decoder"]
 
 
@@ -103,13 +103,13 @@ def test_flax_files(text, ported, tmp_path, monkeypatch):
   monkeypatch.setattr(flax.serialization, "MAX_CHUNK_SIZE", 1000)
   ported.save_pretrained(tmp_path / "chunks")
   for name in ("one", "many", "chunks"):
-    equal(weights.load(tmp_path / name, dtype=jnp.float32)[1], params)
+    equal(folders.load(tmp_path / name, dtype=jnp.float32)[1], params)
   file = tmp_path / "one" / "flax_model.msgpack"
   whole = file.read_bytes()
   for length in (len(whole) - 10, 3, 0):
     file.write_bytes(whole[:length])
     with pytest.raises(ValueError, match="flax_model.msgpack: cut off"):
-      weights.load(tmp_path / "one", dtype=jnp.float32)
+      folders.load(tmp_path / "one", dtype=jnp.float32)
 
 
 TOWERS = {
@@ -128,10 +128,10 @@ def test_towers_from_torch_and_flax(layout, text, ported, tmp_path):
   shutil.copytree(text[1], tmp_path, dirs_exist_ok=True)
   tower.save_pretrained(tmp_path / "visual_encoder")
   write_projector(tmp_path / "projector")
-  config, params = weights.load(tmp_path, dtype=jnp.float32)
+  config, params = folders.load(tmp_path, dtype=jnp.float32)
   check_shorter_names(tmp_path, params)
   ends = {str(2 * i): params["projector"][f"fc{i}"] for i in range(2)}
-  flax_params = weights.from_flax(
+  flax_params = folders.from_flax(
     config,
     ported.params,
     tower=port(flax_class, tmp_path / "visual_encoder").params,
@@ -139,8 +139,8 @@ def test_towers_from_torch_and_flax(layout, text, ported, tmp_path):
     dtype=jnp.float32,
   )
   equal(flax_params, params)
-  weights.save(tmp_path / "again", config, params)
-  config_again, again = weights.load(tmp_path / "again", dtype=jnp.float32)
+  folders.save(tmp_path / "again", config, params)
+  config_again, again = folders.load(tmp_path / "again", dtype=jnp.float32)
   equal(again, params)
   assert config_again == config
   check_torch_reads(tmp_path / "again", torch_class, tower, config)
@@ -152,7 +152,7 @@ def check_shorter_names(folder, params):
   tensors = load_file(file)
   short = {k.removeprefix("vision_model."): v for k, v in tensors.items()}
   save_file(short, file, {"format": "pt"})
-  equal(weights.load(folder, dtype=jnp.float32)[1], params)
+  equal(folders.load(folder, dtype=jnp.float32)[1], params)
   save_file(tensors, file, {"format": "pt"})
 
 
@@ -201,7 +201,7 @@ def test_faults_are_named_together(text, tmp_path):
   tensors["vision_model.embeddings.position_ids"] = np.ones(4, np.int32)
   save_file(tensors, tmp_path / "model.safetensors")
   with pytest.raises(ValueError) as error:
-    weights.load(tmp_path, dtype=jnp.float32)
+    folders.load(tmp_path, dtype=jnp.float32)
   lines = str(error.value).splitlines()
   assert [line.strip() for line in lines[1:]] == [
     "shape: model.norm.weight is (33,), not (32,)",
@@ -212,42 +212,42 @@ def test_faults_are_named_together(text, tmp_path):
 
 def test_unreadable_folders(text, tmp_path):
   with pytest.raises(FileNotFoundError, match="config.json"):
-    weights.load(tmp_path, dtype=jnp.float32)
+    folders.load(tmp_path, dtype=jnp.float32)
   shutil.copy(text[1] / "config.json", tmp_path)
   with pytest.raises(FileNotFoundError, match="no model.safetensors"):
-    weights.load(tmp_path, dtype=jnp.float32)
+    folders.load(tmp_path, dtype=jnp.float32)
   (tmp_path / "pytorch_model.bin").write_bytes(b"anything")
   with pytest.raises(ValueError, match="safe_serialization=True"):
-    weights.load(tmp_path, dtype=jnp.float32)
+    folders.load(tmp_path, dtype=jnp.float32)
   whole = (text[1] / "model.safetensors").read_bytes()
   (tmp_path / "model.safetensors").write_bytes(whole[:-100])
   with pytest.raises(ValueError, match="model.safetensors: cut off within"):
-    weights.load(tmp_path, dtype=jnp.float32)
+    folders.load(tmp_path, dtype=jnp.float32)
   (tmp_path / "model.safetensors").write_bytes(b"no tensors here")
   with pytest.raises(ValueError, match="not a safetensors file"):
-    weights.load(tmp_path, dtype=jnp.float32)
+    folders.load(tmp_path, dtype=jnp.float32)
   (tmp_path / "model.safetensors.index.json").write_text("{}")
   with pytest.raises(ValueError, match="index.json: no weight_map"):
-    weights.load(tmp_path, dtype=jnp.float32)
+    folders.load(tmp_path, dtype=jnp.float32)
   (tmp_path / "model.safetensors.index.json").unlink()
   for name in ("model.safetensors", "model.safetensors.index.json"):
     (tmp_path / name).write_bytes(bytes(64))
     with pytest.raises(ValueError, match=f"{name}: .*no JSON"):
-      weights.load(tmp_path, dtype=jnp.float32)
+      folders.load(tmp_path, dtype=jnp.float32)
   (tmp_path / "config.json").write_text('{"model_type": ')
   with pytest.raises(ValueError, match="config.json: no JSON"):
-    weights.load(tmp_path, dtype=jnp.float32)
+    folders.load(tmp_path, dtype=jnp.float32)
 
 
-@pytest.mark.parametrize("small", [0, weights.SMALL])
+@pytest.mark.parametrize("small", [0, folders.SMALL])
 def test_placed_on_a_mesh(text, small, monkeypatch):
   """Each device holds its slice, cast; layers stacked on either way."""
-  monkeypatch.setattr(weights, "SMALL", small)
+  monkeypatch.setattr(folders, "SMALL", small)
   _, folder, config, params = text
   mesh = sharding.make_mesh(data=1, fsdp=4, model=2)
   tree = {"params": shapes(Captioner(config))["params"]}
   places = sharding.tree_shardings(tree, mesh)["params"]
-  _, placed = weights.load(folder, dtype=jnp.bfloat16, shardings=places)
+  _, placed = folders.load(folder, dtype=jnp.bfloat16, shardings=places)
   up = placed["decoder"]["layers"]["mlp"]["up"]["kernel"]
   assert up.sharding == places["decoder"]["layers"]["mlp"]["up"]["kernel"]
   assert up.addressable_shards[0].data.shape == (2, 32 // 4, 48 // 2)
@@ -257,7 +257,7 @@ def test_placed_on_a_mesh(text, small, monkeypatch):
 def test_random_start():
   """Small normal kernels; norms begin as the identity: Gemma's at zero."""
   model = Captioner(captioner_config(dict(model_type="gemma2", **TEXT)))
-  decoder = weights.init(model, 0, dtype=jnp.bfloat16)["decoder"]
+  decoder = folders.init(model, 0, dtype=jnp.bfloat16)["decoder"]
   assert not decoder["layers"]["mlp_norm"]["scale"].any()
   up = decoder["layers"]["mlp"]["up"]["kernel"]
   assert up.dtype == jnp.bfloat16

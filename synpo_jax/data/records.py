@@ -24,7 +24,7 @@ from array_record.python.array_record_module import (
   ArrayRecordWriter,
 )
 
-from synpo_jax import journal
+from synpo_jax.runtime import journal
 
 WRITE = "group_size:1,uncompressed"  # any array alone; noise does not shrink
 SAID = {"key", "dtype", "shape", "checksum"}  # of every array

@@ -25,8 +25,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 from jaxtyping import UInt8
 
-from synpo_jax import progress
 from synpo_jax.data import decoding, records, video
+from synpo_jax.runtime import progress
 
 CHUNK = 128  # videos; what a killed build loses at most
 LAYOUT = 2  # of the stored records; a new one makes new fingerprints

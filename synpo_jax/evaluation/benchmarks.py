@@ -8,7 +8,7 @@ the captions to make; `score(c, items, captions, prompts, ask)` returns
 from collections.abc import Callable
 from typing import NamedTuple
 
-from synpo_jax import prompts as ours
+from synpo_jax.data import prompts as ours
 from synpo_jax.evaluation import preference, shapes, vatex, vdc, vdd
 from synpo_jax.evaluation.captions import Item
 

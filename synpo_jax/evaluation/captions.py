@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
 from typing import NamedTuple
 
-from synpo_jax import journal, progress, shots
 from synpo_jax.data import sources, video
 from synpo_jax.evaluation import vdc
-from synpo_jax.evaluation.rows import lines
-from synpo_jax.pairing.captioning import WHOLE
+from synpo_jax.generation import shots
+from synpo_jax.pairing.stages import WHOLE
+from synpo_jax.runtime import journal, progress
+from synpo_jax.runtime.jsonl import lines
 
 
 class Item(NamedTuple):

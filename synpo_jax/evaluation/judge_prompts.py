@@ -14,7 +14,7 @@ import pathlib
 import re
 from typing import NamedTuple
 
-from synpo_jax import prompts as ours
+from synpo_jax.data import prompts as ours
 
 VERSION = "2026-11-a"
 FIELDS = {

@@ -11,11 +11,12 @@ import pathlib
 from collections.abc import Callable
 from typing import NamedTuple
 
-from synpo_jax import journal, judge, progress
 from synpo_jax.data import text
-from synpo_jax.evaluation import judge_prompts, replies, text_model
+from synpo_jax.evaluation import judge_prompts, text_model, verdicts
 from synpo_jax.evaluation.captions import Item, refuse_missing
-from synpo_jax.sampling import Sampling
+from synpo_jax.generation.sampling import Sampling
+from synpo_jax.judging import judge
+from synpo_jax.runtime import journal, progress
 
 
 class Duel(NamedTuple):
@@ -170,8 +171,8 @@ def _requests(pairs, prompts, max_tokens):
       yield judge.Request(
         f"{duel.id}/{name}",
         messages,
-        replies.better,
-        replies.BETTER_SCHEMA,
+        verdicts.better,
+        verdicts.BETTER_SCHEMA,
         max_tokens,
         version,
       )

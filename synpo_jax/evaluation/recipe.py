@@ -6,7 +6,7 @@ import json
 import pathlib
 import platform
 
-from synpo_jax import journal
+from synpo_jax.runtime import journal
 
 PACKAGES = ("jax", "jaxlib", "flax", "transformers", "numpy", "av", "openai")
 METRICS_VERSION = "2026-11-b"  # changes when a score's definition does

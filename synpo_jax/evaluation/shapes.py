@@ -5,13 +5,13 @@ import pathlib
 
 import numpy as np
 
-from synpo_jax.data import scene as graph
-from synpo_jax.data import truth
-from synpo_jax.data.quiz import CATEGORIES
-from synpo_jax.data.scene import Scene
 from synpo_jax.evaluation import caption_metrics
-from synpo_jax.evaluation.rows import lines
 from synpo_jax.evaluation.tokenizer import tokenize
+from synpo_jax.runtime.jsonl import lines
+from synpo_jax.world import scene as graph
+from synpo_jax.world import truth
+from synpo_jax.world.quiz import CATEGORIES
+from synpo_jax.world.scene import Scene
 
 MEANS = ("qa_accuracy", "hallucination", "order_accuracy", "factuality")
 

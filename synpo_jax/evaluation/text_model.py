@@ -12,14 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 import transformers
 
-from synpo_jax import decode, sharding
 from synpo_jax.data import text
 from synpo_jax.evaluation import text_scores
+from synpo_jax.generation import decode
+from synpo_jax.generation.sampling import Sampling
 from synpo_jax.models import attention as attentions
-from synpo_jax.models import weights
+from synpo_jax.models import sharding
 from synpo_jax.models.captioner import Captioner, shapes
 from synpo_jax.models.config import captioner_config
-from synpo_jax.sampling import Sampling
+from synpo_jax.weights import folders
 
 
 class TextModel(NamedTuple):
@@ -57,7 +58,7 @@ def load(
   model = Captioner(config, dtype=jnp.dtype(dtype), attention=backend)
   tree = {"params": shapes(model)["params"]}
   shardings = sharding.tree_shardings(tree, places)["params"]
-  _, params = weights.load(folder, dtype=jnp.dtype(dtype), shardings=shardings)
+  _, params = folders.load(folder, dtype=jnp.dtype(dtype), shardings=shardings)
   return TextModel(
     model,
     {"params": params},

@@ -9,7 +9,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float, Int
 
-from synpo_jax import head, sharding
+from synpo_jax.models import head, sharding
 
 
 class Row(NamedTuple):

@@ -4,8 +4,8 @@ import json
 import pathlib
 
 from synpo_jax.evaluation import caption_metrics, meteor
-from synpo_jax.evaluation.rows import lines
 from synpo_jax.evaluation.tokenizer import tokenize
+from synpo_jax.runtime.jsonl import lines
 
 
 def read_references(path: str | pathlib.Path) -> dict[str, list[str]]:

@@ -15,9 +15,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from synpo_jax import judge
-from synpo_jax.evaluation import judge_prompts, replies
-from synpo_jax.evaluation.rows import lines
+from synpo_jax.evaluation import judge_prompts
+from synpo_jax.evaluation import verdicts as replies
+from synpo_jax.judging import judge
+from synpo_jax.runtime.jsonl import lines
 
 CATEGORIES = ("camera", "short", "background", "main_object", "detailed")
 

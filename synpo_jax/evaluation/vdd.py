@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from synpo_jax import judge
-from synpo_jax.evaluation import judge_prompts, replies
-from synpo_jax.evaluation.rows import lines
+from synpo_jax.evaluation import judge_prompts, verdicts
+from synpo_jax.judging import judge
+from synpo_jax.runtime.jsonl import lines
 
 
 class Reference(NamedTuple):
@@ -66,9 +66,9 @@ def judge_captions(
     fields = reference._asdict() | {"caption": captions[reference.video]}
     del fields["video"]
     messages = judge_prompts.fill(prompts, "detail", **fields)
-    schema = replies.SCORE_SCHEMA
+    schema = verdicts.SCORE_SCHEMA
     return judge.Request(
-      reference.video, messages, replies.score, schema, max_tokens, version
+      reference.video, messages, verdicts.score, schema, max_tokens, version
     )
 
   usage = ask(

@@ -15,10 +15,10 @@ from jax.sharding import PartitionSpec as P
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
-from synpo_jax.models import causal, cudnn, splash
-from synpo_jax.models.causal import HIDDEN
+from synpo_jax.models import attention_cudnn, attention_splash, attention_xla
+from synpo_jax.models.attention_xla import HIDDEN
 from synpo_jax.models.config import DecoderConfig
-from synpo_jax.models.slots import Slots
+from synpo_jax.models.packed_rows import Slots
 
 BACKENDS = ("auto", "splash", "cudnn", "xla")
 NATIVE = {"tpu": "splash", "gpu": "cudnn", "cuda": "cudnn"}
@@ -143,7 +143,7 @@ def attend(
   of a kernel to skip.
   """
   if past:
-    rows = causal.Rows(segments, positions, _width(window, slides))
+    rows = attention_xla.Rows(segments, positions, _width(window, slides))
     return _over_blocks(q, k, v, rows, past, scale, softcap)
   if backend.name == "splash":
     how = dict(scale=scale, softcap=softcap, interpret=backend.emulated)
@@ -157,7 +157,7 @@ def attend(
   if backend.name != "xla":
     raise ValueError(f"no attention back end is called {backend.name!r}")
   rows = dict(segments=segments, positions=positions, window=width)
-  return causal.attend(q, k, v, **rows, scale=scale, softcap=softcap)
+  return attention_xla.attend(q, k, v, **rows, scale=scale, softcap=softcap)
 
 
 def _width(window, slides):
@@ -168,7 +168,7 @@ def _width(window, slides):
 
 
 def _splash(backend, operands, slots, how, window):
-  run = partial(splash.attend, slots=slots, window=window, **how)
+  run = partial(attention_splash.attend, slots=slots, window=window, **how)
   return _on_shards(backend.mesh, run, *operands)
 
 
@@ -178,8 +178,8 @@ def _cudnn(backend, q, k, v, segments, positions, width, scale, softcap):
   implementation = "xla" if backend.emulated else "cudnn"
 
   def run(q, k, v, segments, positions):
-    rows = causal.Rows(segments, positions, width)
-    return cudnn.attend(
+    rows = attention_xla.Rows(segments, positions, width)
+    return attention_cudnn.attend(
       q, k, v, rows, scale=scale, implementation=implementation
     )
 
@@ -212,7 +212,7 @@ def _on_shards(mesh, run, q, k, v, *rows):
 def _over_blocks(q, k, v, rows, past, scale, softcap):
   own = Past(k, v, rows.segments > 0, rows.positions)
   blocks = (own, *past)
-  views = [causal.view(rows, 0, q.shape[1])]
+  views = [attention_xla.view(rows, 0, q.shape[1])]
   views += [_past_view(block, rows.positions, rows.window) for block in past]
   scores = [
     _scores(q, block.k, view, scale, softcap)

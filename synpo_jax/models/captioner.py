@@ -17,8 +17,8 @@ from synpo_jax.models.config import (
 )
 from synpo_jax.models.connectors import Connector, PatchMerger
 from synpo_jax.models.decoder import KV, Decoder
+from synpo_jax.models.packed_rows import Slots
 from synpo_jax.models.qwen_vit import WindowTower
-from synpo_jax.models.slots import Slots
 from synpo_jax.models.vit import Tower
 
 

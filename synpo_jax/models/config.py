@@ -7,7 +7,12 @@ import dataclasses
 import math
 import pathlib
 
-from synpo_jax.models import families, json_file, multimodal, towers
+from synpo_jax.weights import (
+  decoder_configs,
+  json_file,
+  multimodal_configs,
+  tower_configs,
+)
 
 IMAGE_TOKEN = -200  # a placeholder id: one visual embedding goes here
 
@@ -206,7 +211,7 @@ def decoder_config(hf: dict) -> DecoderConfig:
   `hf` is the content of a `config.json`. Raises ValueError naming the field
   for a model_type, activation or RoPE scaling that we do not compute.
   """
-  fields = families.decoder_fields(hf)
+  fields = decoder_configs.decoder_fields(hf)
   scaling = fields.pop("rope_scaling")
   if scaling is not None:
     scaling = RopeScaling(**scaling)
@@ -226,8 +231,8 @@ def tower_config(
   which a tower saved up to its tap needs.
   """
   if hf.get("model_type") == "qwen2_5_vl_vision":
-    return WindowTowerConfig(**towers.window_fields(hf, pixels))
-  return TowerConfig(**towers.vit_fields(hf, feature_layer, pixels))
+    return WindowTowerConfig(**tower_configs.window_fields(hf, pixels))
+  return TowerConfig(**tower_configs.vit_fields(hf, feature_layer, pixels))
 
 
 def captioner_config(source: str | pathlib.Path | dict) -> CaptionerConfig:
@@ -245,7 +250,7 @@ def captioner_config(source: str | pathlib.Path | dict) -> CaptionerConfig:
       "quantization_config: quantised checkpoints are not read; save the "
       "model again in bfloat16, without it"
     )
-  if root.get("model_type") in multimodal.FAMILIES:
+  if root.get("model_type") in multimodal_configs.FAMILIES:
     return _multimodal_config(root, c.get("preprocessor"))
   if "visual_encoder" not in c:
     return CaptionerConfig(decoder_config(root))
@@ -264,7 +269,7 @@ def captioner_config(source: str | pathlib.Path | dict) -> CaptionerConfig:
 
 
 def _multimodal_config(hf: dict, pixels: dict | None) -> CaptionerConfig:
-  parts = multimodal.parts(hf)
+  parts = multimodal_configs.parts(hf)
   layer = parts.feature_layer
   tower = tower_config(parts.vision, feature_layer=layer, pixels=pixels)
   connector = ConnectorConfig(**parts.connector)

@@ -14,7 +14,7 @@ from synpo_jax.models import attention, rope
 from synpo_jax.models.attention import XLA, Backend
 from synpo_jax.models.config import DecoderConfig, LoraConfig
 from synpo_jax.models.lora import LoraDense
-from synpo_jax.models.slots import Slots
+from synpo_jax.models.packed_rows import Slots
 
 ACTIVATIONS = {
   "silu": jax.nn.silu,

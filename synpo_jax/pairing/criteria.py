@@ -8,7 +8,7 @@ together. The words are our own; change them, and change VERSION with them.
 import functools
 import re
 
-from synpo_jax.judge import Request, Unreadable, objects, whole_number
+from synpo_jax.judging.judge import Request, Unreadable, objects, whole_number
 
 VERSION = "pairs-2026-11-a"
 RANGES = {"factuality": (0, 5), "fluency": (0, 5), "consistency": (0, 3)}

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
-from synpo_jax import journal
+from synpo_jax.runtime import journal
 
 FILES = {
   "segments": "segments.jsonl",

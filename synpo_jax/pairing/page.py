@@ -12,9 +12,9 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from synpo_jax import journal
 from synpo_jax.data import video
 from synpo_jax.pairing.criteria import RANGES, WEIGHTS
+from synpo_jax.runtime import journal
 
 TEMPLATE = Path(__file__).with_name("page.html")
 HIGHEST = sum(WEIGHTS[name] * high for name, (_, high) in RANGES.items())

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from synpo_jax.models import slots, splash
-from synpo_jax.planning.step import Step
+from synpo_jax.models import attention_splash, packed_rows
+from synpo_jax.planning.abstract_step import Step
 
 # Matrix products per block: scores and mixing forward; scores, dv, dp, dk or
 # scores, dp, dq in the two backward kernels; all five in a fused one.
@@ -46,9 +46,9 @@ def _block_pairs(step) -> int:
   length = prefix + response * (captions if shared else 1)
   if step.model.attention.name != "splash":
     return length**2
-  rows = slots.Slots(prefix, response, captions) if shared else None
-  side, padded = splash.tiling(length, rows, None)
+  rows = packed_rows.Slots(prefix, response, captions) if shared else None
+  side, padded = attention_splash.tiling(length, rows, None)
   index = np.arange(padded)
-  seen = slots.sees(rows, None, index[:, None], index[None])
+  seen = packed_rows.sees(rows, None, index[:, None], index[None])
   tiles = seen.reshape(padded // side, side, -1, side)
   return int(tiles.any(axis=(1, 3)).sum()) * side**2

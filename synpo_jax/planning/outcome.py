@@ -7,11 +7,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from synpo_jax import update
 from synpo_jax.models import decoder
 from synpo_jax.planning import costs, kernels
+from synpo_jax.planning.abstract_step import Step
 from synpo_jax.planning.chips import Slice
-from synpo_jax.planning.step import Step
+from synpo_jax.training import update
 
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 

@@ -2,7 +2,7 @@
 
 from rich.console import Console
 
-from synpo_jax.planning import choices, targets, trial, words
+from synpo_jax.planning import choices, tables, targets, trial
 
 
 def judge(c, topology, lengths, most):
@@ -16,17 +16,17 @@ def judge(c, topology, lengths, most):
   first = trial.run(c, target, choices.configured(c, target.slice), lengths)
   if first.fault:
     raise ValueError(first.fault)
-  rows = [words.as_dict(c, target, first)]
+  rows = [tables.as_dict(c, target, first)]
   found, open_mesh = first, -1 in c.mesh.values()
   if not first.fits:
     console.print(
-      f"{words.mesh(first.choice)}: {words.verdict(first)}", soft_wrap=True
+      f"{tables.mesh(first.choice)}: {tables.verdict(first)}", soft_wrap=True
     )
     search = trial.until_one_fits(c, target, first, lengths, most, open_mesh)
     for found in search:
-      rows.append(words.as_dict(c, target, found))
+      rows.append(tables.as_dict(c, target, found))
       console.print(
-        f"  {words.change(c, found)}: {words.verdict(found)}", soft_wrap=True
+        f"  {tables.change(c, found)}: {tables.verdict(found)}", soft_wrap=True
       )
   show(console, c, target, found)
   ok = found.fits and (first.fits or open_mesh and same_work(first, found))
@@ -43,26 +43,26 @@ def same_work(first, found) -> bool:
 
 def show(console, c, target, found):
   """Heading and tables of a trial."""
-  for line in words.heading(c, target, found):
+  for line in tables.heading(c, target, found):
     console.print(line, soft_wrap=True)
-  console.print(words.memory_table(found))
+  console.print(tables.memory_table(found))
   if found.outcome.work is not None:
-    console.print(words.work_table(target, found))
-    console.print(words.bound(found))
+    console.print(tables.work_table(target, found))
+    console.print(tables.bound(found))
 
 
 def conclusion(c, first, found, ok) -> str:
   """The verdict, and what to add to the command."""
   if first.fits:
-    added = words.change(c, first)
-    return f"verdict: {words.verdict(first)}\ntrain it with: {added}"
+    added = tables.change(c, first)
+    return f"verdict: {tables.verdict(first)}\ntrain it with: {added}"
   if not found.fits:
-    return f"verdict: {words.verdict(first)}; no change was found that fits"
-  added = words.change(c, found)
+    return f"verdict: {tables.verdict(first)}; no change was found that fits"
+  added = tables.change(c, found)
   if ok:
-    return f"verdict: {words.verdict(found)}\ntrain it with: {added}"
+    return f"verdict: {tables.verdict(found)}\ntrain it with: {added}"
   return (
-    f"verdict: {words.verdict(first)}\nthe cheapest change that fits: {added}"
+    f"verdict: {tables.verdict(first)}\nthe cheapest change that fits: {added}"
   )
 
 
@@ -74,9 +74,9 @@ def sweep(c, topology, lengths, most_each):
   console, done = Console(), []
   for one in trial.sweep(c, target, grid, lengths):
     done.append(one)
-    where = f"{words.mesh(one.choice)}, {one.choice.each} a device"
-    console.print(f"{where}: {words.verdict(one)}", soft_wrap=True)
+    where = f"{tables.mesh(one.choice)}, {one.choice.each} a device"
+    console.print(f"{where}: {tables.verdict(one)}", soft_wrap=True)
   if done:
-    console.print(words.sweep_table(done))
-  rows = [words.as_dict(c, target, one) for one in done]
+    console.print(tables.sweep_table(done))
+  rows = [tables.as_dict(c, target, one) for one in done]
   return rows, any(one.fits for one in done)

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import jax
 
+from synpo_jax.planning import abstract_step as steps
 from synpo_jax.planning import choices, outcome
-from synpo_jax.planning import step as steps
 from synpo_jax.planning.choices import Choice
 from synpo_jax.planning.outcome import Outcome
 from synpo_jax.planning.targets import Target

@@ -9,13 +9,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from synpo_jax import heldout, job, losses, optim, sharding, update
+from synpo_jax import losses
 from synpo_jax.evaluation import shapes
+from synpo_jax.generation.sampling import GREEDY
 from synpo_jax.models import captioner as models
-from synpo_jax.models import lora
-from synpo_jax.sampling import GREEDY
+from synpo_jax.models import lora, sharding
 from synpo_jax.study import material
 from synpo_jax.study.grid import Method
+from synpo_jax.training import heldout, job, optim, update
 
 
 class Rate(NamedTuple):

@@ -3,7 +3,7 @@
 import json
 import pathlib
 
-from synpo_jax import journal
+from synpo_jax.runtime import journal
 from synpo_jax.study.grid import BASE, Cell
 
 

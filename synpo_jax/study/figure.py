@@ -4,7 +4,7 @@ import pathlib
 
 from matplotlib.figure import Figure
 
-from synpo_jax import plots
+from synpo_jax.reporting import plots
 from synpo_jax.study import table
 
 MARKERS = "os^Dv<>P*X"

@@ -14,22 +14,20 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 
-from synpo_jax import (
-  checkpoint,
-  decode,
-  job,
-  journal,
-  loading,
-  prompts,
-  sharding,
-)
-from synpo_jax import progress as progress_bar
-from synpo_jax.data import pipeline, shapes, telling, text, truth, world
-from synpo_jax.data import scene as graph
+from synpo_jax.data import pipeline, prompts, text
 from synpo_jax.evaluation import recipe
+from synpo_jax.generation import decode
+from synpo_jax.generation.sampling import Sampling
+from synpo_jax.models import sharding
 from synpo_jax.pairing import choose
 from synpo_jax.pairing.criteria import WEIGHTS
-from synpo_jax.sampling import Sampling
+from synpo_jax.runtime import journal
+from synpo_jax.runtime import progress as progress_bar
+from synpo_jax.training import checkpoint, job
+from synpo_jax.weights import loading
+from synpo_jax.world import folder as world
+from synpo_jax.world import rendering, telling, truth
+from synpo_jax.world import scene as graph
 
 SPLITS = ("train", "validation", "test")
 
@@ -87,7 +85,7 @@ def signature(c) -> dict:
   """The config, the captioner it starts from by content, how clips look."""
   folder = c.run.model.checkpoint
   content = recipe.fingerprint(folder) if folder else "random weights"
-  return c.to_dict() | {"captioner": content, "drawn": shapes.WORLD}
+  return c.to_dict() | {"captioner": content, "drawn": rendering.WORLD}
 
 
 def mark(c) -> str:

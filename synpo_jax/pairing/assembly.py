@@ -1,0 +1,110 @@
+"""The last stage: pairs.jsonl as training takes it, and a count of the rest.
+
+Everything follows from the rows of the stages before, so the file is made
+anew each time, in one step; with more judged videos it grows at its end.
+"""
+
+import collections
+import statistics
+from pathlib import Path
+
+from synpo_jax.pairing import choose, criteria, ledger
+from synpo_jax.runtime import journal
+
+
+def write(
+  workdir: Path,
+  origin: dict,
+  *,
+  negative: str,
+  target_gap: float | None,
+) -> dict:
+  """Writes a pair per judged video that has one.
+
+  Args:
+    origin: provenance that all rows share: models, hashes, seeds, versions.
+    negative, target_gap: see choose.choose.
+
+  Returns:
+    Counts: videos judged, pairs, "dropped" videos and "excluded" candidates
+    by reason, how many pairs reach the official gap of 4, the median gap.
+  """
+  choose.check(negative, target_gap)
+  rule = {"negative": negative, "target_gap": target_gap}
+  dropped, excluded, rows = collections.Counter(), collections.Counter(), []
+  judged = _judged(workdir)
+  for row, judgement in judged:
+    scores = choose.totals(judgement, row["captions"])
+    excluded.update(_excluded(judgement, row["captions"], scores))
+    choice = choose.choose(row["captions"], scores, **rule)
+    if isinstance(choice, str):
+      dropped[choice] += 1
+    else:
+      rows.append(_pair(row, judgement, scores, choice, origin | rule))
+  journal.rewrite(ledger.path(workdir, "pairs"), rows)
+  gaps = [row["chosen_score"] - row["rejected_score"] for row in rows]
+  return {
+    "judged": len(judged),
+    "pairs": len(rows),
+    "pairs_with_gap_4": sum(gap >= 4 for gap in gaps),
+    "median_gap": round(statistics.median(gaps), 3) if gaps else None,
+    "dropped": dict(dropped),
+    "excluded": dict(excluded),
+  }
+
+
+def _judged(workdir) -> list[tuple[dict, dict]]:
+  """Candidates and their judgement, in the order of judging."""
+  candidates = ledger.rows(workdir, "candidates")
+  both = []
+  for id_, judgement in ledger.found(workdir, "judge").items():
+    row = candidates.get(id_)
+    if row is None or len(row["captions"]) != len(judgement["factuality"]):
+      raise ValueError(
+        f"{ledger.path(workdir, 'judge')}: {id_} was judged on other "
+        "candidates; move that file away and judge again"
+      )
+    both.append((row, judgement))
+  return both
+
+
+def _pair(row, judgement, scores, choice, origin) -> dict:
+  chosen, rejected = choice
+  return {
+    "id": row["id"],
+    "video": row["video"],
+    "question": row["question"],
+    "chosen": row["captions"][chosen],
+    "rejected": row["captions"][rejected],
+    "chosen_score": scores[chosen],
+    "rejected_score": scores[rejected],
+    "provenance": {
+      **origin,
+      "judge": judgement["judge"],
+      "candidates": {"chosen": chosen, "rejected": rejected},
+      "seed": row["seed"],
+      "scores": {
+        **{name: judgement[name] for name in criteria.WEIGHTS},
+        "total": scores,
+      },
+    },
+  }
+
+
+def _excluded(judgement, captions, scores) -> list[str]:
+  """One reason for each candidate that does not count."""
+  missing = collections.defaultdict(list)
+  for lost in judgement["missing"]:
+    everyone = range(len(captions))
+    for index in [lost["candidate"]] if "candidate" in lost else everyone:
+      missing[index].append(f"{lost['criterion']} {_kind(lost['reason'])}")
+  return [
+    "empty caption" if not captions[index].strip() else missing[index][0]
+    for index, score in enumerate(scores)
+    if score is None
+  ]
+
+
+def _kind(reason: str) -> str:
+  """The kind of a reason: what stands before its colon."""
+  return reason.partition(":")[0]

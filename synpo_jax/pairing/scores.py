@@ -1,0 +1,143 @@
+"""Stage 4: a row of scores per video, from a language model or the truth."""
+
+import collections
+from pathlib import Path, PurePosixPath
+
+from synpo_jax.judging import judge
+from synpo_jax.pairing import criteria, ledger
+from synpo_jax.pairing.stages import stage
+from synpo_jax.runtime import journal
+from synpo_jax.world import scene, truth
+
+LATER = "unavailable"  # begins reasons that may be gone when asked again
+TRUTH_VERSION = "truth-2026-11-a"
+NO_NOTES = "no clip captions to compare with"
+
+
+def by_model(
+  workdir: Path, origin: dict, prices: dict[str, float], **settings
+) -> judge.Usage:
+  """Appends the scores of each new video, in the order of the candidates.
+
+  A criterion that could not be judged is None in the row and stands in its
+  "missing" with the reason. Rows that lack one because the server was not
+  available are made anew.
+
+  Args:
+    origin: kept in every row: the judge and the hash of its settings.
+    prices: of a million prompt and completion tokens, for the running cost.
+    settings: of judge.ask.
+  """
+  _forget_unavailable(workdir)
+  with stage(workdir, "judge", _ready(workdir)) as (new, append):
+    order = collections.deque(item["id"] for item in new)
+    rows, left = {}, {}
+
+    def requests():
+      for item in new:
+        asked = criteria.requests(**item)
+        rows[item["id"]] = _blank(item) | origin
+        left[item["id"]] = len(asked)
+        yield from asked
+
+    def flush(usage):
+      while order and left.get(order[0]) == 0:
+        append(rows.pop(order.popleft()), cost(usage, prices))
+
+    def take(answer, usage):
+      _fill(rows[answer.id[0]], answer)
+      left[answer.id[0]] -= 1
+      flush(usage)
+
+    usage = judge.ask(requests(), take, **settings)
+    flush(usage)
+  return usage
+
+
+def by_truth(workdir: Path, origin: dict, *, scenes: str) -> None:
+  """Appends the exact scores of each new video of the synthetic world.
+
+  scenes: scenes.jsonl; a scene belongs to the video file of its name.
+  """
+  known = scene.read_scenes(scenes)
+  with stage(workdir, "judge", _ready(workdir)) as (new, append):
+    for item in new:
+      name = PurePosixPath(item["id"]).stem
+      if name not in known:
+        raise ValueError(f"{scenes}: there is no scene {name!r}")
+      append(_true_scores(item, known[name]) | origin)
+
+
+def _true_scores(item, true) -> dict:
+  row = _blank(item) | {"missing": []}
+  asked = [i for i, text in enumerate(item["captions"]) if text.strip()]
+  agreed = truth.consistency([item["captions"][i] for i in asked])
+  for i, consistency in zip(asked, agreed, strict=True):
+    verdict = truth.judge(item["captions"][i], true)
+    row["factuality"][i] = verdict.factuality
+    row["fluency"][i] = verdict.fluency
+    row["consistency"][i] = consistency
+  return row
+
+
+def cost(usage: judge.Usage, prices: dict[str, float]) -> str:
+  """Calls, tokens and, where prices are given, money, in a few words."""
+  money = usage.prompt_tokens * prices["prompt"]
+  money += usage.completion_tokens * prices["completion"]
+  note = (
+    f"{usage.calls:,} calls, {usage.prompt_tokens:,} + "
+    f"{usage.completion_tokens:,} tokens, {usage.cached:,} cached"
+  )
+  return f"{note}, {money / 1e6:.2f} spent" if any(prices.values()) else note
+
+
+def _ready(workdir) -> list[dict]:
+  """Videos with candidates and clip captions, in the order of candidates."""
+  clips = ledger.rows(workdir, "clips")
+  return [
+    {
+      "id": id_,
+      "question": row["question"],
+      "captions": row["captions"],
+      "notes": [text for text in clips[id_]["captions"] if text.strip()],
+    }
+    for id_, row in ledger.rows(workdir, "candidates").items()
+    if id_ in clips
+  ]
+
+
+def _blank(item) -> dict:
+  """A row in which nothing is judged yet."""
+  nothing = {name: [None] * len(item["captions"]) for name in criteria.RANGES}
+  row = {"id": item["id"], **nothing, "missing": []}
+  if not item["notes"]:
+    row["missing"].append({"criterion": "factuality", "reason": NO_NOTES})
+  return row
+
+
+def _fill(row, answer):
+  _, criterion, index = answer.id
+  if answer.missing:
+    lost = {"criterion": criterion, "reason": answer.missing}
+    row["missing"].append(
+      lost if index is None else lost | {"candidate": index}
+    )
+    row["missing"].sort(key=lambda m: (m["criterion"], m.get("candidate", -1)))
+  elif index is None:
+    for candidate, score in answer.value.items():
+      row[criterion][candidate] = score
+  else:
+    row[criterion][index] = answer.value
+
+
+def _forget_unavailable(workdir):
+  """Drops the rows that asking again may complete."""
+  file = ledger.path(workdir, "judge")
+  rows = journal.read(file)
+  kept = [
+    row
+    for row in rows.values()
+    if not any(lost["reason"].startswith(LATER) for lost in row["missing"])
+  ]
+  if len(kept) < len(rows):
+    journal.rewrite(file, kept)

@@ -1,0 +1,150 @@
+"""The train step of a config, from shapes alone, for any mesh of devices."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from synpo_jax import losses
+from synpo_jax.data import batches
+from synpo_jax.models import captioner, sharding
+from synpo_jax.training import job, optim, update
+from synpo_jax.weights import loading
+
+# Tokens of the question and the chat format, and between two visual blocks:
+# AuroraCap's prompt is 36 + 110 tokens a frame, 109 of them visual.
+TEXT_TOKENS, GAP_TOKENS = 36, 1
+
+
+class Shape(NamedTuple):
+  """Padded sizes of a pair: prefix, response, frames (0: text alone)."""
+
+  prefix: int
+  response: int
+  frames: int
+
+
+class Step(NamedTuple):
+  """A train step that can be lowered, with all it takes as shapes."""
+
+  function: object  # jitted
+  state: update.TrainState
+  frozen: dict
+  batch: dict
+  model: captioner.Captioner
+  shape: Shape
+  layout: str
+  mesh: jax.sharding.Mesh
+
+  def lower(self):
+    """The step traced for its mesh; nothing is compiled yet."""
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    return self.function.lower(self.state, self.frozen, self.batch, key)
+
+
+def pair_shape(c, sizes, frames=None, response=None) -> Shape:
+  """The bucket of a pair of `frames` frames and `response` caption tokens.
+
+  Where they are None: the largest that the config lets through. The prompt is
+  taken to have AuroraCap's number of text tokens. Raises ValueError for a
+  prompt that leaves no room, and for lengths beyond the last bucket.
+  sizes: the model's CaptionerConfig.
+  """
+  prompt = TEXT_TOKENS
+  if sizes.tower is None:
+    frames = 0
+  else:
+    wanted = frames or c.frames.get("fixed") or c.frames.max_frames
+    frames = _round(wanted, c.data.frame_buckets)
+    blocks = sizes.blocks(frames)
+    prompt += sum(blocks) + GAP_TOKENS * len(blocks)
+  room = c.data.max_len - prompt
+  if room < 1:
+    raise ValueError(
+      f"data.max_len={c.data.max_len}: the prompt of {frames} frames alone "
+      f"takes {prompt} positions; raise it, or give --frames"
+    )
+  if response is None:
+    buckets = c.data.response_buckets
+    response = room if isinstance(buckets, int) else min(room, max(buckets))
+  if not frames:  # a prompt of text fills what the captions leave
+    prompt = max(prompt, c.data.max_len - response)
+  return Shape(
+    _round(prompt, c.data.prefix_buckets),
+    _round(response, c.data.response_buckets),
+    frames,
+  )
+
+
+def _round(length, buckets) -> int:
+  return int(batches.round_up(np.array([length]), buckets)[0])
+
+
+def build(c, devices, frames=None, response=None) -> Step:
+  """The step that a run of `c` would jit on `devices`, which may not exist.
+
+  frames, response: as `pair_shape` takes them. Raises ValueError for a mesh
+  or micro-batch that the devices cannot split.
+  """
+  mesh = sharding.make_mesh(**c.mesh, devices=devices)
+  sharding.check_batch(mesh, c.data.batch_size)
+  model = job.make_model(c, mesh)
+  variables = loading.abstract_variables(model, mesh)
+  trained, frozen = update.split(variables, c.trainable)
+  trained = jax.tree.map(lambda leaf: leaf.update(dtype=jnp.float32), trained)
+  tx, _ = optim.make(**c.optim, updates=1000)
+  places = job.state_shardings(trained, tx, mesh)
+  state = jax.tree.map(
+    lambda leaf, place: leaf.update(sharding=place),
+    jax.eval_shape(lambda tree: update.init_state(tree, tx), trained),
+    places,
+  )
+  shape = pair_shape(c, model.config, frames, response)
+  batch = abstract_batch(c, model, shape, mesh)
+  train = job.make_steps(c, model, tx, mesh, places).train
+  return Step(
+    train, state, frozen, batch, model, shape, c.step.layout_name, mesh
+  )
+
+
+def abstract_batch(c, model, shape: Shape, mesh) -> dict:
+  """The batch of an update, [A, B, ...], as shapes with shardings.
+
+  It brings features and reference log-probs where the config caches them.
+  """
+  captions = 1 if c.loss.name == "sft" else 2
+  arrays = {
+    "prefix": ((shape.prefix,), jnp.int32),
+    "prefix_mask": ((shape.prefix,), jnp.bool_),
+    "response": ((captions, shape.response), jnp.int32),
+    "response_mask": ((captions, shape.response), jnp.bool_),
+    "weight": ((), jnp.float32),
+    "row": ((), jnp.int32),
+  }
+  if shape.frames:
+    side = model.config.tower.image_size
+    frames = (shape.frames, side, side, 3), jnp.uint8
+    if c.cache.features:
+      arrays["features"] = _features(model, *frames)
+    else:
+      arrays["frames"] = frames
+  if c.cache.references and c.loss.name in losses.NEEDS_REFERENCE:
+    arrays["ref_logps"] = (captions,), jnp.float32
+  where = sharding.batch_sharding(mesh)
+  rows = c.data.accumulation, c.data.batch_size
+  return {
+    name: jax.ShapeDtypeStruct((*rows, *size), dtype, sharding=where)
+    for name, (size, dtype) in arrays.items()
+  }
+
+
+def _features(model, size, dtype):
+  """What the tower makes of the frames of one video, as a cache stores it."""
+
+  def encode(variables, pixels):
+    return model.apply(variables, pixels, method="encode")
+
+  pixels = jax.ShapeDtypeStruct((1, *size), dtype)
+  made = jax.eval_shape(encode, captioner.shapes(model), pixels)
+  return made.shape[1:], jnp.bfloat16

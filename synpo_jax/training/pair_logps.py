@@ -1,0 +1,194 @@
+"""From a batch of pairs to the log-prob of every caption token.
+
+Two layouts of the same computation. `shared` holds one row per pair,
+[prefix | chosen | rejected]: the captions see the prefix and themselves, and
+every caption's positions restart where the prefix ends. `two_sequence` holds
+one row per caption, as the official release does. Both score the first
+caption token from the last prefix position.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from synpo_jax.models import head
+from synpo_jax.models.packed_rows import Slots
+
+
+class Rows(NamedTuple):
+  """What the decoder reads; N rows of T positions.
+
+  tokens int32 [N, T]; positions int32 [N, T] or [N, T, 3]; segments int32
+  [N, T] (0 padding, 1 seen by all later, 2+c seen by caption c alone); slots
+  says where the captions of a packed row lie, None for plain rows.
+  """
+
+  tokens: Array
+  positions: Array
+  segments: Array
+  slots: Slots | None
+
+
+def token_logps(
+  model,
+  variables,
+  batch,
+  *,
+  layout,
+  head_chunk,
+  head_sharding=None,
+  rows_sharding=None,
+  train_head=False,
+  rngs=None,
+) -> Float[Array, "B C R"]:
+  """Float32 log-prob of each caption token; padding holds finite values.
+
+  `batch` is one micro-batch as `data.batches` describes it; `rngs` switches
+  LoRA dropout on. `head_chunk` and `head_sharding` are the head's chunk and
+  kernel_sharding; `train_head` says that the head learns. `rows_sharding`
+  holds the embeddings to a split by rows: those of a table whose width is
+  split (FSDP) would else be split by width, and the layers after them. The
+  video is encoded once per pair in either layout.
+  """
+  visual = visual_embeddings(model, variables, batch)
+  rows = LAYOUTS[layout].rows(model, variables, batch)
+  if visual is not None:
+    repeats = rows.tokens.shape[0] // visual.shape[0]
+    visual = jnp.repeat(visual, repeats, axis=0)
+  x = model.apply(variables, rows.tokens, visual, method="embed")
+  if rows_sharding is not None:
+    x = jax.lax.with_sharding_constraint(x, rows_sharding)
+  hidden, _ = model.apply(
+    variables,
+    x,
+    rows.positions,
+    rows.segments,
+    deterministic=rngs is None,
+    slots=rows.slots,
+    rngs=rngs,
+    method="decode",
+  )
+  scored_BCRD = LAYOUTS[layout].scored(hidden, batch)
+  B, C, R, D = scored_BCRD.shape
+  logps_BM = head.token_logps(
+    scored_BCRD.reshape(B, C * R, D),
+    model.apply(variables, method="head_kernel"),
+    batch["response"].reshape(B, C * R),
+    chunk=head_chunk,
+    softcap=model.config.decoder.final_softcap,
+    trainable=train_head,
+    tied=model.config.decoder.tied,
+    kernel_sharding=head_sharding,
+  )
+  return logps_BM.reshape(B, C, R)
+
+
+def visual_embeddings(model, variables, batch):
+  """Visual tokens [B, M, D] from frames or cached features; None for text."""
+  if "features" in batch:
+    return model.apply(variables, batch["features"], method="connect")
+  if "frames" in batch:
+    features = model.apply(variables, batch["frames"], method="encode")
+    return model.apply(variables, features, method="connect")
+  return None
+
+
+def _prefix_positions(model, variables, batch):
+  return model.apply(
+    variables, batch["prefix"], batch["prefix_mask"], method="positions"
+  )
+
+
+def _response_positions(next_B, length, like):
+  """Positions [B, R] (or [B, R, 3]) that follow the prefix."""
+  positions_BR = next_B[:, None] + jnp.arange(length, dtype=next_B.dtype)[None]
+  if like.ndim == 3:
+    return jnp.broadcast_to(
+      positions_BR[..., None], (*positions_BR.shape, like.shape[-1])
+    )
+  return positions_BR
+
+
+def shared_rows(model, variables, batch) -> Rows:
+  """One row [prefix | caption 0 | caption 1 ...] per pair."""
+  B, C, R = batch["response"].shape
+  prefix_positions, next_B = _prefix_positions(model, variables, batch)
+  response_positions = _response_positions(next_B, R, prefix_positions)
+  segments_BCR = batch["response_mask"] * (2 + jnp.arange(C)[None, :, None])
+  return Rows(
+    jnp.concatenate([batch["prefix"], _flat(batch["response"])], axis=1),
+    jnp.concatenate([prefix_positions] + [response_positions] * C, axis=1),
+    jnp.concatenate(
+      [batch["prefix_mask"].astype(jnp.int32), _flat(segments_BCR)], axis=1
+    ).astype(jnp.int32),
+    Slots(batch["prefix"].shape[1], R, C),
+  )
+
+
+def shared_scored(hidden_BTD, batch) -> Float[Array, "B C R D"]:
+  """The hidden states that predict each caption token."""
+  B, C, R = batch["response"].shape
+  P = batch["prefix"].shape[1]
+  last = hidden_BTD[:, P - 1 : P]
+  slots = hidden_BTD[:, P:].reshape(B, C, R, -1)
+  first = jnp.broadcast_to(last[:, None], (B, C, 1, last.shape[-1]))
+  return jnp.concatenate([first, slots[:, :, :-1]], axis=2)
+
+
+def two_sequence_rows(model, variables, batch) -> Rows:
+  """One row [prefix | caption] per caption: N = B*C, pair by pair."""
+  B, C, R = batch["response"].shape
+  prefix_positions, next_B = _prefix_positions(model, variables, batch)
+  response_positions = _response_positions(next_B, R, prefix_positions)
+  positions = jnp.concatenate([prefix_positions, response_positions], axis=1)
+  mask_NR = batch["response_mask"].reshape(B * C, R)
+  prefix_mask_NP = jnp.repeat(batch["prefix_mask"], C, axis=0)
+  return Rows(
+    jnp.concatenate(
+      [
+        jnp.repeat(batch["prefix"], C, axis=0),
+        batch["response"].reshape(B * C, R),
+      ],
+      axis=1,
+    ),
+    jnp.repeat(positions, C, axis=0),
+    jnp.concatenate([prefix_mask_NP, mask_NR], axis=1).astype(jnp.int32),
+    None,
+  )
+
+
+def two_sequence_scored(hidden_NTD, batch) -> Float[Array, "B C R D"]:
+  """The hidden states that predict each caption token."""
+  B, C, R = batch["response"].shape
+  P = batch["prefix"].shape[1]
+  return hidden_NTD[:, P - 1 : P + R - 1].reshape(B, C, R, -1)
+
+
+def _flat(values_BCR) -> Int[Array, "B M"]:
+  return values_BCR.reshape(values_BCR.shape[0], -1)
+
+
+class Layout(NamedTuple):
+  """How rows are laid out, and where the scoring hidden states lie."""
+
+  rows: callable
+  scored: callable
+
+
+LAYOUTS = {
+  "shared": Layout(shared_rows, shared_scored),
+  "two_sequence": Layout(two_sequence_rows, two_sequence_scored),
+}
+
+
+def reference_logps(model, variables, batch, **how) -> Float[Array, "B C"]:
+  """Summed log-probs of the same network with its LoRA tree off.
+
+  `how` is what `token_logps` takes: layout, head_chunk and shardings.
+  """
+  base = {"params": variables["params"]}
+  logps = token_logps(model.clone(lora=None), base, batch, **how)
+  sums_BC = jnp.sum(logps, axis=-1, where=batch["response_mask"])
+  return jax.lax.stop_gradient(sums_BC)

@@ -1,0 +1,133 @@
+"""How well a model still speaks while it is trained: rows of eval.jsonl.
+
+Per token, the log-prob of reference captions of held-out videos and of text
+that has nothing to do with them; and how repetitive and how varied its greedy
+captions are (the paper's Figures 1 and 4).
+"""
+
+import json
+import pathlib
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from synpo_jax.evaluation import caption_metrics
+from synpo_jax.evaluation.tokenizer import tokenize
+from synpo_jax.models import sharding
+from synpo_jax.runtime import hosts, journal
+from synpo_jax.training import heldout, job, metrics, update
+from synpo_jax.world import scene, telling
+
+
+def make_probe(ready, c, workdir: pathlib.Path, start: int) -> Callable | None:
+  """Returns (step, trained) -> row, which also writes it; None without rows.
+
+  Reads what c.language names; see configs/vdc.py. Rows of steps past `start`
+  are of a run that was killed before its checkpoint: they are cut off.
+  """
+  if not c.every.evaluate:
+    return None
+  sources = {"text_logp": c.language.texts}
+  sources["reference_logp"] = c.language.references or _references(c, workdir)
+  data = {name: _read(c, ready, path) for name, path in sources.items() if path}
+  if not data and not c.language.captions:
+    raise ValueError(
+      "every.evaluate is set, but language names neither references nor "
+      "texts nor captions; set one, or every.evaluate=0"
+    )
+  step_fn = _scorer(ready, c)
+  path = workdir / "eval.jsonl"
+  if hosts.is_first():
+    rows = [row for row in metrics.read_rows(path) if row["step"] <= start]
+    journal.rewrite(path, rows if start else [])  # the first is made again
+
+  def probe(step, trained):
+    row = {"step": step}
+    for name, held in data.items():
+      scores = heldout.score_pairs(
+        step_fn, trained, ready.frozen, held, ready.mesh
+      )
+      row[name] = scores["chosen_logp"]
+    if c.language.captions and ready.heldout and jax.process_count() == 1:
+      row |= variety(_captions(ready, c, trained))
+    if hosts.is_first():
+      with path.open("a") as rows:
+        rows.write(json.dumps(row) + "\n")
+    return row
+
+  return probe
+
+
+def variety(captions: list[str]) -> dict[str, float]:
+  """Repetition and distinct-1 and -2 of captions."""
+  tokens = [tokenize(caption) for caption in captions]
+  return {
+    "repetition": caption_metrics.repetition(tokens),
+    "distinct_1": caption_metrics.distinct(tokens, n=1),
+    "distinct_2": caption_metrics.distinct(tokens, n=2),
+  }
+
+
+def _references(c, workdir) -> str:
+  """References of the synthetic world's held-out clips, where it is used."""
+  if not (c.heldout.pairs and c.heldout.scenes):
+    return ""
+  scenes = scene.read_scenes(c.heldout.scenes)
+  made = {}
+  lines = pathlib.Path(c.heldout.pairs).read_bytes().splitlines()
+  for line in filter(bytes.strip, lines):
+    row = json.loads(line)
+    video = pathlib.PurePosixPath(row["video"]).stem
+    rng = np.random.default_rng(scenes[video].seed)
+    chosen = telling.tell(scenes[video].facts, rng)
+    question = row["question"] if "question" in row else c.data.question
+    made[row["video"]] = {
+      "video": row["video"],
+      "question": question,
+      "chosen": chosen,
+    }
+  path = workdir / "references.jsonl"
+  if hosts.is_first():
+    journal.rewrite(path, list(made.values()))
+  return str(path)
+
+
+def _read(c, ready, path):
+  section = c.data.to_dict() | dict(
+    pairs=path,
+    videos=c.heldout.videos or c.data.videos,
+    accumulation=1,
+    min_score_gap=None,
+  )
+  data = job.read_data(c, ready.model, ready.texts, section, 1, 1)
+  return ready.cached.features(data)
+
+
+def _scorer(ready, c):
+  """The jitted eval step of single captions; its log-probs alone are used."""
+  how = dict(
+    layout=c.step.layout_name,
+    head_chunk=c.step.head_chunk,
+    head_sharding=sharding.head_sharding(ready.mesh),
+  )
+  objective = update.make_objective(
+    ready.model, how, name="sft", coefficients={}
+  )
+  return jax.jit(
+    update.make_eval_step(objective),
+    out_shardings=sharding.replicated(ready.mesh),
+  )
+
+
+def _captions(ready, c, trained) -> list[str]:
+  made = heldout.write_captions(
+    ready.model,
+    update.merge(trained, ready.frozen),
+    ready.heldout,
+    *ready.texts,
+    most=c.language.captions,
+    new=c.heldout.max_new_tokens,
+    mesh=ready.mesh,
+  )
+  return list(made.values())

@@ -1,0 +1,169 @@
+"""Log-probs of the reference model, computed once per pair.
+
+The reference is the model without its adapter, so its summed log-probs [C] of
+a row depend on the frozen weights, the row's tokens and its video alone. They
+are stored in ArrayRecord files (data.records) beside the decoded frames: a
+folder per base (weights, config, dtype), in it an array per row, found by its
+tokens, the content of its frames and whether features or frames were read.
+Other losses, seeds, epochs and adapters read the same values.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+
+from synpo_jax.data import batches, pipeline, records
+from synpo_jax.models import sharding
+from synpo_jax.runtime import hosts
+from synpo_jax.training import cache_folder, pair_logps
+from synpo_jax.training.tree_digest import digest
+
+LAYOUT = 1  # of the stored values; a new one makes new folders
+CHUNK = 256  # rows in a file: what a killed run loses at most
+# Of a caption's log-prob, relative, by dtype of computation.
+TOLERANCE = {"float32": 1e-4, "bfloat16": 1e-2}
+
+
+def make(
+  model, params, cache: str | Path, mesh, how: dict, *, verify: int
+) -> Callable[[pipeline.Data], pipeline.Data]:
+  """Returns a function that adds ref_logps to the batches of data.
+
+  It computes the rows that the cache lacks, all processes together, and
+  recomputes `verify` rows to compare. All processes call it alike.
+
+  Args:
+    model: a Captioner; its adapter is left out.
+    params: the frozen weights `params`, all of them.
+    cache: folder that the first process reads and writes: data.cache.
+    how: what `layout.token_logps` takes (layout, head_chunk, head_sharding).
+    verify: rows to recompute.
+
+  The function raises ValueError where stored and recomputed log-probs differ
+  by more than TOLERANCE.
+  """
+  folder = Path(cache).resolve() / f"references-{_setting(model, params)}"
+  score = make_scorer(model, params, mesh, how)
+  tolerance = TOLERANCE[jnp.dtype(model.dtype).name]
+
+  def attach(data):
+    keys = row_keys(data)
+    computed = _fill(folder, data, keys, score)
+    logps_NC = _stored(folder, data, keys)
+    sample = _sample(data.batches.sizes, verify)
+    for rows, fresh in score(data.batches.once(sample)):
+      _compare(folder, data, rows, logps_NC[rows], fresh, tolerance)
+    hosts.say(
+      f"references: {len(keys) - computed} read, {computed} computed; "
+      f"verified {len(sample)}"
+    )
+    return pipeline.with_references(data, logps_NC)
+
+  return attach
+
+
+def _setting(model, params) -> str:
+  """Name of all that decides the log-probs of given rows."""
+  config = dataclasses.asdict(model.config)
+  dtype = jnp.dtype(model.dtype).name
+  text = json.dumps([LAYOUT, digest(params), config, dtype])
+  return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def make_scorer(model, params, mesh, how):
+  """Returns batches -> iterator of (rows [n], summed log-probs [n, C])."""
+
+  @functools.partial(jax.jit, out_shardings=sharding.replicated(mesh))
+  def step(params, batch):
+    micro = jax.tree.map(lambda x: x[0], batch)
+    return pair_logps.reference_logps(model, {"params": params}, micro, **how)
+
+  def score(source):
+    stream = pipeline.Stream(source, 0) if len(source) else ()
+    for index, batch in enumerate(stream):
+      logps_BC = np.asarray(step(params, sharding.put_batch(batch, mesh)))
+      rows = source.numbers(index)[0]
+      real = rows != batches.FILLER
+      yield rows[real], logps_BC[real]
+
+  return score
+
+
+def row_keys(data: pipeline.Data) -> list[str]:
+  """A name for each row by all that the reference reads of it."""
+  rows, keys = data.batches.rows, []
+  for row, video in enumerate(rows.video.tolist()):
+    key = hashlib.sha256()
+    if video >= 0:
+      visual = data.batches.visual_key, data.frames.digest(video)
+      key.update(" ".join(visual).encode())
+    first = row * rows.captions
+    captions = range(first, first + rows.captions)
+    for ids in (rows.prefix[row], *(rows.response[i] for i in captions)):
+      key.update(f"\n{len(ids)} ".encode() + ids.astype("<i4").tobytes())
+    keys.append(key.hexdigest())
+  return keys
+
+
+def _fill(folder, data, keys, score) -> int:
+  """Computes the rows that the folder lacks; returns how many."""
+  with cache_folder.held(folder, "references"):
+    todo = np.flatnonzero(np.isnan(_stored(folder, data, keys)).any(axis=1))
+    made = score(data.batches.once(todo))
+    with cache_folder.bar("references", len(todo)) as advance:
+
+      def arrays():
+        for rows, logps in made:
+          advance(len(rows))
+          yield from ((keys[n], x) for n, x in zip(rows, logps, strict=True))
+
+      if hosts.is_first():
+        records.write_all(folder, arrays(), CHUNK)
+      else:
+        for _ in made:  # its share of each step is all it has to do
+          pass
+  return len(todo)
+
+
+def _stored(folder, data, keys) -> np.ndarray:
+  """float32 [N, C] as the first process finds them, NaN where it does not."""
+  logps = np.full((len(keys), data.batches.rows.captions), np.nan, np.float32)
+  if hosts.is_first():
+    entries = records.inventory(folder)
+    found = [n for n, key in enumerate(keys) if key in entries]
+    reader = records.Reader([entries[keys[n]] for n in found])
+    for place, row in enumerate(found):
+      logps[row] = reader(place)
+  if jax.process_count() > 1:
+    return np.asarray(multihost_utils.broadcast_one_to_all(logps))
+  return logps
+
+
+def _sample(sizes, count) -> np.ndarray:
+  """Rows of the most common bucket, so that they compile one program."""
+  kinds, which, counts = np.unique(
+    sizes, axis=0, return_inverse=True, return_counts=True
+  )
+  rows = np.flatnonzero(which.ravel() == counts.argmax())
+  return rows[cache_folder.spread(count, len(rows))]
+
+
+def _compare(folder, data, rows, stored, fresh, tolerance):
+  error = np.abs(stored - fresh) / np.maximum(1.0, np.abs(fresh))
+  worst = np.unravel_index(np.argmax(error), error.shape)
+  if not error.max() <= tolerance:
+    pair = data.pairs[data.batches.rows.pair[rows[worst[0]]]]
+    raise ValueError(
+      f"{folder}: the reference log-prob of pair {pair.id} is "
+      f"{stored[worst]:.6g}, the model computes {fresh[worst]:.6g} now "
+      f"({tolerance:.2g} relative allowed); delete that folder, or set "
+      "cache.references=False"
+    )

@@ -1,0 +1,251 @@
+"""One update: pure functions of (state, frozen weights, batch, key)."""
+
+import re
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct, traverse_util
+
+from synpo_jax import losses
+from synpo_jax.training import pair_logps
+
+
+@struct.dataclass
+class TrainState:
+  """Everything that changes. The frozen weights are an argument instead.
+
+  step: int32 updates tried. trained: the weights that learn. opt: optimiser
+  state. skipped: int32 updates left out in all, and in_a_row: lately. In the
+  place of arrays there may be their shapes or shardings.
+  """
+
+  step: Any
+  trained: dict
+  opt: optax.OptState
+  skipped: Any
+  in_a_row: Any
+
+
+def init_state(trained, tx) -> TrainState:
+  """The state before the first update."""
+  step, skipped, in_a_row = (jnp.zeros((), jnp.int32) for _ in range(3))
+  return TrainState(step, trained, tx.init(trained), skipped, in_a_row)
+
+
+def split(variables, pattern):
+  """(trained, frozen) trees: what trains is a full match of the path.
+
+  Raises ValueError when the pattern matches nothing, or int8 weights.
+  """
+  flat = traverse_util.flatten_dict(variables, sep="/")
+  trained = {k: v for k, v in flat.items() if re.fullmatch(pattern, k)}
+  frozen = {k: v for k, v in flat.items() if k not in trained}
+  if not trained:
+    raise ValueError(f"trainable={pattern!r} matches no weight of the model")
+  for name in trained:
+    if flat.get(name.removesuffix("_scale"), flat[name]).dtype == jnp.int8:
+      raise ValueError(
+        f"trainable={pattern!r} matches {name}, which model.base=int8 freezes;"
+        " set model.base=float"
+      )
+  return _nested(trained), _nested(frozen)
+
+
+def merge(trained, frozen):
+  """The variables again, from the two trees that `split` made."""
+  flatten = traverse_util.flatten_dict
+  return _nested({**flatten(frozen, sep="/"), **flatten(trained, sep="/")})
+
+
+def _nested(flat):
+  return traverse_util.unflatten_dict(flat, sep="/")
+
+
+def make_objective(model, how, *, name, coefficients):
+  """Returns (trained, frozen, batch, key) -> (summed loss, sums).
+
+  how: what `layout.token_logps` takes (layout, head_chunk, head_sharding).
+  Raises ValueError for a loss with a reference where no adapter can be
+  switched off.
+  """
+  loss_fn = losses.LOSSES[name]
+  needs_reference = name in losses.NEEDS_REFERENCE
+  if needs_reference and model.lora is None:
+    raise ValueError(
+      f"loss {name} compares with the model without its adapter: "
+      "set lora.rank, or choose a loss without a reference"
+    )
+
+  def objective(trained, frozen, batch, key):
+    variables = merge(trained, frozen)
+    rngs = None if key is None else {"dropout": key}
+    decoder = trained.get("params", {}).get("decoder", {})
+    train_head = bool({"head", "embed"} & set(decoder))
+    logps = pair_logps.token_logps(
+      model, variables, batch, train_head=train_head, rngs=rngs, **how
+    )
+    extra = {}
+    if needs_reference:
+      extra["ref_logps"] = (
+        batch["ref_logps"]
+        if "ref_logps" in batch
+        else pair_logps.reference_logps(model, variables, batch, **how)
+      )
+    if name in losses.COUPLED:
+      extra["weight"] = batch["weight"]
+    mask = batch["response_mask"]
+    loss_B = loss_fn(logps, mask, **extra, **coefficients)
+    sums = pair_sums(logps, mask, loss_B, batch)
+    return sums["loss"], sums
+
+  return objective
+
+
+def pair_sums(logps, mask, loss_B, batch):
+  """Sums over the pairs of a batch; divided by `pairs`, means."""
+  weight_B = batch["weight"]
+  stats = losses.sequence_stats(logps, mask)
+
+  def total(values_B):
+    return jnp.sum(jnp.where(weight_B > 0, values_B, 0.0) * weight_B)
+
+  sums = {
+    "pairs": jnp.sum(weight_B),
+    "tokens": total(jnp.sum(mask, axis=(1, 2)).astype(jnp.float32)),
+    "loss": total(loss_B),
+    "chosen_logp": total(stats.mean_logp[:, 0]),
+    "chosen_geo_prob": total(stats.geo_prob[:, 0]),
+    "chosen_avg_prob": total(stats.avg_prob[:, 0]),
+  }
+  if logps.shape[1] == 1:
+    return sums
+  margin_B = stats.geo_prob[:, 0] - stats.geo_prob[:, 1]
+  return sums | {
+    "rejected_logp": total(stats.mean_logp[:, 1]),
+    "rejected_geo_prob": total(stats.geo_prob[:, 1]),
+    "margin": total(margin_B),
+    "accuracy": total((margin_B > 0).astype(jnp.float32)),
+  }
+
+
+def means(sums):
+  """Per-pair means of `pair_sums`; `pairs` and `tokens` stay totals."""
+  totals = {name: sums[name] for name in ("pairs", "tokens")}
+  return totals | {
+    name: value / sums["pairs"]
+    for name, value in sums.items()
+    if name not in totals
+  }
+
+
+def accumulate(function, batch, key):
+  """Sum of function(micro-batch, key) over the leading axis of `batch`."""
+  first = jax.tree.map(lambda x: x[0], batch)
+  zeros = jax.tree.map(
+    lambda x: jnp.zeros(x.shape, x.dtype),
+    jax.eval_shape(function, first, key),
+  )
+
+  def add(total, micro):
+    index, rows = micro
+    micro_key = None if key is None else jax.random.fold_in(key, index)
+    return jax.tree.map(jnp.add, total, function(rows, micro_key)), None
+
+  count = jax.tree.leaves(batch)[0].shape[0]
+  total, _ = jax.lax.scan(add, zeros, (jnp.arange(count), batch))
+  return total
+
+
+def make_train_step(objective, tx, *, dropout):
+  """Returns pure (state, frozen, batch [A, B, ...], key) -> (state, metrics).
+
+  Gradients are summed over micro-batches and divided by the pairs they hold,
+  so a partial batch weighs its pairs like any other. An update whose loss or
+  gradient is not finite changes nothing but the counters.
+  """
+
+  def train_step(state, frozen, batch, key):
+    def micro(rows, micro_key):
+      grad = jax.value_and_grad(objective, has_aux=True)
+      (_, sums), grads = grad(state.trained, frozen, rows, micro_key)
+      return grads, sums
+
+    step_key = jax.random.fold_in(key, state.step) if dropout else None
+    grads, sums = accumulate(micro, batch, step_key)
+    grads = jax.tree.map(lambda g: g / sums["pairs"], grads)
+    metrics = means(sums) | {"grad_norm": optax.tree.norm(grads)}
+    fine = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"])
+    updates, opt = tx.update(grads, state.opt, state.trained)
+    trained = optax.apply_updates(state.trained, updates)
+    state = _keep_if(fine, state, trained, opt)
+    return state, metrics | {
+      "skipped": state.skipped,
+      "skipped_in_a_row": state.in_a_row,
+    }
+
+  return train_step
+
+
+def _keep_if(fine, state, trained, opt):
+  def pick(new, old):
+    return jax.tree.map(lambda n, o: jnp.where(fine, n, o), new, old)
+
+  missed = 1 - fine.astype(jnp.int32)
+  return TrainState(
+    step=state.step + 1,
+    trained=pick(trained, state.trained),
+    opt=pick(opt, state.opt),
+    skipped=state.skipped + missed,
+    in_a_row=(state.in_a_row + missed) * missed,
+  )
+
+
+def make_eval_step(objective):
+  """Returns pure (trained, frozen, batch [A, B, ...]) -> sums."""
+
+  def eval_step(trained, frozen, batch):
+    def micro(rows, _):
+      return objective(trained, frozen, rows, None)[1]
+
+    return accumulate(micro, batch, None)
+
+  return eval_step
+
+
+def make_reward_norms(model, how, *, name):
+  """Returns (trained, frozen, batch) -> gradient norms of the two rewards.
+
+  The reward is S, or the summed log-prob where the loss has a reference (the
+  reference itself has no gradient). Each norm is that of the gradient of the
+  mean reward over the batch's pairs, divided by the number of trained
+  elements, without dropout: the official release's pos/neg_l2_norm.
+  """
+  summed = name in losses.NEEDS_REFERENCE
+
+  def reward(trained, frozen, batch, caption):
+    variables = merge(trained, frozen)
+    logps = pair_logps.token_logps(model, variables, batch, **how)
+    mask = batch["response_mask"]
+    stats = losses.sequence_stats(logps, mask)
+    reward_B = (stats.sum_logp if summed else stats.geo_prob)[:, caption]
+    return jnp.sum(jnp.where(batch["weight"] > 0, reward_B, 0.0))
+
+  def norms(trained, frozen, batch):
+    elements = sum(leaf.size for leaf in jax.tree.leaves(trained))
+    pairs = jnp.sum(batch["weight"])
+
+    def norm(caption):
+      def micro(rows, _):
+        return jax.grad(reward)(trained, frozen, rows, caption)
+
+      total = accumulate(micro, batch, None)
+      return optax.tree.norm(total) / pairs / elements
+
+    return {
+      "chosen_reward_grad_norm": norm(0),
+      "rejected_reward_grad_norm": norm(1),
+    }
+
+  return norms

@@ -1,0 +1,264 @@
+"""Published tensor names <-> places in our tree; the only file that knows.
+
+How a single array is published is said in `leaf`.
+"""
+
+import re
+
+from synpo_jax.models.config import (
+  CaptionerConfig,
+  DecoderConfig,
+  TowerConfig,
+  WindowTowerConfig,
+)
+from synpo_jax.weights import tensor_kinds
+from synpo_jax.weights.tensor_kinds import Leaf
+
+
+def leaves(config: CaptionerConfig) -> list[Leaf]:
+  """Every array of the model's `params`."""
+  family = config.connector.family if config.connector else None
+  if family is None or family == "auroracap":
+    found = decoder_leaves(config.decoder, "model.", "lm_head")
+    return found + (_auroracap(config) if family else [])
+  if family == "qwen2_5_vl":
+    return decoder_leaves(config.decoder, "model.", "lm_head") + _qwen(config)
+  return _llava(config)
+
+
+def _auroracap(c: CaptionerConfig) -> list[Leaf]:
+  """Tower and projector in folders of their own."""
+  found = tower_leaves(c.tower, "visual_encoder")
+  for name, number in (("fc0", 0), ("fc1", 2)):
+    stem = f"model.{number}"
+    found += tensor_kinds.linear(f"projector/{name}", "projector", stem, True)
+  return found
+
+
+def _llava(c: CaptionerConfig) -> list[Leaf]:
+  """All parts in one folder, each behind a prefix."""
+  prefix = "language_model."
+  found = decoder_leaves(c.decoder, prefix + "model.", prefix + "lm_head")
+  found += tower_leaves(c.tower, "", "vision_tower.")
+  for name, number in (("fc0", 1), ("fc1", 2)):
+    stem = f"multi_modal_projector.linear_{number}"
+    found += tensor_kinds.linear(f"projector/{name}", "", stem, True)
+  if c.connector.newline:
+    found.append(
+      tensor_kinds.single("projector/newline", "", "image_newline", "raw")
+    )
+  return found
+
+
+def _qwen(c: CaptionerConfig) -> list[Leaf]:
+  """Tower and patch merger of Qwen2.5-VL."""
+  tower: WindowTowerConfig = c.tower
+  patch, merger = "visual.patch_embed.proj", "visual.merger."
+  found = [
+    tensor_kinds.single("tower/patch/kernel", "", patch, "conv3"),
+    tensor_kinds.single("projector/norm/scale", "", merger + "ln_q", "rms"),
+  ]
+  for name, number in (("fc0", 0), ("fc1", 2)):
+    stem = f"{merger}mlp.{number}"
+    found += tensor_kinds.linear(f"projector/{name}", "", stem, True)
+  layer, deep = "visual.blocks.{}.", tower.layers
+  places = {"attn/qkv": "attn.qkv", "attn/o": "attn.proj"}
+  places |= {f"mlp/{n}": f"mlp.{n}_proj" for n in ("gate", "up", "down")}
+  for ours, theirs in places.items():
+    path = f"tower/layers/{ours}"
+    found += tensor_kinds.linear(path, "", layer + theirs, True, deep)
+  for ours, theirs in (("attn_norm", "norm1"), ("mlp_norm", "norm2")):
+    path = f"tower/layers/{ours}/scale"
+    found.append(tensor_kinds.stack(path, "", layer + theirs, "rms", deep))
+  return found
+
+
+def decoder_leaves(c: DecoderConfig, prefix: str, head: str) -> list[Leaf]:
+  """A decoder published as `prefix`embed_tokens ..., with its head."""
+  found = [
+    tensor_kinds.single(
+      "decoder/embed/embedding", "", prefix + "embed_tokens", "embedding"
+    ),
+    tensor_kinds.single("decoder/norm/scale", "", prefix + "norm", "rms"),
+  ]
+  if not c.tied:
+    found += tensor_kinds.linear("decoder/head", "", head, False)
+  layer, deep = prefix + "layers.{}.", c.layers
+  for name, biased in (
+    ("q", c.qkv_bias),
+    ("k", c.qkv_bias),
+    ("v", c.qkv_bias),
+    ("o", c.o_bias),
+  ):
+    stem = f"{layer}self_attn.{name}_proj"
+    found += tensor_kinds.linear(
+      f"decoder/layers/attn/{name}", "", stem, biased, deep
+    )
+  for name in ("gate", "up", "down"):
+    stem = f"{layer}mlp.{name}_proj"
+    found += tensor_kinds.linear(
+      f"decoder/layers/mlp/{name}", "", stem, c.mlp_bias, deep
+    )
+  for ours, theirs in _decoder_norms(c).items():
+    path = f"decoder/layers/{ours}/scale"
+    found.append(tensor_kinds.stack(path, "", layer + theirs, "rms", deep))
+  return found
+
+
+def _decoder_norms(c: DecoderConfig) -> dict[str, str]:
+  norms = {
+    "attn_norm": "input_layernorm",
+    "mlp_norm": "post_attention_layernorm",
+  }
+  if c.post_norms:
+    norms["attn_post_norm"] = "post_attention_layernorm"
+    norms["mlp_norm"] = "pre_feedforward_layernorm"
+    norms["mlp_post_norm"] = "post_feedforward_layernorm"
+  if c.qk_norm:
+    norms |= {f"attn/{n}_norm": f"self_attn.{n}_norm" for n in "qk"}
+  return norms
+
+
+def tower_leaves(c: TowerConfig, part: str, prefix: str = "") -> list[Leaf]:
+  """A tower's arrays; layers above the tap have none."""
+  names = _dinov2 if c.layout == "dinov2" else _clip
+  return names(c, part, prefix)
+
+
+def _clip(c: TowerConfig, part: str, prefix: str) -> list[Leaf]:
+  """CLIP's names, which SigLIP shares."""
+  root = prefix + "vision_model."
+  table, patch = "embeddings.position_embedding", "embeddings.patch_embedding"
+  found = [
+    tensor_kinds.single("tower/positions", part, root + table, "embedding"),
+    tensor_kinds.single("tower/patch/kernel", part, root + patch, "conv"),
+  ]
+  if c.layout == "siglip":
+    found.append(
+      tensor_kinds.single("tower/patch/bias", part, root + patch, "bias")
+    )
+  if c.class_token:
+    stem = root + "embeddings.class_embedding"
+    found.append(tensor_kinds.single("tower/class_token", part, stem, "raw"))
+  if c.layout == "clip":
+    found += tensor_kinds.norm("tower/embed_norm", part, root + "pre_layrnorm")
+  if c.final_norm:
+    found += tensor_kinds.norm("tower/norm", part, root + "post_layernorm")
+  places = {
+    "attn/q": "self_attn.q_proj",
+    "attn/k": "self_attn.k_proj",
+    "attn/v": "self_attn.v_proj",
+    "attn/o": "self_attn.out_proj",
+    "mlp/up": "mlp.fc1",
+    "mlp/down": "mlp.fc2",
+  }
+  norms = {"attn_norm": "layer_norm1", "mlp_norm": "layer_norm2"}
+  stem = root + "encoder.layers.{}."
+  return found + _tower_layers(c, part, stem, places, norms)
+
+
+def _dinov2(c: TowerConfig, part: str, prefix: str) -> list[Leaf]:
+  root = prefix + "embeddings."
+  patch, table = root + "patch_embeddings.projection", "position_embeddings"
+  found = [
+    tensor_kinds.single("tower/class_token", part, root + "cls_token", "token"),
+    tensor_kinds.single("tower/positions", part, root + table, "table"),
+    tensor_kinds.single("tower/patch/kernel", part, patch, "conv"),
+    tensor_kinds.single("tower/patch/bias", part, patch, "bias"),
+  ]
+  if c.final_norm:
+    found += tensor_kinds.norm("tower/norm", part, prefix + "layernorm")
+  places = {
+    "attn/q": "attention.attention.query",
+    "attn/k": "attention.attention.key",
+    "attn/v": "attention.attention.value",
+    "attn/o": "attention.output.dense",
+    "mlp/up": "mlp.fc1",
+    "mlp/down": "mlp.fc2",
+  }
+  norms = {"attn_norm": "norm1", "mlp_norm": "norm2"}
+  stem = prefix + "encoder.layer.{}."
+  found += _tower_layers(c, part, stem, places, norms)
+  for ours, theirs in (("attn_scale", "1"), ("mlp_scale", "2")):
+    name = f"{stem}layer_scale{theirs}.lambda1"
+    found.append(
+      tensor_kinds.stack(f"tower/layers/{ours}", part, name, "raw", c.tap)
+    )
+  return found
+
+
+def _tower_layers(c, part, stem, places, norms) -> list[Leaf]:
+  found = []
+  for ours, theirs in places.items():
+    path = f"tower/layers/{ours}"
+    found += tensor_kinds.linear(path, part, stem + theirs, True, c.tap)
+  for ours, theirs in norms.items():
+    found += tensor_kinds.norm(
+      f"tower/layers/{ours}", part, stem + theirs, c.tap
+    )
+  return found
+
+
+# Published tensors that a model may carry and that are never computed with.
+UNUSED = (
+  r".*rotary_emb\.inv_freq",
+  r".*position_ids",
+  r".*pos_emb",  # an alias of the position table
+  r".*mask_token",
+  r"(vision_tower\.)?vision_model\.(post_layernorm|head)\..*",
+  r"image_newline",  # LLaVA-NeXT-Video's, for still images
+  r"(vision_tower\.)?layernorm\..*",  # DINOv2's last, behind the tap
+  r"pooler\..*",
+)
+
+
+def above_tap(config: CaptionerConfig) -> str:
+  """A pattern for the names of tower layers that never run."""
+  tower = config.tower
+  if not isinstance(tower, TowerConfig) or tower.tap == tower.layers:
+    return r"(?!)"
+  numbers = "|".join(str(i) for i in range(tower.tap, tower.layers))
+  return rf"(\w+\.)*encoder\.layers?\.({numbers})\..*"
+
+
+_VISION = "vision_model."
+
+# How newer libraries name what published files hold: a start, its stead.
+_NEWER = {
+  "auroracap": (
+    (r"(?=(embeddings|pre_layrnorm|encoder|post_layernorm|head)\.)", _VISION),
+  ),
+  "qwen2_5_vl": (
+    (r"model\.visual\.", "visual."),
+    (r"model\.language_model\.", "model."),
+  ),
+}
+_NEWER_LLAVA = (
+  (r"model\.(?=(vision_tower|multi_modal_projector|image_newline)\b)", ""),
+  (rf"vision_tower\.(?!{re.escape(_VISION)})", f"vision_tower.{_VISION}"),
+  (r"model\.language_model\.", "language_model.model."),
+  (r"lm_head\.", "language_model.lm_head."),
+)
+
+
+def published(name: str, config: CaptionerConfig) -> str:
+  """The name a tensor has in published files, which `leaves` speaks."""
+  if config.connector is None:
+    return name
+  is_dino = getattr(config.tower, "layout", "") == "dinov2"
+  for start, stead in _NEWER.get(config.connector.family, _NEWER_LLAVA):
+    if not (is_dino and _VISION in stead):  # DINOv2 never had this part
+      name = re.sub(f"^{start}", stead, name)
+  return name
+
+
+def module(stem: str, config: CaptionerConfig) -> str:
+  """The name that Transformers' classes give a module of the decoder.
+
+  stem: its name in published files, without the tensor's own end.
+  """
+  if config.connector is None or config.connector.family == "auroracap":
+    return stem
+  is_qwen = config.connector.family == "qwen2_5_vl"
+  start = "model." if is_qwen else "language_model.model."
+  return re.sub(rf"^{re.escape(start)}", "model.language_model.", stem)

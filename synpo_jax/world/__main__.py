@@ -1,0 +1,36 @@
+"""Renders clips of the synthetic world, with their scenes and rows.
+
+python -m synpo_jax.world --out=world --clips=2000 --seed=0
+"""
+
+import argparse
+import os
+import sys
+
+from synpo_jax.world.folder import write_world
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  add = parser.add_argument
+  add("--out", required=True, help="folder to write into")
+  add("--clips", type=int, default=100, help="clips, held-out ones included")
+  add("--seed", type=int, default=0, help="seed of the first clip")
+  add("--heldout", type=int, default=0, help="the last so many: heldout.jsonl")
+  add("--workers", type=int, default=os.cpu_count() or 1, help="processes")
+  args = parser.parse_args()
+  try:
+    write_world(
+      args.out,
+      clips=args.clips,
+      seed=args.seed,
+      heldout=args.heldout,
+      workers=args.workers,
+    )
+  except ValueError as error:
+    sys.exit(f"error: {error}")
+  print(f"{args.clips} clips in {args.out}")
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,108 @@
+"""Writes a whole folder of the synthetic world: clips, scenes and rows.
+
+python -m synpo_jax.world --out=world --clips=2000 --seed=0
+
+clips/ID.mp4     the videos            scenes.jsonl  their scene graphs
+sft.jsonl        captions to learn     pairs.jsonl   pairs with scores
+heldout.jsonl    pairs of clips that appear in no other row
+"""
+
+import functools
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from synpo_jax.world import rendering, staging
+from synpo_jax.world import rows as world_rows
+from synpo_jax.world import scene as graph
+from synpo_jax.world.scene import Scene
+
+
+def render_world(
+  folder: str | Path, seeds: Iterable[int], workers: int = 1
+) -> list[Scene]:
+  """Renders the clips of some seeds that are not there yet.
+
+  Writes folder/clips/ID.mp4 for every seed, and folder/scenes.jsonl, which
+  keeps what other calls put there. Safe to interrupt and call again: a clip
+  appears under its name only when it is whole, and one that shows another
+  scene under the same name is rendered anew. Returns the seeds' scenes.
+  """
+  folder = Path(folder)
+  (folder / "clips").mkdir(parents=True, exist_ok=True)
+  work = functools.partial(_render, str(folder / "clips"))
+  seeds = list(seeds)
+  if workers == 1:
+    scenes = [work(seed) for seed in seeds]
+  else:
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+      scenes = pool.map(work, seeds, chunksize=16)
+  sidecar = folder / "scenes.jsonl"
+  known = graph.read_scenes(str(sidecar)) if sidecar.exists() else {}
+  known |= {scene.video: scene for scene in scenes}
+  part = sidecar.with_suffix(".part")
+  graph.write_scenes(str(part), known.values())
+  os.replace(part, sidecar)
+  return scenes
+
+
+def _render(clips: str, seed: int) -> Scene:
+  scene = staging.sample(seed)
+  path = Path(clips) / f"{scene.video}.mp4"
+  if not rendering.is_rendered(path, scene):
+    rendering.encode(path, scene)
+  return scene
+
+
+def write_world(
+  folder: str | Path,
+  *,
+  clips: int,
+  seed: int,
+  heldout: int,
+  rows_per_clip: int = 4,
+  pairs_per_clip: int = 1,
+  workers: int = 1,
+) -> None:
+  """Renders `clips` clips and writes the rows of all but the held-out ones.
+
+  Args:
+    folder: made if missing; finished clips are kept.
+    clips: how many; their seeds are seed, seed + 1, and so on.
+    seed: of the first clip.
+    heldout: the last so many clips appear in no row.
+    rows_per_clip: caption rows a clip gets, each in other words.
+    pairs_per_clip: preference pairs a clip gets.
+    workers: processes that render.
+  """
+  if not 0 <= heldout < clips:
+    raise ValueError(f"cannot hold out {heldout} of {clips} clips")
+  folder = Path(folder)
+  scenes = render_world(folder, range(seed, seed + clips), workers)
+  train = scenes[: clips - heldout]
+  captions = _rows(world_rows.sft_row, train, rows_per_clip, stream=1)
+  _write(folder / "sft.jsonl", captions)
+  pairs = _rows(world_rows.pair_row, train, pairs_per_clip, stream=2)
+  _write(folder / "pairs.jsonl", pairs)
+  unseen = _rows(world_rows.pair_row, scenes[clips - heldout :], 1, stream=3)
+  _write(folder / "heldout.jsonl", unseen)
+
+
+def _rows(
+  make: Callable, scenes: list[Scene], each: int, *, stream: int
+) -> Iterator[dict]:
+  """Rows of one kind; every row draws from numbers of its own."""
+  for scene in scenes:
+    for index in range(each):
+      rng = np.random.default_rng([scene.seed, index, stream])
+      yield make(scene, f"clips/{scene.video}.mp4", rng)
+
+
+def _write(path: Path, rows: Iterable[dict]) -> None:
+  with path.open("w", encoding="utf-8") as file:
+    for row in rows:
+      file.write(json.dumps(row) + "\n")

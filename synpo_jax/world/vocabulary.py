@@ -1,0 +1,111 @@
+"""The closed vocabulary of the synthetic world and a tokenizer for it.
+
+Byte-level BPE, so that any text can be written, but trained on the world's
+own words alone, so that each of them is one token.
+"""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+
+from synpo_jax.data import prompts
+from synpo_jax.world import scene as graph
+from synpo_jax.world import telling
+from synpo_jax.world.scene import Event, Facts, Thing
+
+SPECIAL = ("<unk>", "<s>", "</s>")  # ids 0, 1, 2; padding is <unk>
+CAPTIONS = 400  # enough to hold every wording
+
+
+def corpus() -> list[str]:
+  """Every prompt, and captions enough to hold every word and wording."""
+  asked = [text for texts in prompts.VDC.values() for text in texts]
+  asked += [prompts.CAUTION, prompts.retrospective("A", caution=True)]
+  texts = [f"USER: \n{text}\n ASSISTANT:" for text in asked]
+  for seed in range(CAPTIONS):
+    rng = np.random.default_rng([seed, 20250606])
+    facts = _anything(rng)
+    told = [
+      s for kind in telling.KINDS for s in telling.sentences(facts, rng, kind)
+    ]
+    texts += [*told, " " + " ".join(told)]  # at the start, and further on
+  return texts
+
+
+def _anything(rng: np.random.Generator) -> Facts:
+  """Facts at random, whether or not a clip could show them."""
+  background = _pick(rng, list(graph.BACKGROUNDS))
+  things = tuple(
+    Thing(
+      _pick(rng, graph.SHAPES),
+      _pick(rng, list(graph.COLOURS)),
+      _pick(rng, list(graph.RADIUS)),
+      _pick(rng, [None, *graph.ZONES]),
+    )
+    for _ in range(3)
+  )
+  where = {
+    "move": list(graph.DIRECTIONS),
+    "turn": list(graph.STEPS),
+    "enter": list(graph.SIDES),
+    "leave": list(graph.SIDES),
+    "colour": list(graph.COLOURS),
+  }
+  events = tuple(
+    Event(kind, int(rng.integers(2)), _pick(rng, where.get(kind, [None])), 2)
+    for kind in rng.permutation(list(graph.EVENTS)).tolist()[:4]
+  )
+  tone = _pick(rng, graph.BACKGROUNDS[background])
+  camera = _pick(rng, graph.CAMERAS)
+  still = (2,) if rng.random() < 0.5 else (1, 2)
+  return Facts(background, tone, camera, things, events, still)
+
+
+def _pick(rng: np.random.Generator, options):
+  return options[int(rng.integers(len(options)))]
+
+
+def words(texts: list[str]) -> list[str]:
+  """The distinct words of some texts, in lower case, sorted."""
+  found = (re.findall(r"[a-z]+", text.lower()) for text in texts)
+  return sorted(set().union(*found))
+
+
+def make_tokenizer(folder: str | Path) -> int:
+  """Writes tokenizer.json and its config; returns the number of entries.
+
+  `transformers.AutoTokenizer.from_pretrained(folder)` loads the result:
+  <s> is 1, </s> is 2, <unk> (also padding) is 0, and nothing is added to a
+  text that was not in it, be it a space or a special token.
+  """
+  import tokenizers
+  from tokenizers import decoders, models, pre_tokenizers, trainers
+
+  tokenizer = tokenizers.Tokenizer(models.BPE())
+  tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+  tokenizer.decoder = decoders.ByteLevel()
+  trainer = trainers.BpeTrainer(
+    vocab_size=4096,  # never reached: training ends when words are whole
+    min_frequency=1,
+    special_tokens=list(SPECIAL),
+    initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    show_progress=False,
+  )
+  tokenizer.train_from_iterator(corpus(), trainer)
+  folder = Path(folder)
+  folder.mkdir(parents=True, exist_ok=True)
+  tokenizer.save(str(folder / "tokenizer.json"))
+  settings = {
+    "tokenizer_class": "PreTrainedTokenizerFast",
+    "bos_token": "<s>",
+    "eos_token": "</s>",
+    "unk_token": "<unk>",
+    "pad_token": "<unk>",
+    "model_max_length": 4096,
+    "clean_up_tokenization_spaces": False,
+  }
+  path = folder / "tokenizer_config.json"
+  path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+  return tokenizer.get_vocab_size()
