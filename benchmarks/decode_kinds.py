@@ -6,6 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from synpo_jax.models import initial
+from synpo_jax.weights import config_reading
+
 SHAPES = dict(  # of SmolLM2-135M
   vocab_size=49152,
   hidden_size=576,
@@ -55,7 +58,6 @@ def ours(task: Task) -> list[float]:
 
   from synpo_jax.generation import decode
   from synpo_jax.generation.sampling import Sampling
-  from synpo_jax.models import config
   from synpo_jax.models.captioner import Captioner
   from synpo_jax.weights import folders
 
@@ -63,9 +65,9 @@ def ours(task: Task) -> list[float]:
     sizes, params = folders.load(task.checkpoint, dtype=jnp.float32)
     model = Captioner(sizes)
   else:
-    sizes = config.captioner_config(dict(SHAPES, model_type="llama"))
+    sizes = config_reading.captioner_config(dict(SHAPES, model_type="llama"))
     model = Captioner(sizes)
-    params = folders.init(model, 0, dtype=jnp.float32)
+    params = initial.params(model, 0, dtype=jnp.float32)
   prompt = ids(task).astype(np.int32)
   batch = dict(prefix=prompt, prefix_mask=np.ones(prompt.shape, bool))
 

@@ -21,6 +21,8 @@ from absl import app, flags
 from rich.console import Console
 from rich.table import Table
 
+from synpo_jax.weights import config_reading, safetensors_files
+
 GIGABYTES = flags.DEFINE_float("gigabytes", 2.0, "Size of the checkpoint.")
 FILES = flags.DEFINE_integer("files", 5, "safetensors files that it comes in.")
 DEVICES = flags.DEFINE_list("devices", ["1", "4"], "Devices; a run each.")
@@ -47,13 +49,13 @@ def write_random(folder: pathlib.Path, gigabytes: float, files: int) -> int:
   import jax.numpy as jnp
   import numpy as np
 
-  from synpo_jax.models import captioner, config
-  from synpo_jax.weights import stores, tensor_names
+  from synpo_jax.models import captioner
+  from synpo_jax.weights import tensor_names
 
   layers = round((gigabytes * 1e9 - ENDS) / LAYER)
   hf = SHAPES | dict(num_hidden_layers=layers)
   (folder / "config.json").write_text(json.dumps(hf))
-  sizes = config.captioner_config(hf)
+  sizes = config_reading.captioner_config(hf)
   wanted = captioner.shapes(captioner.Captioner(sizes))["params"]
   table = {}
   for leaf in tensor_names.leaves(sizes):
@@ -67,7 +69,7 @@ def write_random(folder: pathlib.Path, gigabytes: float, files: int) -> int:
     part = dict(list(table.items())[i::files])
     file = f"model-{i + 1:05}-of-{files:05}.safetensors"
     draws = (rng.random(shape, np.float32) - 0.5 for shape in part.values())
-    stores.write_safetensors(folder / file, part, jnp.bfloat16, draws)
+    safetensors_files.write(folder / file, part, jnp.bfloat16, draws)
     where |= dict.fromkeys(part, file)
   index = folder / "model.safetensors.index.json"
   index.write_text(json.dumps({"weight_map": where}))

@@ -13,10 +13,11 @@ import numpy as np
 
 from benchmarks import child, workload
 from configs import text_pairs
-from synpo_jax.models import captioner, lora, sharding
+from synpo_jax.models import captioner, initial, sharding
 from synpo_jax.models import config as sizes
 from synpo_jax.training import job, optim, update
-from synpo_jax.weights import adapters, folders, peft
+from synpo_jax.weights import adapters, config_reading, folders, peft
+from synpo_jax.weights.learned import Learned
 
 # Implementation -> loss and layout. The DPO rows score the reference in every
 # step; `dpo` is two sequences, as in the official release.
@@ -57,7 +58,7 @@ def batch(task: workload.Task) -> dict[str, np.ndarray]:
 
 def make(task: workload.Task):
   """Returns (a function that makes one update, facts), for `child.serve`."""
-  sized = sizes.captioner_config(f"{task.folder}/base")
+  sized = config_reading.captioner_config(f"{task.folder}/base")
   learned = adapters.read(f"{task.folder}/adapter", sized)
   c = config(task, learned.config)
   mesh = sharding.make_mesh(data=1, fsdp=1, model=1, devices=jax.devices()[:1])
@@ -113,21 +114,21 @@ def write_weights(size: str, rank: int, dtype: str) -> None:
   The adapter's second matrices are not zero, so that it shows in the loss.
   """
   folder = workload.weights_folder(size, rank, dtype)
-  wanted = sizes.captioner_config(workload.SIZES[size])
+  wanted = config_reading.captioner_config(workload.SIZES[size])
   adapter = sizes.LoraConfig(rank=rank, alpha=rank / 2, dropout=0.0)
   model = captioner.Captioner(wanted, adapter)
   made = folder.with_name(f"{folder.name}.{os.getpid()}")
-  params = folders.init(model, 0, dtype=jnp.dtype(dtype))
+  params = initial.params(model, 0, dtype=jnp.dtype(dtype))
   folders.save(made / "base", wanted, params)
   keys = iter(jax.random.split(jax.random.key(1), 1000))
   drawn = jax.tree.map(
     lambda leaf: leaf if jnp.any(leaf) else _small(next(keys), leaf.shape),
-    lora.init(model, 0),
+    initial.adapter(model, 0),
   )
   (made / "adapter").mkdir()
   peft.write(
     made / "adapter",
-    adapters.Learned(drawn, adapter, {}),
+    Learned(drawn, adapter, {}),
     wanted,
     base=str(folder / "base"),
   )

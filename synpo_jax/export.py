@@ -19,10 +19,19 @@ import jax
 from absl import app, flags, logging
 
 from synpo_jax.models import sharding as meshes
-from synpo_jax.models.config import CaptionerConfig, captioner_config
+from synpo_jax.models.config import CaptionerConfig
 from synpo_jax.runtime import flags as entry_flags
 from synpo_jax.runtime.flags import in_help
-from synpo_jax.weights import adapters, folders, loading, merging, peft, stores
+from synpo_jax.runtime.workdir import is_run, run_config
+from synpo_jax.weights import (
+  adapters,
+  folders,
+  loading,
+  merging,
+  peft,
+  safetensors_files,
+)
+from synpo_jax.weights.config_reading import captioner_config
 
 FORMATS = ("peft", "merged")
 FORMAT = flags.DEFINE_enum("format", None, FORMATS, "What is written.")
@@ -40,12 +49,12 @@ def export(workdir, form: str, out, checkpoint: str = "") -> str:
   workdir, weights that a PEFT folder cannot hold, or an `out` that is the
   checkpoint itself.
   """
-  if not adapters.is_run(workdir):
+  if not is_run(workdir):
     raise FileNotFoundError(
       f"{workdir}: no run there (config.json and checkpoints/)"
     )
   learned = adapters.read_run(workdir)
-  section = adapters.run_config(workdir)["model"]
+  section = run_config(workdir)["model"]
   if checkpoint:
     section |= dict(checkpoint=checkpoint)
   out = pathlib.Path(out)
@@ -55,7 +64,7 @@ def export(workdir, form: str, out, checkpoint: str = "") -> str:
     peft.write(out, learned, config, base=section["checkpoint"])
     return f"{out}: a PEFT adapter of rank {learned.config.rank}"
   with tempfile.TemporaryDirectory(dir=out, prefix=".export-") as temp:
-    seed = adapters.run_config(workdir)["seed"]
+    seed = run_config(workdir)["seed"]
     base = _torch_folder(section, seed, pathlib.Path(temp, "base"))
     if base.resolve() == out.resolve():
       raise ValueError(f"--out={out} is the checkpoint that the run started at")
@@ -76,7 +85,7 @@ def _torch_folder(section: dict, seed: int, made: pathlib.Path) -> pathlib.Path:
   """The run's checkpoint as safetensors under torch's names: as it is, or,
   where it was random or a Flax port's, written to `made` first."""
   base = section["checkpoint"]
-  if base and stores.safetensors_files(pathlib.Path(base)):
+  if base and safetensors_files.find(pathlib.Path(base)):
     return pathlib.Path(base)
   config, params = _load(section, seed)
   folders.save(made, config, params)

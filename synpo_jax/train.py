@@ -18,11 +18,12 @@ from absl import app, flags, logging
 from jax.experimental import multihost_utils
 from rich.console import Console
 
-from synpo_jax import report
 from synpo_jax.data import pipeline, records
 from synpo_jax.models import sharding
+from synpo_jax.reporting import report
 from synpo_jax.runtime import hosts, progress
 from synpo_jax.runtime.flags import CONFIG, WORKDIR, in_help
+from synpo_jax.runtime.workdir import Unreadable
 from synpo_jax.training import checkpoint, heldout, job, metrics, update
 from synpo_jax.training import probe as language
 
@@ -43,7 +44,7 @@ def main(argv):
       run(ready, CONFIG.value, WORKDIR.value)
   except (
     records.Damaged,
-    checkpoint.Unreadable,
+    Unreadable,
     checkpoint.OtherRows,
     OSError,
   ) as error:

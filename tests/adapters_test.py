@@ -10,10 +10,11 @@ import pytest
 from safetensors.numpy import save_file
 
 from synpo_jax.generation import writer
-from synpo_jax.models.config import LoraConfig, captioner_config
+from synpo_jax.models.config import LoraConfig
 from synpo_jax.models.lora import merge
 from synpo_jax.training import checkpoint
 from synpo_jax.weights import adapters
+from synpo_jax.weights.config_reading import captioner_config
 from tests.small_captioner import TINY, config, write_captioner
 
 

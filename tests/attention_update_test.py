@@ -8,13 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from small_gemma import CONFIG
 
-from synpo_jax.models import sharding
+from synpo_jax.models import initial, sharding
 from synpo_jax.models.attention import XLA, Backend
 from synpo_jax.models.captioner import Captioner, shapes
 from synpo_jax.models.config import LoraConfig
-from synpo_jax.models.lora import init as init_lora
 from synpo_jax.training import update
-from synpo_jax.weights import folders
 
 
 def test_an_update_is_the_same_over_eight_devices():
@@ -24,8 +22,8 @@ def test_an_update_is_the_same_over_eight_devices():
   config = dataclasses.replace(CONFIG, decoder=sliding)
   model = Captioner(config, LoraConfig(4, 8.0, 0.0), remat="save_attention")
   variables = {
-    "params": jax.tree.map(lambda x: 4 * x, folders.init(model, 0)),
-    "lora": init_lora(model, 0),
+    "params": jax.tree.map(lambda x: 4 * x, initial.params(model, 0)),
+    "lora": initial.adapter(model, 0),
   }
   variables["lora"] = jax.tree.map(lambda x: x + 0.02, variables["lora"])
   places = sharding.tree_shardings(shapes(model), mesh)

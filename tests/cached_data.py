@@ -10,9 +10,10 @@ import run_config
 from synpo_jax.data import pipeline, text, video
 from synpo_jax.models import sharding
 from synpo_jax.models.captioner import Captioner
-from synpo_jax.models.config import LoraConfig, captioner_config
+from synpo_jax.models.config import LoraConfig
 from synpo_jax.training import feature_cache
 from synpo_jax.weights import loading
+from synpo_jax.weights.config_reading import captioner_config
 
 RULE = video.FrameRule(min_frames=1, max_frames=4, frames_per_second=1.0)
 

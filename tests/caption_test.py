@@ -15,7 +15,7 @@ from synpo_jax import caption
 from synpo_jax.data import prompts, text, video
 from synpo_jax.generation import captioning, shots, writer
 from synpo_jax.generation.sampling import GREEDY
-from synpo_jax.models.config import captioner_config
+from synpo_jax.weights.config_reading import captioner_config
 from tests import clips
 from tests.small_captioner import config, write_captioner
 

@@ -12,19 +12,20 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from synpo_jax.models import sharding
+from synpo_jax.runtime import workdir
 from synpo_jax.training import checkpoint
 from synpo_jax.weights import adapters
 
 
 def test_a_workdir_of_another_config_is_refused_by_key(tmp_path):
   config = {"seed": 0, "optim": {"lr": 1e-3}, "every": {"log": 1}}
-  checkpoint.claim_workdir(tmp_path / "run", config, free=("every",))
-  checkpoint.claim_workdir(tmp_path / "run", config, free=("every",))
+  workdir.claim_workdir(tmp_path / "run", config, free=("every",))
+  workdir.claim_workdir(tmp_path / "run", config, free=("every",))
   freely = {**config, "every": {"log": 7}}
-  checkpoint.claim_workdir(tmp_path / "run", freely, free=("every",))
+  workdir.claim_workdir(tmp_path / "run", freely, free=("every",))
   other = {**config, "optim": {"lr": 2e-3}}
   with pytest.raises(ValueError, match=r"optim\.lr \(0\.001 there, 0\.002 now"):
-    checkpoint.claim_workdir(tmp_path / "run", other, free=("every",))
+    workdir.claim_workdir(tmp_path / "run", other, free=("every",))
 
 
 def test_a_state_saved_on_one_mesh_is_restored_on_another(tmp_path):
@@ -57,12 +58,10 @@ def test_a_damaged_checkpoint_is_named_and_can_be_left_out(tmp_path, place):
   like = checkpoint.abstract(state)
   said = f"{newest}: this .* cannot be read .* folder to go on after update 2"
   with checkpoint.open_manager(tmp_path, keep=2) as manager:
-    with pytest.raises(checkpoint.Unreadable, match=said):
+    with pytest.raises(workdir.Unreadable, match=said):
       checkpoint.restore(manager, like)
   if place != "data":  # which only training reads
-    with pytest.raises(
-      checkpoint.Unreadable, match=f"{newest}: .* the one bef"
-    ):
+    with pytest.raises(workdir.Unreadable, match=f"{newest}: .* the one bef"):
       adapters.read_run(tmp_path)
   shutil.rmtree(newest)
   with checkpoint.open_manager(tmp_path, keep=2) as manager:

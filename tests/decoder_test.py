@@ -13,8 +13,8 @@ import torch
 import transformers
 
 from synpo_jax.models.captioner import Captioner
-from synpo_jax.models.config import decoder_config
 from synpo_jax.weights import config_writing, folders
+from synpo_jax.weights.config_reading import decoder_config
 
 LLAMA3 = dict(
   rope_type="llama3",

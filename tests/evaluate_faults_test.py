@@ -8,6 +8,7 @@ from configs import eval_preference, eval_shapes, eval_vdc, eval_vdd
 from synpo_jax import evaluate
 from synpo_jax.evaluation import captions, preference, vatex, vdc, vdd
 from synpo_jax.evaluation.benchmarks import BENCHMARKS
+from synpo_jax.evaluation.items import Item
 from synpo_jax.runtime import journal
 from synpo_jax.training import metrics
 
@@ -54,7 +55,7 @@ def test_lines_end_at_line_feeds_alone(tmp_path):
     return path
 
   rows = [{"video": v, "caption": ODD, "category": None} for v in "ab"]
-  items = [captions.Item(v, v, "", ("?",)) for v in "ab"]
+  items = [Item(v, v, "", ("?",)) for v in "ab"]
   path = write("predictions.jsonl", *rows)
   read = captions.read_predictions(path, items, only_predicted=False)
   assert [row["caption"] for row in read.values()] == [ODD, ODD]
@@ -85,7 +86,7 @@ def test_outputs_that_are_missing_are_named_and_counted(tmp_path):
   c.predictions = str(tmp_path / "ours.json")
   with pytest.raises(ValueError, match="nothing for 1 of 2 .* as 'b'"):
     evaluate.run(c, tmp_path / "run")
-  items = [captions.Item(q, q, "", (q,)) for q in "ab"]
+  items = [Item(q, q, "", (q,)) for q in "ab"]
   found = preference.read_predictions(c.predictions, items, only_predicted=True)
   assert list(found) == ["a"]
 
@@ -95,7 +96,7 @@ def test_captions_are_found_by_their_files_too(tmp_path):
   path = tmp_path / "captions.jsonl"
   rows = [{"id": "x", "video": v, "caption": v} for v in ("in/a.MP4", "b.c")]
   journal.rewrite(path, rows)
-  items = [captions.Item(v, v, "", ("?",)) for v in ("a", "b.c")]
+  items = [Item(v, v, "", ("?",)) for v in ("a", "b.c")]
   read = captions.read_predictions(path, items, only_predicted=False)
   assert [row["caption"] for row in read.values()] == ["in/a.MP4", "b.c"]
   journal.rewrite(path, rows + [{"video": "a.mov", "caption": "x"}])

@@ -19,7 +19,7 @@ from configs import (
 )
 from synpo_jax import evaluate
 from synpo_jax.evaluation import shapes as scoring
-from synpo_jax.pairing.stages import Text
+from synpo_jax.generation.shots import Text
 from synpo_jax.runtime import journal
 from synpo_jax.world import rendering, staging, telling
 from synpo_jax.world import scene as graph

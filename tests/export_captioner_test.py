@@ -27,9 +27,11 @@ from exported_runs import (
 from safetensors.numpy import load_file, save_file
 
 from synpo_jax import export
+from synpo_jax.models import initial
 from synpo_jax.models.captioner import Captioner
-from synpo_jax.models.config import IMAGE_TOKEN, captioner_config
+from synpo_jax.models.config import IMAGE_TOKEN
 from synpo_jax.weights import adapters, folders
+from synpo_jax.weights.config_reading import captioner_config
 
 VISION = dict(
   hidden_size=20,
@@ -200,7 +202,7 @@ def test_a_run_from_random_weights(tmp_path):
   words.mkdir()
   (words / "tokenizer.json").write_text("{}")
   module = Captioner(captioner_config(ARCH))
-  trained = {"params": folders.init(module, seed=9)}
+  trained = {"params": initial.params(module, seed=9)}
   run = write_run(
     tmp_path / "run", "", trained, arch=ARCH, tokenizer=str(words)
   )

@@ -29,7 +29,7 @@ from safetensors.numpy import load_file, save_file
 
 from synpo_jax import export
 from synpo_jax.models.captioner import Captioner
-from synpo_jax.weights import adapters, folders
+from synpo_jax.weights import adapters, folders, learned
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +113,7 @@ def test_pefts_own_adapter_reads_as_ours(text_run, tmp_path):
     "mlp",
   }
   places = jax.tree.map(lambda leaf: leaf.sharding, params)
-  merged = {"params": adapters.apply(params, read, places)}
+  merged = {"params": learned.apply(params, read, places)}
   plain = Captioner(module.config)
   with torch.no_grad():
     expected = theirs(torch.tensor(PROMPT, dtype=torch.long)).logits.numpy()

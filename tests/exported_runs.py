@@ -8,8 +8,9 @@ import numpy as np
 import torch
 
 from synpo_jax.generation import decode, sampling
-from synpo_jax.models import lora
+from synpo_jax.models import initial
 from synpo_jax.models.config import LoraConfig
+from synpo_jax.runtime.workdir import claim_workdir
 from synpo_jax.training import checkpoint
 
 TEXT = dict(
@@ -49,7 +50,7 @@ def write_run(workdir, base, trained, **model):
   )
   adapter = dataclasses.asdict(ADAPTER)
   config = dict(model=section | model, lora=adapter, seed=3)
-  checkpoint.claim_workdir(workdir, config)
+  claim_workdir(workdir, config)
   state = {"step": jnp.ones((), jnp.int32), "trained": trained}
   with checkpoint.open_manager(workdir, keep=1) as manager:
     checkpoint.save(manager, 1, state, {"update": 1})
@@ -60,7 +61,8 @@ def random_lora(model):
   """An adapter whose effect is as large as the weights'."""
   key = jax.random.key(1)
   return jax.tree.map(
-    lambda x: 0.3 * jax.random.normal(key, x.shape), lora.init(model, seed=0)
+    lambda x: 0.3 * jax.random.normal(key, x.shape),
+    initial.adapter(model, seed=0),
   )
 
 

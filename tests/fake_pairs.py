@@ -15,7 +15,7 @@ from judge_server import chat
 
 from configs import pairs as recipe
 from synpo_jax import make_pairs
-from synpo_jax.pairing.stages import Text
+from synpo_jax.generation.shots import Text
 
 WORDS = "a red ball rolls left then a blue box turns and the dog waits".split()
 

@@ -12,7 +12,8 @@ import pytest
 
 from configs import published, vdc
 from synpo_jax import losses
-from synpo_jax.models import captioner, config
+from synpo_jax.models import captioner
+from synpo_jax.weights import config_reading
 
 ROOT = pathlib.Path(__file__).parent.parent
 PACKAGE = ROOT / "synpo_jax"
@@ -86,7 +87,9 @@ PARAMETERS = {  # of the decoders, as published
 @pytest.mark.parametrize("name", sorted(published.PUBLISHED))
 def test_published_sizes(name):
   c = vdc.get_config(f"model={name}")
-  model = captioner.Captioner(config.captioner_config(c.model.arch.to_dict()))
+  model = captioner.Captioner(
+    config_reading.captioner_config(c.model.arch.to_dict())
+  )
   params = captioner.shapes(model)["params"]
   if name in PARAMETERS:
     leaves = jax.tree.leaves(params["decoder"])

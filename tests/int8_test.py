@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from synpo_jax.models import int8, lora, sharding
+from synpo_jax.models import initial, int8, lora, sharding
 from synpo_jax.models.captioner import Captioner
-from synpo_jax.models.config import LoraConfig, captioner_config
+from synpo_jax.models.config import LoraConfig
 from synpo_jax.training import update
 from synpo_jax.weights import folders, loading
+from synpo_jax.weights.config_reading import captioner_config
 
 TINY = dict(
   model_type="qwen2",  # has biases beside the kernels
@@ -61,7 +62,7 @@ def test_no_weight_is_off_by_more_than_half_a_step():
 def models(tmp_path_factory):
   """A saved random model, and what loading makes of it: float, int8."""
   config = captioner_config(TINY)
-  drawn = folders.init(Captioner(config), 0)
+  drawn = initial.params(Captioner(config), 0)
   drawn = jax.tree.map(lambda x: 4 * x, drawn)
   folder = tmp_path_factory.mktemp("saved")
   folders.save(folder, config, drawn)
@@ -74,7 +75,7 @@ def models(tmp_path_factory):
 @pytest.fixture(scope="module")
 def adapter(models):
   """A LoRA tree whose b is not zero."""
-  tree = lora.init(Captioner(models[0], LORA), 1)
+  tree = initial.adapter(Captioner(models[0], LORA), 1)
   return jax.tree.map(
     lambda x: x + 0.02 * jnp.cos(jnp.arange(x.size)).reshape(x.shape), tree
   )
@@ -98,8 +99,8 @@ def test_loading_rounds_the_decoders_linear_layers(models):
 def test_random_start_is_the_float_one_rounded(models):
   config = models[0]
   model = Captioner(config.with_int8_base())
-  back = dequantised(folders.init(model, 3))
-  for name, value in flat(folders.init(Captioner(config), 3)).items():
+  back = dequantised(initial.params(model, 3))
+  for name, value in flat(initial.params(Captioner(config), 3)).items():
     step = np.abs(value).max() / 127
     np.testing.assert_allclose(back[name], value, atol=0.51 * step)
 

@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from synpo_jax.models import initial
 from synpo_jax.models import lora as lora_lib
 from synpo_jax.models.captioner import Captioner, shapes
-from synpo_jax.models.config import LoraConfig, captioner_config
-from synpo_jax.weights import folders
+from synpo_jax.models.config import LoraConfig
+from synpo_jax.weights.config_reading import captioner_config
 
 TINY = captioner_config(
   dict(
@@ -108,7 +109,7 @@ def test_adapter_gradients_are_not_rounded():
 @pytest.fixture(scope="module")
 def variables():
   model = Captioner(TINY, LORA)
-  params = folders.init(model, 0)
+  params = initial.params(model, 0)
   tree = lora_lib.init(model, 1)
   noise = jax.tree.map(
     lambda leaf: 0.1 * np.random.default_rng(leaf.size).normal(size=leaf.shape),

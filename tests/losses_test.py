@@ -9,6 +9,7 @@ import pytest
 from losses_oracle import ORACLE, expected, s
 
 from synpo_jax import losses
+from synpo_jax.losses import sequences
 
 B, R = 6, 7
 FAMILY = """synpo dpo cdpo robust_dpo ipo hinge exo nca bco sppo apo_zero
@@ -154,7 +155,7 @@ def published_pair():
 def test_published_vector_of_synpo(published_pair):
   logps, mask, _ = published_pair
   loss, grad = value_and_grad("synpo", logps, mask, None)
-  stats = losses.sequence_stats(logps, mask)
+  stats = sequences.sequence_stats(logps, mask)
   np.testing.assert_allclose(loss, [-1.0478503], atol=2e-7)
   np.testing.assert_allclose(
     grad[0],
@@ -197,7 +198,7 @@ def golden(request):
 
 def test_golden_losses(golden):
   logps, mask, arrays = golden
-  stats = losses.sequence_stats(logps, mask)
+  stats = sequences.sequence_stats(logps, mask)
   by_row = lambda x: np.asarray(x).T.reshape(-1)  # noqa: E731
   near = lambda x, y, atol: np.testing.assert_allclose(x, y, atol=atol)  # noqa: E731
   near(by_row(stats.mean_logp), arrays["mean_logprob"], 5e-6)
@@ -223,7 +224,7 @@ def test_swapping_the_pair_flips_the_gap():
   both = losses.synpo(*args, beta=0.0) + losses.synpo(*swapped, beta=0.0)
   np.testing.assert_allclose(both, -1.0, atol=1e-6)
   gap = losses.dpo(*swapped, swap(refs)) - losses.dpo(*args, refs)
-  h = losses.sequence_stats(*args).sum_logp - refs
+  h = sequences.sequence_stats(*args).sum_logp - refs
   np.testing.assert_allclose(gap, 0.1 * (h[:, 0] - h[:, 1]), atol=1e-5)
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from synpo_jax import make_pairs
-from synpo_jax.pairing.stages import Text
+from synpo_jax.generation.shots import Text
 from synpo_jax.runtime import journal
 from synpo_jax.world import scene, spoiling, staging, telling
 

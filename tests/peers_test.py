@@ -23,14 +23,11 @@ from peers import (
 
 from synpo_jax.generation import decode, sampling
 from synpo_jax.models.captioner import normalise
-from synpo_jax.models.config import (
-  IMAGE_TOKEN,
-  WindowTowerConfig,
-  captioner_config,
-)
+from synpo_jax.models.config import IMAGE_TOKEN, WindowTowerConfig
 from synpo_jax.models.connectors import bilinear
 from synpo_jax.training import pair_logps
 from synpo_jax.weights import folders
+from synpo_jax.weights.config_reading import captioner_config
 
 
 @pytest.fixture(params=CASES)

@@ -5,7 +5,7 @@ import json
 import pytest
 import transformers
 
-from synpo_jax.models.config import captioner_config
+from synpo_jax.weights.config_reading import captioner_config
 from synpo_jax.weights.config_writing import decoder_json
 
 LINEAR = dict(rope_type="linear", factor=4.0)

@@ -12,11 +12,11 @@ import numpy as np
 import optax
 import pytest
 
-from synpo_jax.models import lora, sharding
+from synpo_jax.models import initial, sharding
 from synpo_jax.models.captioner import Captioner
-from synpo_jax.models.config import LoraConfig, captioner_config
+from synpo_jax.models.config import LoraConfig
 from synpo_jax.training import update
-from synpo_jax.weights import folders
+from synpo_jax.weights.config_reading import captioner_config
 
 TINY = dict(
   model_type="llama",
@@ -49,8 +49,8 @@ def test_lora_gradients_are_summed_over_devices_in_float32():
   mesh = sharding.make_mesh(data=8, fsdp=1, model=1)
   model = Captioner(captioner_config(TINY), LORA, dtype=jnp.bfloat16)
   variables = {
-    "params": folders.init(model, 0, dtype=jnp.bfloat16),
-    "lora": lora.init(model, 1),
+    "params": initial.params(model, 0, dtype=jnp.bfloat16),
+    "lora": initial.adapter(model, 1),
   }
   places = sharding.tree_shardings(variables, mesh)
   trained, frozen = update.split(jax.device_put(variables, places), "lora/.*")

@@ -14,6 +14,7 @@ import pytest
 
 from synpo_jax import report
 from synpo_jax.reporting import panels, plots
+from synpo_jax.reporting import report as report_
 
 
 def write_run(folder, *, drift=0.0, method="synpo", norms=True):
@@ -82,7 +83,7 @@ def written(tmp_path_factory):
       for i in range(120)
     ],
   )
-  page = report.write([str(first), str(second)], root / "out")
+  page = report_.write([str(first), str(second)], root / "out")
   return root, page
 
 
@@ -108,7 +109,7 @@ def test_what_was_not_recorded_is_said(written):
   words = "".join(Page(path.read_text("utf-8")).words)
   assert "minus its log-prob with every frame" in words
   assert "every.reward_norms was 0" not in words
-  alone = report.write([str(root / "<b>dpo")], root / "alone")
+  alone = report_.write([str(root / "<b>dpo")], root / "alone")
   words = "".join(Page(alone.read_text("utf-8")).words)
   assert "every.reward_norms was 0" in words
   assert "python -m synpo_jax.importance" in words
@@ -180,10 +181,10 @@ def test_importance_bins_by_hand():
 
 def test_names_tell_workdirs_apart(tmp_path):
   folders = [str(tmp_path / p) for p in ("a/run", "b/run", "c/other")]
-  assert report.short_names(folders) == ["a/run", "b/run", "c/other"]
-  assert report.short_names(folders[1:]) == ["run", "other"]
+  assert report_.short_names(folders) == ["a/run", "b/run", "c/other"]
+  assert report_.short_names(folders[1:]) == ["run", "other"]
   with pytest.raises(ValueError, match="twice"):
-    report.short_names(folders[:1] * 2)
+    report_.short_names(folders[:1] * 2)
 
 
 def test_a_folder_without_a_run_is_named(tmp_path):
@@ -197,7 +198,7 @@ def test_files_of_something_else_are_named(tmp_path, name):
   path = folder / f"{name}.json{'' if name == 'config' else 'l'}"
   path.write_text('{"x": 1}')
   with pytest.raises(ValueError, match=f"{path.name}.*: not "):
-    report.read_run(folder, "run")
+    report_.read_run(folder, "run")
 
 
 @pytest.mark.skipif(not shutil.which("chromium"), reason="no chromium")

@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from configs import caption as recipe
+from synpo_jax.models import initial
 from synpo_jax.models.captioner import Captioner
-from synpo_jax.models.config import captioner_config
 from synpo_jax.weights import folders
+from synpo_jax.weights.config_reading import captioner_config
 from tests import run_config
 
 TINY = pathlib.Path("synpo_jax/assets/tiny")
@@ -31,7 +32,7 @@ def write_captioner(folder):
   """A small captioner with the shipped tokenizer that says all sorts."""
   arch = run_config.get_config("unused").model.arch.to_dict()
   config = captioner_config(arch)
-  params = folders.init(Captioner(config, dtype=jnp.dtype("float32")), 0)
+  params = initial.params(Captioner(config, dtype=jnp.dtype("float32")), 0)
   stirred = jax.tree.map(lambda x: x * 6 if x.ndim > 1 else x, params)
   folders.save(folder, config, stirred)
   for path in TINY.glob("tokenizer*"):

@@ -1,6 +1,6 @@
 """A tiny Gemma 2: sliding windows, and softcaps on attention's scores."""
 
-from synpo_jax.models.config import captioner_config
+from synpo_jax.weights.config_reading import captioner_config
 
 SIZES = dict(
   model_type="gemma2",

@@ -18,8 +18,8 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from synpo_jax.models import attention
-from synpo_jax.models.config import captioner_config
 from synpo_jax.models.packed_rows import Slots
+from synpo_jax.weights.config_reading import captioner_config
 
 SLOTS = Slots(prefix=256, length=128, count=2)
 SIZES = captioner_config(

@@ -10,7 +10,12 @@ import numpy as np
 import pytest
 
 from synpo_jax.models import tome
-from synpo_jax.models.config import tower_config
+from synpo_jax.models.config import (
+  merges_per_layer,
+  token_counts,
+  tokens_per_frame,
+)
+from synpo_jax.weights.config_reading import tower_config
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 
@@ -39,25 +44,25 @@ def test_schedule_is_the_official_one():
   )
   for (image, patch, layers, height, width), ratio, merges, counts in cases:
     c = config(image, patch, layers, ratio)
-    assert tome.merges_per_layer(c, height, width) == merges
-    ours = tome.token_counts(c, height, width)
+    assert merges_per_layer(c, height, width) == merges
+    ours = token_counts(c, height, width)
     assert ours == tuple(counts[counts >= 0])
     tapped = dataclasses.replace(c, tap=layers - 1, image_size=height)
-    assert tome.tokens_per_frame(tapped) == counts[layers - 1] - 1
+    assert tokens_per_frame(tapped) == counts[layers - 1] - 1
 
 
 @pytest.mark.parametrize("tokens, kept", [(4, 3), (5, 3), (6, 4), (7, 4)])
 def test_no_layer_merges_more_than_half(tokens, kept):
   c = config(layers=1, ratio=0.01)
-  assert tome.token_counts(c, 14, 14 * (tokens - 1)) == (tokens, kept)
+  assert token_counts(c, 14, 14 * (tokens - 1)) == (tokens, kept)
 
 
 def test_merging_asked_in_vain_is_an_error():
   with pytest.raises(ValueError, match="kept_ratio 0.0: give"):
-    tome.token_counts(config(ratio=0.0))
+    token_counts(config(ratio=0.0))
   siglip = dict(model_type="siglip_vision_model", kept_ratio=0.5)
   with pytest.raises(ValueError, match="a siglip tower lacks"):
-    tome.token_counts(tower_config(siglip, feature_layer=-1))
+    token_counts(tower_config(siglip, feature_layer=-1))
 
 
 def cheapest(counts, most):
@@ -78,7 +83,7 @@ def cheapest(counts, most):
 @pytest.mark.parametrize("most", [1, 2, 3, 9])
 @pytest.mark.parametrize("ratio, layers", [(1.0, 7), (0.5, 7), (0.01, 8)])
 def test_stages_cover_all_layers_at_least_cost(most, ratio, layers):
-  counts = tome.token_counts(config(224, 14, layers, ratio))
+  counts = token_counts(config(224, 14, layers, ratio))
   stages = tome.stages(counts, most)
   covered = [n for s in stages for n in range(s.start, s.stop)]
   assert covered == list(range(layers)) and len(stages) <= most

@@ -16,6 +16,7 @@ import pytest
 import run_config
 
 from synpo_jax import export
+from synpo_jax.models import initial
 from synpo_jax.models.captioner import Captioner
 from synpo_jax.training import job
 from synpo_jax.weights import adapters, folders
@@ -261,7 +262,7 @@ def test_adapters_on_an_int8_base_leave_on_the_float_one(folder):
   workdir, merged = folder / "int8", folder / "merged"
   export.export(workdir, "merged", merged)
   config, params = folders.load(merged, dtype=np.float32)
-  start_weights = folders.init(Captioner(config), 0)
+  start_weights = initial.params(Captioner(config), 0)
   learned = adapters.read_run(workdir).lora["decoder"]["layers"]["attn"]["q"]
   kernels = [
     np.asarray(tree["decoder"]["layers"]["attn"]["q"]["kernel"])

@@ -6,8 +6,8 @@ import pytest
 from judge_server import chat, serve
 from scripted_judge import scripted
 
-from synpo_jax.evaluation import captions as making
 from synpo_jax.evaluation import judge_prompts, vdc, vdd
+from synpo_jax.evaluation.items import Item, choose_prompt
 from synpo_jax.judging import judge
 
 OURS = judge_prompts.load("ours", "vdc")
@@ -195,9 +195,9 @@ def test_a_killed_run_pays_only_for_what_is_new(tmp_path):
 
 
 def test_prompts_are_chosen_by_seed_and_name():
-  items = [making.Item(f"v{i}", "", "", tuple("abcdef")) for i in range(300)]
-  chosen = [making.choose_prompt(item, 0) for item in items]
-  assert chosen == [making.choose_prompt(item, 0) for item in items]
-  assert chosen != [making.choose_prompt(item, 1) for item in items]
+  items = [Item(f"v{i}", "", "", tuple("abcdef")) for i in range(300)]
+  chosen = [choose_prompt(item, 0) for item in items]
+  assert chosen == [choose_prompt(item, 0) for item in items]
+  assert chosen != [choose_prompt(item, 1) for item in items]
   counts = [chosen.count(prompt) for prompt in "abcdef"]
   assert min(counts) > 30 and sum(counts) == 300

@@ -13,8 +13,8 @@ import torch
 import transformers
 
 from synpo_jax.models import vit
-from synpo_jax.models.config import captioner_config, tower_config
 from synpo_jax.weights import tensor_names
+from synpo_jax.weights.config_reading import captioner_config, tower_config
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 

@@ -13,10 +13,10 @@ import torch
 import transformers
 from safetensors.numpy import load_file, save_file
 
-from synpo_jax.models import sharding
+from synpo_jax.models import initial, sharding
 from synpo_jax.models.captioner import Captioner, shapes
-from synpo_jax.models.config import captioner_config
 from synpo_jax.weights import folders
+from synpo_jax.weights.config_reading import captioner_config
 
 VISION = dict(
   hidden_size=24,
@@ -257,7 +257,7 @@ def test_placed_on_a_mesh(text, small, monkeypatch):
 def test_random_start():
   """Small normal kernels; norms begin as the identity: Gemma's at zero."""
   model = Captioner(captioner_config(dict(model_type="gemma2", **TEXT)))
-  decoder = folders.init(model, 0, dtype=jnp.bfloat16)["decoder"]
+  decoder = initial.params(model, 0, dtype=jnp.bfloat16)["decoder"]
   assert not decoder["layers"]["mlp_norm"]["scale"].any()
   up = decoder["layers"]["mlp"]["up"]["kernel"]
   assert up.dtype == jnp.bfloat16

@@ -5,6 +5,8 @@ Each piece is tokenised on its own, as the official release does, and each
 embedding is stood for by IMAGE_TOKEN.
 """
 
+import json
+import pathlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -171,3 +173,13 @@ def response_ids(
     list(captions), add_special_tokens=False, split_special_tokens=True
   )
   return [[*ids, end] for ids in encoded["input_ids"]]
+
+
+def eos_ids(folder: pathlib.Path, tokenizer) -> tuple[int, ...]:
+  """The tokens that end a generation: generation_config.json's, else one."""
+  path = folder / "generation_config.json"
+  held = json.loads(path.read_text()) if path.exists() else {}
+  ids = held["eos_token_id"] if "eos_token_id" in held else None
+  if ids is None:
+    ids = tokenizer.eos_token_id
+  return tuple(ids) if isinstance(ids, list) else (ids,)

@@ -166,3 +166,13 @@ def _same_length(predictions, references):
   for i, video in enumerate(references):
     if not video:
       raise ValueError(f"caption metrics: video number {i} has no reference")
+
+
+def variety(tokens: list[list[str]]) -> dict[str, float]:
+  """How repetitive the captions are, and how varied."""
+  return {
+    "repetition": repetition(tokens),
+    "distinct_1": distinct(tokens, n=1),
+    "distinct_2": distinct(tokens, n=2),
+    "words": sum(map(len, tokens)) / len(tokens),
+  }

@@ -1,38 +1,18 @@
 """Captions to be scored: made here, or read from a file made elsewhere."""
 
 import collections
-import hashlib
 import json
 import pathlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
-from typing import NamedTuple
 
 from synpo_jax.data import sources, video
 from synpo_jax.evaluation import vdc
+from synpo_jax.evaluation.items import Item, choose_prompt, refuse_missing
 from synpo_jax.generation import shots
-from synpo_jax.pairing.stages import WHOLE
+from synpo_jax.generation.shots import WHOLE
 from synpo_jax.runtime import journal, progress
 from synpo_jax.runtime.jsonl import lines
-
-
-class Item(NamedTuple):
-  """A caption that a benchmark wants: of a video, for a category of it.
-
-  prompts: what the captioner may be asked; `choose_prompt` picks one.
-  """
-
-  id: str
-  video: str
-  category: str
-  prompts: tuple[str, ...]
-
-
-def choose_prompt(item: Item, seed: int) -> str:
-  """One of the item's prompts, by the seed and the item's own name."""
-  name = f"{seed}/{item.id}".encode()
-  number = int.from_bytes(hashlib.sha256(name).digest()[:8], "big")
-  return item.prompts[number % len(item.prompts)]
 
 
 def read_predictions(
@@ -64,16 +44,6 @@ def read_predictions(
         break
   refuse_missing(path, items, captions, only_predicted=only_predicted)
   return captions
-
-
-def refuse_missing(path, items: list[Item], found, *, only_predicted: bool):
-  """Raises ValueError for items without a row, unless those found suffice."""
-  missing = [item.id for item in items if item.id not in found]
-  if missing and (not only_predicted or not found):
-    raise ValueError(
-      f"{path}: nothing for {len(missing)} of {len(items)} items, as "
-      f"{missing[0][:60]!r}; --config.only_predicted scores what is there"
-    )
 
 
 def _stem(name: str) -> str:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from synpo_jax.data import text
 from synpo_jax.evaluation import judge_prompts, text_model, verdicts
-from synpo_jax.evaluation.captions import Item, refuse_missing
+from synpo_jax.evaluation.items import Benchmark, Item, limited, refuse_missing
 from synpo_jax.generation.sampling import Sampling
 from synpo_jax.judging import judge
 from synpo_jax.runtime import journal, progress
@@ -208,3 +208,29 @@ def summarise(rows: list[dict]) -> dict:
     variance = sum((v - rate) ** 2 for v in values) / (n - 1)
     error = math.sqrt(variance / n)
   return {"win_rate": rate, "standard_error": error, "judged": n, **counts}
+
+
+def list_items(c, prompts) -> list[Item]:
+  """The instructions of an AlpacaEval outputs file: the other side's."""
+  outputs = read_outputs(c.data.reference_outputs)
+  return [
+    Item(question, question, "", (question,))
+    for question in limited(outputs, c.limit)
+  ]
+
+
+def score_captions(c, items, captions, prompts, ask):
+  """Wins, ties and losses against the reference outputs, in both orders."""
+  theirs = read_outputs(c.data.reference_outputs)
+  theirs = {item.id: theirs[item.id] for item in items}
+  pairs = duels(captions, theirs)
+  rows, usage = judge_duels(pairs, prompts, ask, **c.judge_tokens)
+  return rows, summarise(rows), usage
+
+
+def list_files(c) -> list[str]:
+  """The other side's answers."""
+  return [c.data.reference_outputs]
+
+
+BENCHMARK = Benchmark(list_items, score_captions, list_files, True)

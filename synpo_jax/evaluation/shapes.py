@@ -5,7 +5,9 @@ import pathlib
 
 import numpy as np
 
+from synpo_jax.data import prompts as ours
 from synpo_jax.evaluation import caption_metrics
+from synpo_jax.evaluation.items import Benchmark, Item, limited
 from synpo_jax.evaluation.tokenizer import tokenize
 from synpo_jax.runtime.jsonl import lines
 from synpo_jax.world import scene as graph
@@ -93,3 +95,27 @@ def _row(name, caption, scene) -> dict:
 def _mean(values) -> float | None:
   present = [value for value in values if value is not None]
   return float(np.mean(present)) if present else None
+
+
+def list_items(c, prompts) -> list[Item]:
+  """One detailed caption per clip of the synthetic world."""
+  scenes = read_scenes(c.data.scenes, c.data.only)
+  return [
+    Item(video, video, "", (ours.TRAINING_QUESTION,))
+    for video in limited(scenes, c.limit)
+  ]
+
+
+def score_captions(c, items, captions, prompts, ask):
+  """Exact marks from the scene graphs; nobody is asked."""
+  scenes = read_scenes(c.data.scenes, c.data.only)
+  rows, summary = score(scenes, captions)
+  return rows, summary, None
+
+
+def list_files(c) -> list[str]:
+  """Scene graphs, and which of them are scored."""
+  return [path for path in (c.data.scenes, c.data.only) if path]
+
+
+BENCHMARK = Benchmark(list_items, score_captions, list_files, False)

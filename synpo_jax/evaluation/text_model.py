@@ -3,7 +3,6 @@
 Any text LM that `models.weights` loads, or the language half of a captioner.
 """
 
-import json
 import pathlib
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -13,14 +12,15 @@ import numpy as np
 import transformers
 
 from synpo_jax.data import text
+from synpo_jax.data.text import eos_ids
 from synpo_jax.evaluation import text_scores
 from synpo_jax.generation import decode
 from synpo_jax.generation.sampling import Sampling
 from synpo_jax.models import attention as attentions
 from synpo_jax.models import sharding
 from synpo_jax.models.captioner import Captioner, shapes
-from synpo_jax.models.config import captioner_config
 from synpo_jax.weights import folders
+from synpo_jax.weights.config_reading import captioner_config
 
 
 class TextModel(NamedTuple):
@@ -68,16 +68,6 @@ def load(
     eos_ids(folder, tokenizer),
     text_scores.whole_batch(places, batch_size),
   )
-
-
-def eos_ids(folder: pathlib.Path, tokenizer) -> tuple[int, ...]:
-  """The tokens that end a generation: generation_config.json's, else one."""
-  path = folder / "generation_config.json"
-  held = json.loads(path.read_text()) if path.exists() else {}
-  ids = held["eos_token_id"] if "eos_token_id" in held else None
-  if ids is None:
-    ids = tokenizer.eos_token_id
-  return tuple(ids) if isinstance(ids, list) else (ids,)
 
 
 def score(

@@ -4,6 +4,8 @@ import json
 import pathlib
 
 from synpo_jax.evaluation import caption_metrics, meteor
+from synpo_jax.evaluation.caption_metrics import variety
+from synpo_jax.evaluation.items import Benchmark, Item, limited, one_file
 from synpo_jax.evaluation.tokenizer import tokenize
 from synpo_jax.runtime.jsonl import lines
 
@@ -86,11 +88,20 @@ def score(
   return rows, summary
 
 
-def variety(tokens: list[list[str]]) -> dict[str, float]:
-  """How repetitive the captions are, and how varied."""
-  return {
-    "repetition": caption_metrics.repetition(tokens),
-    "distinct_1": caption_metrics.distinct(tokens, n=1),
-    "distinct_2": caption_metrics.distinct(tokens, n=2),
-    "words": sum(map(len, tokens)) / len(tokens),
-  }
+def list_items(c, prompts) -> list[Item]:
+  """One short caption per video."""
+  references = read_references(c.data.references)
+  return [
+    Item(video, video, "", tuple(c.data.prompts))
+    for video in limited(references, c.limit)
+  ]
+
+
+def score_captions(c, items, captions, prompts, ask):
+  """CIDEr-D and its kin; nobody is asked."""
+  references = read_references(c.data.references)
+  rows, summary = score(references, captions)
+  return rows, summary, None
+
+
+BENCHMARK = Benchmark(list_items, score_captions, one_file, False)

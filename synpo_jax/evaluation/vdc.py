@@ -17,6 +17,7 @@ import numpy as np
 
 from synpo_jax.evaluation import judge_prompts
 from synpo_jax.evaluation import verdicts as replies
+from synpo_jax.evaluation.items import Benchmark, Item, limited
 from synpo_jax.judging import judge
 from synpo_jax.runtime.jsonl import lines
 
@@ -231,3 +232,44 @@ def _category(rows) -> dict:
 def _mean(values) -> float | None:
   present = [value for value in values if value is not None]
   return float(np.mean(present)) if present else None
+
+
+def list_items(c, prompts) -> list[Item]:
+  """One caption per video and category, videos in the files' order."""
+  categories = tuple(c.data.categories)
+  for category in categories:
+    if category not in prompts.captions:
+      raise ValueError(
+        f"data.categories: {category!r} has no caption prompts; there are "
+        f"those of {', '.join(prompts.captions)}"
+      )
+  questions = read_questions(c.data.questions, categories)
+  return [
+    Item(f"{category}/{video}", video, category, prompts.captions[category])
+    for category in categories
+    for video in limited(questions[category], c.limit)
+  ]
+
+
+def score_captions(c, items, captions, prompts, ask):
+  """VDCscore by a judge."""
+  questions = read_questions(c.data.questions, tuple(c.data.categories))
+  captioned = [
+    Captioned(
+      item.category,
+      item.video,
+      captions[item.id],
+      questions[item.category][item.video],
+    )
+    for item in items
+  ]
+  rows, usage = judge_captions(captioned, prompts, ask, **c.judge_tokens)
+  return rows, summarise(rows), usage
+
+
+def list_files(c) -> list[str]:
+  """The questions of each category."""
+  return [f"{c.data.questions}/{name}.jsonl" for name in c.data.categories]
+
+
+BENCHMARK = Benchmark(list_items, score_captions, list_files, True)

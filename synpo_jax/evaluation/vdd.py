@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from synpo_jax.evaluation import judge_prompts, verdicts
+from synpo_jax.evaluation.items import Benchmark, Item, limited, one_file
 from synpo_jax.judging import judge
 from synpo_jax.runtime.jsonl import lines
 
@@ -97,3 +98,25 @@ def summarise(rows: list[dict]) -> dict:
     "judged": len(scores),
     "failed": len(rows) - len(scores),
   }
+
+
+def list_items(c, prompts) -> list[Item]:
+  """One caption per video, by the question of its own row."""
+  rows = {row.video: row for row in read_references(c.data.references)}
+  return [
+    Item(video, video, "", (rows[video].question,))
+    for video in limited(rows, c.limit)
+  ]
+
+
+def score_captions(c, items, captions, prompts, ask):
+  """Detail orientation by a judge."""
+  rows = {row.video: row for row in read_references(c.data.references)}
+  references = [rows[item.video] for item in items]
+  made, usage = judge_captions(
+    references, captions, prompts, ask, **c.judge_tokens
+  )
+  return made, summarise(made), usage
+
+
+BENCHMARK = Benchmark(list_items, score_captions, one_file, True)

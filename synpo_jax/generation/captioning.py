@@ -11,9 +11,9 @@ import numpy as np
 from synpo_jax.data import prompts, text, video
 from synpo_jax.generation import decode, prompt_batches, shots
 from synpo_jax.generation.sampling import Sampling
+from synpo_jax.generation.shots import Shot, Text
 from synpo_jax.models import sharding
 from synpo_jax.models.captioner import Captioner
-from synpo_jax.pairing.stages import Shot, Text
 
 
 class Loaded(NamedTuple):

@@ -2,14 +2,32 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import UInt8
 
 from synpo_jax.data import batches, video
 from synpo_jax.models.config import CaptionerConfig
-from synpo_jax.pairing.stages import Shot
 
 WAITING = 4  # batches of shots that may be held back to fill one of a kind
+WHOLE = -1  # the part that is all of a video
+
+
+class Shot(NamedTuple):
+  """Something to be captioned: a video, or a part of one."""
+
+  id: tuple[str, int]  # video id, part
+  frames: UInt8[np.ndarray, "F Y X 3"]
+  weak: UInt8[np.ndarray, "f Y X 3"] | None = None  # for contrastive decoding
+
+
+class Text(NamedTuple):
+  """One caption: as first written, after the second look, and its cost."""
+
+  first: str
+  last: str
+  tokens: int  # generated in both passes
 
 
 def read(

@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 
 from synpo_jax.data import text, video
-from synpo_jax.evaluation import text_model
 from synpo_jax.generation import captioning, prompt_batches
 from synpo_jax.models import attention as attentions
 from synpo_jax.models import sharding
 from synpo_jax.models.captioner import Captioner, shapes
-from synpo_jax.models.config import captioner_config
-from synpo_jax.weights import adapters, folders
+from synpo_jax.runtime import workdir
+from synpo_jax.weights import adapters, folders, learned
+from synpo_jax.weights.config_reading import captioner_config
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -52,8 +52,8 @@ def open_writer(
   Raises ValueError or OSError: one line that says what does not fit.
   """
   words = ""
-  if adapters.is_run(adapter):
-    run = adapters.run_config(adapter)
+  if workdir.is_run(adapter):
+    run = workdir.run_config(adapter)
     checkpoint = checkpoint or run["model"]["checkpoint"]
     ratio = run["model"]["kept_ratio"]
     kept_ratio = ratio if kept_ratio is None else kept_ratio
@@ -63,7 +63,7 @@ def open_writer(
     checkpoint, adapter, kept_ratio, jnp.dtype(dtype), attention, mesh
   )
   tokenizer = text.load_tokenizer(words or checkpoint)
-  ends = text_model.eos_ids(Path(checkpoint), tokenizer)
+  ends = text.eos_ids(Path(checkpoint), tokenizer)
   end = text.end_id(tokenizer, template)
   captioner = captioning.Loaded(
     model,
@@ -87,7 +87,7 @@ def _check(checkpoint, dtype):
   folder = Path(checkpoint)
   base = [*folder.glob("config.json"), *folder.glob("model*")]
   peft = (folder / "adapter_config.json").exists()
-  if peft and not base or adapters.is_run(folder) and len(base) == 1:
+  if peft and not base or workdir.is_run(folder) and len(base) == 1:
     raise ValueError(
       f"model.checkpoint={checkpoint}: an adapter; name it as model.adapter, "
       "and its base as model.checkpoint"
@@ -112,5 +112,5 @@ def _load(checkpoint, adapter, kept_ratio, dtype, attention, mesh):
   where = sharding.tree_shardings(tree, places)["params"]
   _, params = folders.load(checkpoint, dtype=dtype, shardings=where)
   if adapter:
-    params = adapters.apply(params, adapters.read(adapter, config), where)
+    params = learned.apply(params, adapters.read(adapter, config), where)
   return model, {"params": params}, places

@@ -10,14 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from synpo_jax.losses.with_reference import (
-  Logps,
-  Losses,
-  Mask,
-  Refs,
-  log_ratio_gap,
-  log_ratios,
-)
+from synpo_jax.losses.sequences import Logps, Losses, Mask, Refs
+from synpo_jax.losses.with_reference import log_ratio_gap, log_ratios
 
 Weight = Float[Array, "B"] | None
 

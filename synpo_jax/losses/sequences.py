@@ -37,3 +37,15 @@ def sequence_stats(
   mean = total / tokens
   prob = jnp.sum(jnp.where(mask, jnp.exp(logps), 0.0), axis=-1)
   return SequenceStats(total, mean, jnp.exp(mean), prob / tokens, length)
+
+
+Logps = Float[Array, "B 2 R"]
+
+
+Mask = Bool[Array, "B 2 R"]
+
+
+Refs = Float[Array, "B 2"] | None
+
+
+Losses = Float[Array, "B"]

@@ -12,14 +12,8 @@ docstring says whose the value is.
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
 
-from synpo_jax.losses.sequences import sequence_stats
-
-Logps = Float[Array, "B 2 R"]
-Mask = Bool[Array, "B 2 R"]
-Refs = Float[Array, "B 2"] | None
-Losses = Float[Array, "B"]
+from synpo_jax.losses.sequences import Logps, Losses, Mask, Refs, sequence_stats
 
 
 def log_ratios(logps, mask, ref_logps):

@@ -5,14 +5,6 @@ An option we do not compute is refused here, before any weight is read.
 
 import dataclasses
 import math
-import pathlib
-
-from synpo_jax.weights import (
-  decoder_configs,
-  json_file,
-  multimodal_configs,
-  tower_configs,
-)
 
 IMAGE_TOKEN = -200  # a placeholder id: one visual embedding goes here
 
@@ -97,9 +89,8 @@ class TowerConfig:
   @property
   def tokens(self) -> int:
     """Visual tokens per frame that leave the tower, class token dropped."""
-    from synpo_jax.models import tome  # imports this module
 
-    return tome.tokens_per_frame(self)
+    return tokens_per_frame(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,95 +196,41 @@ class CaptionerConfig:
     return [sum(sizes) + self.connector.newline]
 
 
-def decoder_config(hf: dict) -> DecoderConfig:
-  """The decoder a published language-model config describes.
+def merges_per_layer(config: TowerConfig, height: int, width: int) -> int:
+  """Merges asked of every layer; the ratio is spread over all of them.
 
-  `hf` is the content of a `config.json`. Raises ValueError naming the field
-  for a model_type, activation or RoPE scaling that we do not compute.
+  Frames are `height` by `width` pixels. The rounding, and the division by
+  the number of layers in the checkpoint rather than of those that run, are
+  the official release's: ratio 0.1 keeps about 15 %.
   """
-  fields = decoder_configs.decoder_fields(hf)
-  scaling = fields.pop("rope_scaling")
-  if scaling is not None:
-    scaling = RopeScaling(**scaling)
-  return DecoderConfig(rope_scaling=scaling, **fields)
-
-
-def tower_config(
-  hf: dict, *, feature_layer: int, pixels: dict | None = None
-) -> TowerConfig | WindowTowerConfig:
-  """The tower a published vision config describes.
-
-  `feature_layer` is the hidden state that is tapped, counted as in a list of
-  layers + 1 states (-2: all layers but the last). `pixels` is the content of
-  a `preprocessor_config.json`. Our own keys in `hf`: `feed_size`, the size of
-  frames where it is not the published one; `kept_ratio` of token merging,
-  which published files leave to the caller; `merge_layers` and `final_norm`,
-  which a tower saved up to its tap needs.
-  """
-  if hf.get("model_type") == "qwen2_5_vl_vision":
-    return WindowTowerConfig(**tower_configs.window_fields(hf, pixels))
-  return TowerConfig(**tower_configs.vit_fields(hf, feature_layer, pixels))
-
-
-def captioner_config(source: str | pathlib.Path | dict) -> CaptionerConfig:
-  """The captioner of a checkpoint folder, or of its configs as one dict.
-
-  A dict is the `config.json` of a language model or of a video language
-  model (`multimodal.FAMILIES`), or, for the AuroraCap layout,
-  {"llm": ..., "visual_encoder": ..., "projector": ...} with the content of
-  the three folders' `config.json`.
-  """
-  c = source if isinstance(source, dict) else read_folder(source)
-  root = c.get("llm", c)
-  if root.get("quantization_config"):
+  if not 0 < config.kept_ratio <= 1:
+    raise ValueError(f"kept_ratio {config.kept_ratio}: give 0 < ratio <= 1")
+  if config.kept_ratio < 1 and not config.class_token:
     raise ValueError(
-      "quantization_config: quantised checkpoints are not read; save the "
-      "model again in bfloat16, without it"
+      f"kept_ratio {config.kept_ratio}: merging needs a class token, which a "
+      f"{config.layout} tower lacks; set kept_ratio to 1"
     )
-  if root.get("model_type") in multimodal_configs.FAMILIES:
-    return _multimodal_config(root, c.get("preprocessor"))
-  if "visual_encoder" not in c:
-    return CaptionerConfig(decoder_config(root))
-  vision = c["visual_encoder"]
-  tower = tower_config(
-    vision,
-    feature_layer=vision.get("feature_layer", -2),
-    pixels=c.get("preprocessor"),
-  )
-  if tower.layout == "clip":  # AuroraCap's layers ignore the file's epsilon
-    tower = dataclasses.replace(tower, norm_eps=1e-5)
-  _check_projector(c["projector"])
-  return CaptionerConfig(
-    decoder_config(root), tower, ConnectorConfig("auroracap")
-  )
+  patches = height * width / config.patch**2
+  return int(patches * (1 - config.kept_ratio) / config.layers)
 
 
-def _multimodal_config(hf: dict, pixels: dict | None) -> CaptionerConfig:
-  parts = multimodal_configs.parts(hf)
-  layer = parts.feature_layer
-  tower = tower_config(parts.vision, feature_layer=layer, pixels=pixels)
-  connector = ConnectorConfig(**parts.connector)
-  return CaptionerConfig(decoder_config(parts.text), tower, connector)
+def token_counts(
+  config: TowerConfig, height: int | None = None, width: int | None = None
+) -> tuple[int, ...]:
+  """Tokens that enter layer 0, 1, ... and leave the last that runs.
+
+  Length `config.tap + 1`, class token included. Sizes default to the
+  configured frame.
+  """
+  height, width = height or config.image_size, width or config.image_size
+  merges = merges_per_layer(config, height, width)
+  patches = (height // config.patch) * (width // config.patch)
+  counts = [patches + config.class_token]
+  for _ in range(config.tap):
+    counts.append(counts[-1] - min(merges, (counts[-1] - 1) // 2))
+  return tuple(counts)
 
 
-def _check_projector(hf: dict) -> None:
-  wanted = dict(depth=2, hidden_act="gelu", bias=True)
-  for key, value in wanted.items():
-    if hf.get(key, value) != value:
-      raise ValueError(f"projector {key} {hf[key]!r}: only {value!r} is known")
-
-
-def read_folder(folder: str | pathlib.Path) -> dict:
-  """The configs of a checkpoint folder, as `captioner_config` takes them."""
-  folder = pathlib.Path(folder)
-  c = {"llm": json_file.read(folder / "config.json")}
-  tower, pixels = folder / "visual_encoder", "preprocessor_config.json"
-  if tower.is_dir():
-    c["visual_encoder"] = json_file.read(tower / "config.json")
-    c["projector"] = json_file.read(folder / "projector" / "config.json")
-  for file in (tower / pixels, folder / pixels):
-    if file.exists():
-      return c | {"preprocessor": json_file.read(file)}
-  whole = folder / "processor_config.json"  # as Transformers 5 writes it
-  parts = json_file.read(whole) if whole.exists() else {}
-  return c | {"preprocessor": parts.get("image_processor")}
+def tokens_per_frame(config: TowerConfig) -> int:
+  """Visual tokens that leave the tower per frame, class token dropped."""
+  return token_counts(config)[-1] - config.class_token

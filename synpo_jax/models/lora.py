@@ -5,8 +5,6 @@ collection `lora`, float32, at the kernel's path: `a` [in, r], `b` [r, out].
 """
 
 import math
-import zlib
-from functools import partial
 
 import flax.linen as nn
 import jax
@@ -106,34 +104,6 @@ def uniform_a(key, shape) -> Float[Array, "*L D r"]:
   """Float32, uniform within +-1/sqrt(D): the official adapters' start."""
   bound = 1 / math.sqrt(shape[-2])
   return jax.random.uniform(key, shape, jnp.float32, -bound, bound)
-
-
-def init(model, seed: int, shardings=None):
-  """A fresh LoRA tree for `model`, float32: a uniform, b zeros.
-
-  Needs no weights: shapes come from tracing. `shardings` is a tree like the
-  result; every leaf is drawn straight into its place.
-  """
-  from synpo_jax.models.captioner import shapes  # imports this module
-
-  tree = shapes(model)["lora"]
-  root = jax.random.key(seed)
-
-  def draw(path, leaf, sharding=None):
-    name = jax.tree_util.keystr(path, simple=True, separator="/")
-    key = jax.random.fold_in(root, zlib.crc32(name.encode()))
-    return _draw(key, leaf.shape, name.endswith("/a"), sharding)
-
-  trees = (tree,) if shardings is None else (tree, shardings)
-  return jax.tree.map_with_path(draw, *trees)
-
-
-@partial(jax.jit, static_argnums=(1, 2, 3))
-def _draw(key, shape, is_a, sharding):
-  leaf = uniform_a(key, shape) if is_a else jnp.zeros(shape, jnp.float32)
-  if sharding is None:
-    return leaf
-  return jax.lax.with_sharding_constraint(leaf, sharding)
 
 
 def merge(params, lora, config: LoraConfig):

@@ -18,48 +18,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from synpo_jax.models.config import TowerConfig
-
-
-def merges_per_layer(config: TowerConfig, height: int, width: int) -> int:
-  """Merges asked of every layer; the ratio is spread over all of them.
-
-  Frames are `height` by `width` pixels. The rounding, and the division by
-  the number of layers in the checkpoint rather than of those that run, are
-  the official release's: ratio 0.1 keeps about 15 %.
-  """
-  if not 0 < config.kept_ratio <= 1:
-    raise ValueError(f"kept_ratio {config.kept_ratio}: give 0 < ratio <= 1")
-  if config.kept_ratio < 1 and not config.class_token:
-    raise ValueError(
-      f"kept_ratio {config.kept_ratio}: merging needs a class token, which a "
-      f"{config.layout} tower lacks; set kept_ratio to 1"
-    )
-  patches = height * width / config.patch**2
-  return int(patches * (1 - config.kept_ratio) / config.layers)
-
-
-def token_counts(
-  config: TowerConfig, height: int | None = None, width: int | None = None
-) -> tuple[int, ...]:
-  """Tokens that enter layer 0, 1, ... and leave the last that runs.
-
-  Length `config.tap + 1`, class token included. Sizes default to the
-  configured frame.
-  """
-  height, width = height or config.image_size, width or config.image_size
-  merges = merges_per_layer(config, height, width)
-  patches = (height // config.patch) * (width // config.patch)
-  counts = [patches + config.class_token]
-  for _ in range(config.tap):
-    counts.append(counts[-1] - min(merges, (counts[-1] - 1) // 2))
-  return tuple(counts)
-
-
-def tokens_per_frame(config: TowerConfig) -> int:
-  """Visual tokens that leave the tower per frame, class token dropped."""
-  return token_counts(config)[-1] - config.class_token
-
 
 class Stage(NamedTuple):
   """Consecutive layers that share one compiled body."""

@@ -18,7 +18,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from synpo_jax.models import tome
-from synpo_jax.models.config import TowerConfig
+from synpo_jax.models.config import TowerConfig, token_counts
 
 ACTIVATIONS = {
   "silu": jax.nn.silu,
@@ -62,7 +62,7 @@ class Tower(nn.Module):
     The last two count the class token, at index 0.
     """
     config = self.config
-    counts = tome.token_counts(config, *pixels.shape[1:3])
+    counts = token_counts(config, *pixels.shape[1:3])
     tokens = _start(embed(self.weights, pixels.astype(self.dtype), config))
     for stage in tome.stages(counts, self.bodies):
       tokens = _run_stage(

@@ -17,32 +17,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import UInt8
 
 from synpo_jax.data import video
 from synpo_jax.data.sources import Source
+from synpo_jax.generation.shots import WHOLE, Shot, Text
 from synpo_jax.pairing import ledger
 from synpo_jax.pairing import segments as cutting
 from synpo_jax.runtime import journal, progress
-
-WHOLE = -1  # the part that is all of a video
-
-
-class Shot(NamedTuple):
-  """Something to be captioned: a video, or a part of one."""
-
-  id: tuple[str, int]  # video id, part
-  frames: UInt8[np.ndarray, "F Y X 3"]
-  weak: UInt8[np.ndarray, "f Y X 3"] | None = None  # for contrastive decoding
-
-
-class Text(NamedTuple):
-  """One caption: as first written, after the second look, and its cost."""
-
-  first: str
-  last: str
-  tokens: int  # generated in both passes
-
 
 Write = Callable[..., Iterator[tuple[tuple[str, int], list[Text]]]]
 

@@ -13,7 +13,7 @@ from synpo_jax import losses
 from synpo_jax.evaluation import shapes
 from synpo_jax.generation.sampling import GREEDY
 from synpo_jax.models import captioner as models
-from synpo_jax.models import lora, sharding
+from synpo_jax.models import initial, sharding
 from synpo_jax.study import material
 from synpo_jax.study.grid import Method
 from synpo_jax.training import heldout, job, optim, update
@@ -224,7 +224,7 @@ def fresh_adapter(captioner: material.Captioner, seed: int):
   """A new LoRA tree on the mesh; it changes nothing yet."""
   shapes_ = models.shapes(captioner.model)
   places = sharding.tree_shardings(shapes_, captioner.mesh)["lora"]
-  return {"lora": lora.init(captioner.model, seed, places)}
+  return {"lora": initial.adapter(captioner.model, seed, places)}
 
 
 def train_cell(

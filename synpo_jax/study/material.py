@@ -23,7 +23,8 @@ from synpo_jax.pairing import choose
 from synpo_jax.pairing.criteria import WEIGHTS
 from synpo_jax.runtime import journal
 from synpo_jax.runtime import progress as progress_bar
-from synpo_jax.training import checkpoint, job
+from synpo_jax.runtime.workdir import claim_workdir
+from synpo_jax.training import job
 from synpo_jax.weights import loading
 from synpo_jax.world import folder as world
 from synpo_jax.world import rendering, telling, truth
@@ -68,7 +69,7 @@ def open_captioner(run) -> Captioner:
 
 def prepare(c, workdir: pathlib.Path, captioner: Captioner) -> Material:
   """Makes what is missing of the material; a killed run goes on."""
-  checkpoint.claim_workdir(workdir, signature(c), free=FREE_KEYS)
+  claim_workdir(workdir, signature(c), free=FREE_KEYS)
   scenes, splits = make_world(workdir / "world", **c.world)
   references = write_references(workdir, scenes, splits, c.world.seed)
   features = encode_clips(c, captioner, workdir, references)

@@ -1,17 +1,13 @@
 """Checkpoints of a run: training state, data position, configuration."""
 
 import contextlib
-import json
 import pathlib
 
 import jax
 import orbax.checkpoint as ocp
 
 from synpo_jax.runtime import hosts
-
-
-class Unreadable(ValueError):
-  """A checkpoint is damaged; the text says which, and how to go on."""
+from synpo_jax.runtime.workdir import _first_line, unreadable
 
 
 class OtherRows(ValueError):
@@ -54,10 +50,6 @@ def _writing(folder):
       f"{folder}: a checkpoint cannot be written ({_first_line(error)}); make "
       "room and start again, the run goes on from the last one there"
     ) from error
-
-
-def _first_line(error) -> str:
-  return (str(error).strip().splitlines() or [repr(error)])[0][:200]
 
 
 def save(manager, step, state, data_state):
@@ -106,14 +98,6 @@ def restore(manager, abstract_state):
   return restored["state"], restored["data"]
 
 
-def unreadable(folder, after, error) -> Unreadable:
-  """The error of a checkpoint that must go; `after`: what one can do then."""
-  return Unreadable(
-    f"{folder}: this checkpoint cannot be read ({_first_line(error)}); delete "
-    f"that folder to {after}"
-  )
-
-
 def abstract(state):
   """The state's shapes, dtypes and shardings, for `restore`."""
   return jax.tree.map(
@@ -122,40 +106,3 @@ def abstract(state):
     ),
     state,
   )
-
-
-def claim_workdir(workdir, config, *, free=()):
-  """Writes the run's config, or compares it with the one already there.
-
-  config: nested dict. free: dotted keys (or their sections) that may change
-  between starts of one run. Raises ValueError naming the keys that differ.
-  """
-  workdir = pathlib.Path(workdir)
-  path = workdir / "config.json"
-  now = json.loads(json.dumps(config, sort_keys=True))
-  if not path.exists():
-    workdir.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(now, indent=2, sort_keys=True) + "\n")
-    partial.replace(path)
-    return
-  then = json.loads(path.read_text())
-  differing = [
-    f"{key} ({before!r} there, {after!r} now)"
-    for key, before, after in _differences(then, now)
-    if not any(key == name or key.startswith(name + ".") for name in free)
-  ]
-  if differing:
-    raise ValueError(
-      f"{workdir} holds a run with another config: {', '.join(differing)}; "
-      "choose another --workdir or the same config"
-    )
-
-
-def _differences(then, now, prefix=""):
-  for key in sorted(then.keys() | now.keys()):
-    before, after = then.get(key, "absent"), now.get(key, "absent")
-    if isinstance(before, dict) and isinstance(after, dict):
-      yield from _differences(before, after, f"{prefix}{key}.")
-    elif before != after:
-      yield prefix + key, before, after

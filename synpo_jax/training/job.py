@@ -11,7 +11,8 @@ from jax.experimental import multihost_utils
 from synpo_jax.data import pipeline, text, video
 from synpo_jax.models import attention, sharding
 from synpo_jax.runtime import hosts
-from synpo_jax.training import caches, checkpoint, optim, pair_logps, update
+from synpo_jax.runtime.workdir import claim_workdir
+from synpo_jax.training import caches, optim, pair_logps, update
 from synpo_jax.weights import loading
 from synpo_jax.world import folder as world
 
@@ -60,7 +61,7 @@ def prepare(c, workdir) -> Job:
   mesh = sharding.make_mesh(**c.mesh)
   sharding.check_batch(mesh, c.data.batch_size)
   if hosts.is_first():
-    checkpoint.claim_workdir(workdir, c.to_dict(), free=FREE_KEYS)
+    claim_workdir(workdir, c.to_dict(), free=FREE_KEYS)
   if c.world.clips:
     make_world(**c.world)
   model = make_model(c, mesh)

@@ -9,6 +9,7 @@ import optax
 from flax import struct, traverse_util
 
 from synpo_jax import losses
+from synpo_jax.losses import sequences
 from synpo_jax.training import pair_logps
 
 
@@ -106,7 +107,7 @@ def make_objective(model, how, *, name, coefficients):
 def pair_sums(logps, mask, loss_B, batch):
   """Sums over the pairs of a batch; divided by `pairs`, means."""
   weight_B = batch["weight"]
-  stats = losses.sequence_stats(logps, mask)
+  stats = sequences.sequence_stats(logps, mask)
 
   def total(values_B):
     return jnp.sum(jnp.where(weight_B > 0, values_B, 0.0) * weight_B)
@@ -228,7 +229,7 @@ def make_reward_norms(model, how, *, name):
     variables = merge(trained, frozen)
     logps = pair_logps.token_logps(model, variables, batch, **how)
     mask = batch["response_mask"]
-    stats = losses.sequence_stats(logps, mask)
+    stats = sequences.sequence_stats(logps, mask)
     reward_B = (stats.sum_logp if summed else stats.geo_prob)[:, caption]
     return jnp.sum(jnp.where(batch["weight"] > 0, reward_B, 0.0))
 

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from synpo_jax.weights import adapters
+from synpo_jax.runtime import workdir
 
 SUFFIXES = frozenset((".json", ".jinja", ".model", ".msgpack", ".safetensors"))
 WHOLE = 1 << 26  # bytes; a larger file is sampled
@@ -26,11 +26,11 @@ def captioner(checkpoint: str, adapter: str) -> str:
     FileNotFoundError: there is no such folder.
   """
   parts = []
-  if adapters.is_run(adapter):
+  if workdir.is_run(adapter):
     checkpoint = (
-      checkpoint or adapters.run_config(adapter)["model"]["checkpoint"]
+      checkpoint or workdir.run_config(adapter)["model"]["checkpoint"]
     )
-    newest = adapters.newest(adapter)
+    newest = workdir.newest(adapter)
     parts = [files(newest, newest.rglob("*"))]
   elif adapter:
     parts = [_published(Path(adapter))]

@@ -9,7 +9,6 @@ import json
 import math
 import pathlib
 import re
-import zlib
 from functools import partial
 
 import jax
@@ -19,8 +18,16 @@ from flax import traverse_util
 
 from synpo_jax.models import int8
 from synpo_jax.models.captioner import Captioner, shapes
-from synpo_jax.models.config import CaptionerConfig, captioner_config
-from synpo_jax.weights import config_writing, stores, tensor_names
+from synpo_jax.models.config import CaptionerConfig
+from synpo_jax.weights import (
+  config_writing,
+  flax_files,
+  safetensors_files,
+  stores,
+  tensor_names,
+)
+from synpo_jax.weights.config_reading import captioner_config
+from synpo_jax.weights.stores import Store
 
 SMALL = 2**26  # bytes; smaller stacks are put together on the host
 
@@ -44,10 +51,33 @@ def load(
   parts = sorted({leaf.part for leaf in tensor_names.leaves(config)})
   rename = partial(tensor_names.published, config=config)
   found = {
-    part: stores.renamed(stores.open_folder(folder / part), rename)
-    for part in parts
+    part: stores.renamed(open_folder(folder / part), rename) for part in parts
   }
   return config, _assemble(config, found, dtype, shardings)
+
+
+def open_folder(folder: pathlib.Path) -> Store:
+  """The weights of one folder, safetensors before Flax msgpack.
+
+  Raises FileNotFoundError naming the files looked for, and ValueError for a
+  folder that has pickled weights only.
+  """
+  for name, open_files in (
+    ("model.safetensors", safetensors_files.open_files),
+    ("flax_model.msgpack", flax_files.open_files),
+  ):
+    if files := safetensors_files.listed(folder, name):
+      return open_files(files)
+  if any(folder.glob("*.bin")) or any(folder.glob("*.pt*")):
+    raise ValueError(
+      f"{folder} has pickled weights only, which can run code when read; "
+      "convert them where you trust them: load the model with transformers "
+      "and call save_pretrained(folder, safe_serialization=True)"
+    )
+  raise FileNotFoundError(
+    f"{folder}: no model.safetensors, model.safetensors.index.json or "
+    "flax_model.msgpack there"
+  )
 
 
 def from_flax(
@@ -234,57 +264,4 @@ def _save_part(file, leaves, flat) -> None:
     leaf.to_torch(np.asarray(flat[leaf.path][i])) for _, leaf, i in plan
   )
   dtype = flat[leaves[0].path].dtype
-  stores.write_safetensors(file, table, dtype, tensors)
-
-
-def init(model: Captioner, seed: int, *, dtype=jnp.float32, shardings=None):
-  """Random `params`, drawn leaf by leaf straight into their places.
-
-  Kernels, tables and tokens are normal with deviation 0.02; norms start as
-  the identity, biases at zero, layer scales at one.
-  """
-  root = jax.random.key(seed)
-  offset = model.config.decoder.unit_offset_norm
-  wanted = traverse_util.flatten_dict(shapes(model)["params"], sep="/")
-  places = dict.fromkeys(wanted)
-  if shardings is not None:
-    places = traverse_util.flatten_dict(shardings, sep="/")
-  put = {}
-  for name, leaf in wanted.items():
-    key = jax.random.fold_in(root, zlib.crc32(name.encode()))
-    if leaf.dtype == jnp.int8:
-      paths = name, f"{name}_scale"
-      where = tuple(places[path] for path in paths)
-      put |= zip(paths, _draw_int8(key, leaf.shape, where), strict=True)
-    elif not name.endswith("/kernel_scale"):  # drawn with their kernels
-      start = _start(name, offset)
-      put[name] = _draw(key, leaf.shape, dtype, start, places[name])
-  return traverse_util.unflatten_dict(put, sep="/")
-
-
-def _start(name: str, unit_offset: bool) -> float | None:
-  """The constant a leaf starts at; None where it is drawn."""
-  if name.endswith("bias"):
-    return 0.0
-  if name.endswith("scale"):
-    return 0.0 if unit_offset and name.startswith("decoder/") else 1.0
-  return None
-
-
-@partial(jax.jit, static_argnums=(1, 2))
-def _draw_int8(key, shape, shardings):
-  leaves = int8.quantise(0.02 * jax.random.normal(key, shape))
-  if None in shardings:
-    return leaves
-  return jax.lax.with_sharding_constraint(leaves, shardings)
-
-
-@partial(jax.jit, static_argnums=(1, 2, 3, 4))
-def _draw(key, shape, dtype, constant, sharding):
-  if constant is None:
-    leaf = (0.02 * jax.random.normal(key, shape)).astype(dtype)
-  else:
-    leaf = jnp.full(shape, constant, dtype)
-  if sharding is None:
-    return leaf
-  return jax.lax.with_sharding_constraint(leaf, sharding)
+  safetensors_files.write(file, table, dtype, tensors)

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 
 from synpo_jax.models import attention as attentions
-from synpo_jax.models import captioner, config, int8, lora, sharding
-from synpo_jax.weights import folders
+from synpo_jax.models import captioner, config, initial, int8, sharding
+from synpo_jax.weights import config_reading, folders
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
@@ -36,7 +36,7 @@ def make_model(
     raise ValueError(f"model.base={base}: choose {' or '.join(int8.BASES)}")
   if not checkpoint and not arch:
     raise ValueError("set model.checkpoint to a folder (arch holds no sizes)")
-  sizes = config.captioner_config(checkpoint or arch)
+  sizes = config_reading.captioner_config(checkpoint or arch)
   if kept_ratio is not None and sizes.tower is not None:
     sizes = sizes.with_kept_ratio(kept_ratio)
   if base == "int8":
@@ -62,12 +62,12 @@ def load_variables(model, checkpoint, mesh, seed) -> dict:
       shardings=places["params"],
     )
   else:
-    params = folders.init(
+    params = initial.params(
       model, seed, dtype=model.dtype, shardings=places["params"]
     )
   variables = {"params": params}
   if model.lora is not None:
-    variables["lora"] = lora.init(model, seed, places["lora"])
+    variables["lora"] = initial.adapter(model, seed, places["lora"])
   return variables
 
 

@@ -11,8 +11,8 @@ import numpy as np
 from flax import traverse_util
 
 from synpo_jax.models.config import CaptionerConfig
-from synpo_jax.weights import stores, tensor_names
-from synpo_jax.weights.adapters import Learned
+from synpo_jax.weights import safetensors_files, tensor_names
+from synpo_jax.weights.learned import Learned
 from synpo_jax.weights.tensor_kinds import Leaf
 
 # What a folder holds besides weights: configs, tokenizer, licence.
@@ -62,7 +62,7 @@ def write(
   """
   changed = changes(learned, config)
   parts = sorted({leaf.part for leaf in tensor_names.leaves(config)})
-  files = {part: stores.safetensors_files(base / part) for part in parts}
+  files = {part: safetensors_files.find(base / part) for part in parts}
   _check(base, changed, files, config)
   for part in parts:
     (out / part).mkdir(parents=True, exist_ok=True)
@@ -118,7 +118,7 @@ def _check(base, changed, files, config) -> None:
     (part, tensor_names.published(name, config)): span.shape
     for part, listed in files.items()
     for file in listed
-    for name, span in stores.spans(file).items()
+    for name, span in safetensors_files.spans(file).items()
   }
   for (part, name), change in changed.items():
     place = f"{base / part}: {name}"
@@ -132,7 +132,7 @@ def _check(base, changed, files, config) -> None:
 
 def _rewrite(file, target, change: Callable[[str], Change | None]) -> None:
   """One file again, tensor by tensor."""
-  spans = stores.spans(file)
+  spans = safetensors_files.spans(file)
 
   def tensors():
     for name, span in spans.items():
@@ -140,7 +140,7 @@ def _rewrite(file, target, change: Callable[[str], Change | None]) -> None:
       yield span.read() if mine is None else mine.apply(span.read())
 
   partial = target.with_name(f".{target.name}.partial")
-  stores.write_as(partial, spans, tensors())
+  safetensors_files.write_as(partial, spans, tensors())
   os.replace(partial, target)
 
 

@@ -1,0 +1,86 @@
+"""Losses that need no reference policy: SynPO, and its kin."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from synpo_jax.losses.sequences import Logps, Losses, Mask, sequence_stats
+
+
+def synpo(logps: Logps, mask: Mask, *, alpha=30.0, beta=0.2) -> Losses:
+  """-s(alpha (S_w - S_l)) - beta P_w.
+
+  S = exp(m) is a caption's geometric-mean token probability, P the
+  arithmetic mean. Ranks the pair and keeps the chosen caption likely, with
+  no reference policy. SynPO, arXiv:2506.00835; alpha and beta of the
+  official release.
+  """
+  stats = sequence_stats(logps, mask)
+  gap = stats.geo_prob[:, 0] - stats.geo_prob[:, 1]
+  return -jax.nn.sigmoid(alpha * gap) - beta * stats.avg_prob[:, 0]
+
+
+def cpo(logps: Logps, mask: Mask, *, beta=0.1, alpha=1.0) -> Losses:
+  """-log s(beta (l_w - l_l)) - alpha l_w.
+
+  Contrastive Preference Optimization, Xu et al. 2024, arXiv:2401.08417,
+  section 3 (whose NLL is of the whole caption, weight 1); beta of 4.2.
+  """
+  chosen, rejected = sequence_stats(logps, mask).sum_logp.T
+  return -jax.nn.log_sigmoid(beta * (chosen - rejected)) - alpha * chosen
+
+
+def simpo(logps: Logps, mask: Mask, *, beta=2.0, gamma=0.5) -> Losses:
+  """-log s(beta (m_w - m_l) - gamma).
+
+  Meng et al. 2024, arXiv:2405.14734, eq. 6. Defaults of the authors' release
+  (beta 2, gamma/beta 0.25, no NLL term); they tune beta in 2 to 10 and
+  gamma/beta in 0.1 to 0.8.
+  """
+  chosen, rejected = sequence_stats(logps, mask).mean_logp.T
+  return -jax.nn.log_sigmoid(beta * (chosen - rejected) - gamma)
+
+
+def orpo(logps: Logps, mask: Mask, *, lam=0.1) -> Losses:
+  """-m_w - lam log s(log odds_w - log odds_l), odds = exp(m)/(1 - exp(m)).
+
+  Odds Ratio Preference Optimization, Hong et al. 2024, arXiv:2403.07691,
+  eqs. 6 and 7; lambda of its table 7. Means are kept below -1e-7, where the
+  odds of a certain caption end.
+  """
+  mean = sequence_stats(logps, mask).mean_logp
+  below = jnp.minimum(mean, -jnp.finfo(jnp.float32).eps)
+  chosen, rejected = (below - jnp.log(-jnp.expm1(below))).T
+  return -mean[:, 0] - lam * jax.nn.log_sigmoid(chosen - rejected)
+
+
+def slic_hf(logps: Logps, mask: Mask, *, delta=1.0, lam=0.1) -> Losses:
+  """max(0, delta - l_w + l_l) - lam l_w.
+
+  Sequence Likelihood Calibration, Zhao et al. 2023, arXiv:2305.10425, eq. 4,
+  with the chosen caption as the regularisation target. The paper tunes both
+  coefficients; these are those of the KTO authors' release.
+  """
+  chosen, rejected = sequence_stats(logps, mask).sum_logp.T
+  return jax.nn.relu(delta - chosen + rejected) - lam * chosen
+
+
+def rrhf(logps: Logps, mask: Mask, *, lam=1.0) -> Losses:
+  """max(0, m_l - m_w) - lam l_w.
+
+  Yuan et al. 2023, arXiv:2304.05302, with two responses; the NLL
+  is of the whole caption, weight 1.
+  """
+  stats = sequence_stats(logps, mask)
+  chosen, rejected = stats.mean_logp.T
+  return jax.nn.relu(rejected - chosen) - lam * stats.sum_logp[:, 0]
+
+
+def sft(
+  logps: Float[Array, "B C R"], mask: Bool[Array, "B C R"]
+) -> Float[Array, "B"]:
+  """-m_w: negative log-likelihood of the chosen caption, nats per token.
+
+  Reads index 0 alone, so rows may hold one caption.
+  """
+  return -sequence_stats(logps[:, :1], mask[:, :1]).mean_logp[:, 0]

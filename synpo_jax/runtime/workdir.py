@@ -1,0 +1,80 @@
+"""A run on disk: its config, its newest checkpoint."""
+
+import json
+import pathlib
+
+
+def is_run(folder: str | pathlib.Path) -> bool:
+  """Whether this is the workdir of a training run of ours."""
+  folder = pathlib.Path(folder)
+  return (folder / "config.json").exists() and (folder / "checkpoints").is_dir()
+
+
+def run_config(workdir: str | pathlib.Path) -> dict:
+  """The config that a run was started with, as nested dicts."""
+  return json.loads((pathlib.Path(workdir) / "config.json").read_text())
+
+
+def newest(workdir: str | pathlib.Path) -> pathlib.Path:
+  """The folder of a run's newest checkpoint, named after its step.
+
+  One that is still being written has another name.
+  """
+  folder = pathlib.Path(workdir).absolute() / "checkpoints"
+  steps = [int(path.name) for path in folder.iterdir() if path.name.isdigit()]
+  if not steps:
+    raise FileNotFoundError(f"{workdir}: the run has saved no checkpoint yet")
+  return folder / str(max(steps))
+
+
+class Unreadable(ValueError):
+  """A checkpoint is damaged; the text says which, and how to go on."""
+
+
+def _first_line(error) -> str:
+  return (str(error).strip().splitlines() or [repr(error)])[0][:200]
+
+
+def unreadable(folder, after, error) -> Unreadable:
+  """The error of a checkpoint that must go; `after`: what one can do then."""
+  return Unreadable(
+    f"{folder}: this checkpoint cannot be read ({_first_line(error)}); delete "
+    f"that folder to {after}"
+  )
+
+
+def claim_workdir(workdir, config, *, free=()):
+  """Writes the run's config, or compares it with the one already there.
+
+  config: nested dict. free: dotted keys (or their sections) that may change
+  between starts of one run. Raises ValueError naming the keys that differ.
+  """
+  workdir = pathlib.Path(workdir)
+  path = workdir / "config.json"
+  now = json.loads(json.dumps(config, sort_keys=True))
+  if not path.exists():
+    workdir.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(now, indent=2, sort_keys=True) + "\n")
+    partial.replace(path)
+    return
+  then = json.loads(path.read_text())
+  differing = [
+    f"{key} ({before!r} there, {after!r} now)"
+    for key, before, after in _differences(then, now)
+    if not any(key == name or key.startswith(name + ".") for name in free)
+  ]
+  if differing:
+    raise ValueError(
+      f"{workdir} holds a run with another config: {', '.join(differing)}; "
+      "choose another --workdir or the same config"
+    )
+
+
+def _differences(then, now, prefix=""):
+  for key in sorted(then.keys() | now.keys()):
+    before, after = then.get(key, "absent"), now.get(key, "absent")
+    if isinstance(before, dict) and isinstance(after, dict):
+      yield from _differences(before, after, f"{prefix}{key}.")
+    elif before != after:
+      yield prefix + key, before, after
