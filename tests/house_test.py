@@ -1,9 +1,9 @@
 """What the house promises as a whole: one-way imports, configs that fit."""
 
 import ast
+import graphlib
 import importlib
 import inspect
-import pathlib
 import subprocess
 import sys
 
@@ -14,38 +14,82 @@ from configs import published, vdc
 from synpo_jax import losses
 from synpo_jax.models import captioner
 from synpo_jax.weights import config_reading
+from tests.support.paths import ROOT
 
-ROOT = pathlib.Path(__file__).parent.parent
 PACKAGE = ROOT / "synpo_jax"
 
-# A room may import from its own line and from the lines above it.
+# A package may import itself and those above it; a command imports anything,
+# and nothing imports a command.
 ORDER = (
-  ("data", "models", "progress", "prompts", "journal"),
-  ("sequences", "reference_losses", "coupled_losses", "head", "sampling"),
-  ("losses", "layout", "optim", "sharding", "checkpoint", "metrics", "hosts"),
-  ("update", "loading"),
-  ("train", "caption", "make_pairs", "evaluate", "report", "claims"),
+  *("runtime", "data", "world", "models", "weights", "losses", "judging"),
+  *("generation", "pairing", "evaluation", "training", "reporting"),
+  *("study", "planning"),
 )
+COMMANDS = (
+  *("train", "caption", "make_pairs", "evaluate", "export", "report"),
+  *("importance", "claims", "plan", "preflight", "wheels", "lm_eval_model"),
+)
+# Imports that wait inside a function, and what for.
+WAITING = {
+  ("make_pairs", "generation"): "judging alone does without JAX",
+  ("make_pairs", "weights"): "judging alone does without JAX",
+  ("plan", "planning"): "JAX reads the environment when it is imported",
+  ("wheels", "weights"): "gguf and onnx are extras",
+}
+
+
+def room_of(path):
+  """The package that a file lies in, or the command that it is."""
+  return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
 def imports(path):
-  """Names of our own rooms that a file imports."""
-  for node in ast.walk(ast.parse(path.read_text())):
+  """(room, whether it waits inside a function) that a file imports."""
+  tree = ast.parse(path.read_text())
+  for node in ast.walk(tree):
     if isinstance(node, ast.ImportFrom) and node.module:
-      parts = node.module.split(".")
-      if parts[0] == "synpo_jax" and len(parts) > 1:
-        yield parts[1]
-      elif node.module == "synpo_jax":
-        yield from (alias.name for alias in node.names)
+      top, *below = node.module.split(".")
+      if top == "synpo_jax":
+        names = below[:1] or [alias.name for alias in node.names]
+        yield from ((name, node not in tree.body) for name in names)
+    if isinstance(node, ast.Import):
+      assert not any(a.name.startswith("synpo_jax") for a in node.names), path
 
 
-def test_imports_point_upstream():
-  level = {room: i for i, rooms in enumerate(ORDER) for room in rooms}
+def test_every_room_is_listed():
+  rooms = {p.name for p in PACKAGE.iterdir() if (p / "__init__.py").exists()}
+  assert rooms == set(ORDER)
+  loose = {p.stem for p in PACKAGE.glob("*.py")} - {"__init__"}
+  assert loose == set(COMMANDS)
+
+
+def test_imports_point_up_the_list():
   for path in PACKAGE.rglob("*.py"):
-    room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    for imported in imports(path):
-      if room in level and imported in level:
-        assert level[imported] <= level[room], f"{path} imports {imported}"
+    room = room_of(path)
+    if room == "__init__":
+      assert not list(imports(path))
+      continue
+    above = ORDER if room in COMMANDS else ORDER[: ORDER.index(room) + 1]
+    for imported, waits in imports(path):
+      assert imported in above, f"{path} imports {imported}"
+      if waits:
+        assert (room, imported) in WAITING, f"{path} hides {imported}"
+
+
+def test_files_of_a_room_import_in_no_circle():
+  graph = {}
+  for path in PACKAGE.rglob("*.py"):
+    name = ".".join(("synpo_jax", *path.relative_to(PACKAGE).parts))
+    name = name.removesuffix(".py").removesuffix(".__init__")
+    graph[name] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+      if isinstance(node, ast.ImportFrom) and node.module:
+        whole = {f"{node.module}.{alias.name}" for alias in node.names}
+        graph[name] |= whole | {node.module}
+  for name, found in graph.items():
+    graph[name] = (found & graph.keys()) - {name}
+  # Raises CycleError, which names the circle.
+  tuple(graphlib.TopologicalSorter(graph).static_order())
 
 
 def test_data_and_pairs_do_without_jax():

@@ -1,0 +1,235 @@
+"""The training command itself, in processes of its own."""
+
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from synpo_jax import export
+from synpo_jax.models import initial
+from synpo_jax.models.captioner import Captioner
+from synpo_jax.training import job
+from synpo_jax.weights import adapters, folders
+from tests.support import run_config
+from tests.support.paths import ROOT
+from tests.support.training_runs import (
+  NO_CAPTIONS,
+  environment,
+  finish,
+  rows,
+  start,
+)
+
+UPDATES = 8  # 16 clips, 4 pairs an update, two epochs
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+  return tmp_path_factory.mktemp("run")
+
+
+def wait_for_step(folder, workdir, step, process):
+  deadline = time.monotonic() + 300
+  while time.monotonic() < deadline:
+    if any(row["step"] >= step for row in rows(folder, workdir)):
+      return
+    assert process.poll() is None, process.communicate()[0]
+    time.sleep(0.02)
+  raise AssertionError(f"no step {step} in 300 s")
+
+
+@contextlib.contextmanager
+def other_rows(path):
+  """The chosen caption of the last row is another, for a while."""
+  text = path.read_text()
+  *lines, last = text.splitlines()
+  changed = json.loads(last) | {"chosen": "Nothing moves."}
+  path.write_text("\n".join([*lines, json.dumps(changed)]) + "\n")
+  yield
+  path.write_text(text)
+
+
+def final_state(folder, workdir):
+  path = (folder / workdir / "checkpoints").absolute()
+  with ocp.CheckpointManager(path) as manager:
+    assert manager.latest_step() == UPDATES
+    return manager.restore(
+      UPDATES, args=ocp.args.Composite(state=ocp.args.StandardRestore())
+    )["state"]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(folder):
+  code, output = finish(start(folder, "whole"))
+  assert code == 0, output
+  return output
+
+
+def test_a_run_shows_what_it_changed(folder, uninterrupted):
+  assert "ranking accuracy" in uninterrupted
+  assert "factuality of greedy captions" in uninterrupted
+  assert (folder / "whole" / "report" / "index.html").exists()
+  assert list((folder / "whole" / "events").glob("events*"))
+  logged = rows(folder, "whole")
+  assert [row["step"] for row in logged] == list(range(1, UPDATES + 1))
+  wanted = {
+    "loss",
+    "chosen_logp",
+    "rejected_logp",
+    "chosen_geo_prob",
+    "rejected_geo_prob",
+    "chosen_avg_prob",
+    "accuracy",
+    "margin",
+    "grad_norm",
+    "lr",
+    "pairs_per_s",
+    "tokens_per_s",
+    "skipped",
+  }
+  assert all(wanted <= row.keys() for row in logged)
+  with_norms = [r["step"] for r in logged if "chosen_reward_grad_norm" in r]
+  assert with_norms == [1, 4, 7]
+  assert "compiled 1 train steps" in uninterrupted
+
+
+def same_run(folder, one, other):
+  timing = {"pairs_per_s", "tokens_per_s", "waiting_share"}
+  for a, b in zip(rows(folder, one), rows(folder, other), strict=True):
+    drop = timing | {k for k in a if k.endswith("reward_grad_norm")}
+    assert {k: v for k, v in a.items() if k not in drop} == {
+      k: v for k, v in b.items() if k not in drop
+    }
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    final_state(folder, one),
+    final_state(folder, other),
+  )
+
+
+def test_importance_of_tokens_is_measured_on_a_run(folder, uninterrupted):
+  workdir = folder / "whole"
+  module = ["-m", "synpo_jax.importance"]
+  done = subprocess.run(
+    [sys.executable, *module, f"--workdir={workdir}", "--videos=2"],
+    cwd=ROOT,
+    env=environment(folder, 1),
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr
+  lines = (workdir / "importance.jsonl").read_text().splitlines()
+  found = [json.loads(line) for line in lines]
+  assert len({row["video"] for row in found}) == 2
+  assert any(row["importance"] for row in found)
+
+
+def test_killed_and_resumed_equals_uninterrupted(folder, uninterrupted):
+  for step in (3, 5):
+    process = start(folder, "killed")
+    wait_for_step(folder, "killed", step, process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+  code, output = finish(start(folder, "killed"))
+  assert code == 0, output
+  assert "continuing after update" in output
+  same_run(folder, "whole", "killed")
+
+
+def test_sigterm_saves_first(folder, uninterrupted):
+  how = ("--config.every.checkpoint=100", "--config.world.clips=0")
+  process = start(folder, "stopped", *how)
+  wait_for_step(folder, "stopped", 2, process)
+  process.send_signal(signal.SIGTERM)
+  code, output = finish(process)
+  assert code == 0, output
+  assert "start it again to go on" in output
+  with other_rows(folder / "world" / "pairs.jsonl"):
+    code, output = finish(start(folder, "stopped", *how))
+  assert code == 1 and "are not those that the run began with" in output
+  code, output = finish(start(folder, "stopped", *how))
+  assert code == 0 and "continuing after update" in output, output
+  same_run(folder, "whole", "stopped")
+
+
+def test_four_devices_give_the_losses_of_one(folder, uninterrupted):
+  config = ("--config.mesh.data=2", "--config.mesh.fsdp=1", *NO_CAPTIONS)
+  code, output = finish(
+    start(folder, "spread", *config, "--config.mesh.model=2", devices=4)
+  )
+  assert code == 0, output
+  for one, many in zip(
+    rows(folder, "whole"), rows(folder, "spread"), strict=True
+  ):
+    assert abs(one["loss"] - many["loss"]) < 1e-5
+    assert abs(one["chosen_logp"] - many["chosen_logp"]) < 1e-4
+
+
+@pytest.mark.parametrize(
+  ("more", "said"),
+  [
+    (["--config.optim.lrr=1"], "lrr"),
+    (["--config.seed=7", "--workdir={whole}"], "seed (0 there, 7 now)"),
+    (["--config.data.pairs=nothing.jsonl"], "nothing.jsonl"),
+    (
+      ["--config.optim.lr=nan", "--config.stop_after_skips=3", *NO_CAPTIONS],
+      "3 updates in a row had no finite loss",
+    ),
+  ],
+)
+def test_bad_input_ends_in_one_line(folder, uninterrupted, more, said):
+  more = [word.format(whole=folder / "whole") for word in more]
+  code, output = finish(start(folder, f"bad{abs(hash(said))}", *more))
+  assert code != 0
+  last = output.strip().splitlines()[-1]
+  assert said in output, output
+  assert "Traceback" not in output or "lrr" in said, output
+  assert last
+
+
+@pytest.mark.parametrize(
+  ("section", "key", "value", "said"),
+  [
+    (None, "trainable", "lora/none", "matches no weight"),
+    ("model", "checkpoint", "nowhere", "nowhere"),
+    ("mesh", "data", 1000, "needs 1000 devices"),
+  ],
+)
+def test_bad_values_are_named(folder, uninterrupted, section, key, value, said):
+  """What `main` says in that line."""
+  c = run_config.get_config(str(folder))
+  c.world.clips, c.data.batch_size = 0, 8  # over the tests' 8 devices
+  (c[section] if section else c)[key] = value
+  with pytest.raises((ValueError, OSError), match=said) as found:
+    job.prepare(c, folder / f"bad_{key}")
+  assert "\n" not in str(found.value)
+
+
+def test_adapters_on_an_int8_base_leave_on_the_float_one(folder):
+  """The adapter learned on rounded weights; it is merged into the exact."""
+  sections = dict(model="base=int8", heldout="pairs=", every="reward_norms=0")
+  more = [f"--config.{key}.{value}" for key, value in sections.items()]
+  more.append("--config.epochs=1")
+  code, output = finish(start(folder, "int8", *more))
+  assert code == 0, output
+  losses = [row["loss"] for row in rows(folder, "int8")]
+  assert np.isfinite(losses).all() and losses[-1] != losses[0]
+  workdir, merged = folder / "int8", folder / "merged"
+  export.export(workdir, "merged", merged)
+  config, params = folders.load(merged, dtype=np.float32)
+  start_weights = initial.params(Captioner(config), 0)
+  learned = adapters.read_run(workdir).lora["decoder"]["layers"]["attn"]["q"]
+  kernels = [
+    np.asarray(tree["decoder"]["layers"]["attn"]["q"]["kernel"])
+    for tree in (params, start_weights)
+  ]
+  change = learned["a"] @ learned["b"]  # alpha is the rank
+  assert np.abs(change).max() > 1e-4
+  np.testing.assert_allclose(kernels[0] - kernels[1], change, atol=1e-7)

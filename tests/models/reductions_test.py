@@ -1,0 +1,110 @@
+"""What crosses devices: LoRA gradients as float32, int8 kernels as bytes."""
+
+import os
+import re
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from synpo_jax.models import initial, sharding
+from synpo_jax.models.captioner import Captioner
+from synpo_jax.models.config import LoraConfig
+from synpo_jax.training import update
+from synpo_jax.weights.config_reading import captioner_config
+from tests.support.paths import ROOT
+
+TINY = dict(
+  model_type="llama",
+  vocab_size=40,
+  hidden_size=16,
+  intermediate_size=24,
+  num_hidden_layers=2,
+  num_attention_heads=2,
+)
+LORA = LoraConfig(rank=3, alpha=6.0, dropout=0.0)
+LOSS = dict(name="synpo", coefficients=dict(alpha=30.0, beta=0.2))
+
+
+def batch():
+  """Eight pairs in one micro-batch."""
+  rng = np.random.default_rng(0)
+  ids = rng.integers(0, 40, size=(1, 8, 12)).astype(np.int32)
+  return dict(
+    prefix=ids[..., :4],
+    prefix_mask=np.ones((1, 8, 4), bool),
+    response=ids[..., 4:].reshape(1, 8, 2, 4),
+    response_mask=np.ones((1, 8, 2, 4), bool),
+    weight=np.ones((1, 8), np.float32),
+  )
+
+
+def test_lora_gradients_are_summed_over_devices_in_float32():
+  """A whole bfloat16 train step. XLA's CPU backend sums bfloat16 arrays as
+  float32 and marks such a sum as promoted: rounded before, it is no better."""
+  mesh = sharding.make_mesh(data=8, fsdp=1, model=1)
+  model = Captioner(captioner_config(TINY), LORA, dtype=jnp.bfloat16)
+  variables = {
+    "params": initial.params(model, 0, dtype=jnp.bfloat16),
+    "lora": initial.adapter(model, 1),
+  }
+  places = sharding.tree_shardings(variables, mesh)
+  trained, frozen = update.split(jax.device_put(variables, places), "lora/.*")
+  how = dict(layout="shared", head_chunk=2)
+  objective = update.make_objective(model, how, **LOSS)
+  tx = optax.sgd(1.0)
+  step = jax.jit(update.make_train_step(objective, tx, dropout=False))
+  state = update.init_state(trained, tx)
+  args = state, frozen, sharding.put_batch(batch(), mesh), jax.random.key(0)
+  text = step.lower(*args).compile().as_text()
+  summed = {}
+  for shapes, how in re.findall(r"= (\S.*) all-reduce\(.*to_apply=(\S+)", text):
+    for dtype, sizes in re.findall(r"(\w+)\[([\d,]*)\]", shapes):
+      summed.setdefault(sizes, set()).add((dtype, "promoted" in how))
+  for leaf in jax.tree.leaves(trained):
+    sizes = ",".join(map(str, leaf.shape[1:]))
+    assert summed[sizes] == {("f32", False)}
+
+
+GATHER = """
+import re
+import jax, jax.numpy as jnp
+from jax.experimental import topologies
+from jax.sharding import NamedSharding, PartitionSpec as P
+from synpo_jax import sharding
+from synpo_jax.models import int8
+
+devices = topologies.get_topology_desc("v5e:2x2", platform="tpu").devices
+mesh = sharding.make_mesh(data=1, fsdp=4, model=1, devices=devices)
+rows, split = NamedSharding(mesh, P("fsdp")), NamedSharding(mesh, P("fsdp"))
+x = jax.ShapeDtypeStruct((2048, 512), jnp.bfloat16, sharding=rows)
+q = jax.ShapeDtypeStruct((512, 256), jnp.int8, sharding=split)
+scale = jax.ShapeDtypeStruct((256,), jnp.float32)
+
+def loss(x, q, scale):
+  y = int8.matmul(x, q, scale, jnp.bfloat16)
+  return jnp.sum(y.astype(jnp.float32) ** 2)
+
+grad = jax.jit(jax.grad(loss), out_shardings=rows)
+text = grad.lower(x, q, scale).compile().as_text()
+print(re.findall(r"= \\(?(\\w+\\[[\\d,]+\\]).* all-gather(?:-start)?\\(", text))
+"""
+
+
+def test_sharded_int8_kernels_are_gathered_as_bytes():
+  """Compiled for four TPU chips, of which none need be here."""
+  pytest.importorskip("libtpu")
+  out = subprocess.run(
+    [sys.executable, "-c", GATHER],
+    cwd=ROOT,
+    env=os.environ
+    | {"TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"},
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  assert out.stdout.splitlines()[-1] == "['s8[512,256]']"

@@ -1,0 +1,33 @@
+"""Splash attention, forward and backward, compiles for v5e, v5p and v6e."""
+
+import json
+import os
+import subprocess
+import sys
+
+from tests.support.paths import ROOT
+
+SLICES = ("v5e:2x2", "v5p:2x2x1", "v6e:2x2")
+
+
+def test_the_kernels_compile_for_tpus():
+  """auto picks splash, and a saved forward pass is not computed again."""
+  script = ROOT / "tests" / "support" / "splash_compiled.py"
+  keep = {k: v for k, v in os.environ.items() if k != "JAX_PLATFORMS"}
+  env = keep | dict(
+    TPU_SKIP_MDS_QUERY="1",
+    ALLOW_MULTIPLE_LIBTPU_LOAD="1",
+    PYTHONPATH=str(ROOT),
+  )
+  done = subprocess.run(
+    [sys.executable, str(script), *SLICES],
+    env=env,
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr[-2000:]
+  rows = [json.loads(line) for line in done.stdout.splitlines()]
+  kernels = {"fwd": 1, "dq": 1, "dkv": 1}
+  assert rows == [
+    dict(slice=name, backend="splash", kernels=kernels) for name in SLICES
+  ]

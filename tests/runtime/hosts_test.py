@@ -1,0 +1,188 @@
+"""Several real processes on this machine, joined as hosts would be."""
+
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import jax
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+
+from synpo_jax.runtime import hosts
+from synpo_jax.training import checkpoint
+from tests.support.paths import ROOT
+from tests.support.training_runs import NO_CAPTIONS, finish, rows, start
+
+LAUNCH = pathlib.Path(ROOT) / "launch"
+SETTINGS = (
+  *NO_CAPTIONS,
+  "--config.data.batch_size=4",
+  "--config.data.accumulation=1",
+  "--config.loss.name=rpo",  # it has a reference, and these coefficients
+  "--config.loss.coefficients.alpha=1.0",
+  "--config.loss.coefficients.beta=0.1",
+)
+
+
+def free_port():
+  with socket.socket() as s:
+    s.bind(("127.0.0.1", 0))
+    return s.getsockname()[1]
+
+
+def environment(folder, devices):
+  return os.environ | {
+    "JAX_PLATFORMS": "cpu",
+    "USE_TORCH": "0",  # transformers starts sooner without it
+    "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+    "PYTHON": sys.executable,
+    "PORT": str(free_port()),
+    "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
+  }
+
+
+def launch(folder, workdir, processes, *more, module="synpo_jax.train"):
+  command = [
+    str(LAUNCH / "local.sh"),
+    str(processes),
+    "-m",
+    module,
+    f"--config=tests/support/run_config.py:{folder}",
+    f"--workdir={folder / workdir}",
+    *SETTINGS,
+    *more,
+  ]
+  return subprocess.Popen(
+    command,
+    cwd=ROOT,
+    env=environment(folder, 4 // processes),
+    text=True,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    start_new_session=True,
+  )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+  return tmp_path_factory.mktemp("hosts")
+
+
+@pytest.fixture(scope="module")
+def alone(folder):
+  code, output = finish(start(folder, "alone", *SETTINGS, devices=4))
+  assert code == 0, output
+  return rows(folder, "alone")
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_processes_give_the_losses_of_one(folder, alone, processes):
+  name = f"joined{processes}"
+  caches = {2: folder / "of_two", 4: folder / "shards"}  # empty, full
+  code, output = finish(
+    launch(folder, name, processes, f"--config.data.cache={caches[processes]}")
+  )
+  assert code == 0, output
+  fate = {2: "0 read, 16 computed", 4: "16 read, 0 computed"}[processes]
+  for cache in ("features", "references"):
+    assert f"{cache}: {fate}; verified 4" in output
+  joined = rows(folder, name)
+  assert len(joined) == len(alone)
+  for one, many in zip(alone, joined, strict=True):
+    assert abs(one["loss"] - many["loss"]) < 1e-5
+  assert output.count("ranking accuracy") == 1  # one process prints
+
+
+def test_a_killed_process_ends_the_others_and_the_run_continues(folder, alone):
+  process = launch(folder, "broken", 2, "--config.every.checkpoint=1")
+  deadline = time.monotonic() + 300
+  while len(rows(folder, "broken")) < 2 and time.monotonic() < deadline:
+    time.sleep(0.05)
+  listed = subprocess.run(
+    ["pgrep", "-f", f"workdir={folder / 'broken'}.*--process=1"],
+    capture_output=True,
+    text=True,
+  )
+  os.kill(int(listed.stdout.split()[0]), signal.SIGKILL)
+  killed = time.monotonic()
+  code, output = finish(process)
+  assert code != 0
+  assert time.monotonic() - killed < 60
+  assert "a process ended with an error; the others are ended too" in output
+  code, output = finish(launch(folder, "broken", 2))
+  assert code == 0 and "continuing after update" in output, output
+  again = rows(folder, "broken")
+  assert [row["step"] for row in again] == [row["step"] for row in alone]
+  for one, many in zip(alone, again, strict=True):
+    assert abs(one["loss"] - many["loss"]) < 1e-5
+
+
+@pytest.mark.parametrize(
+  "given, said",
+  [
+    (dict(coordinator="localhost:1"), "go together: got localhost:1, None"),
+    (dict(coordinator="localhost", processes=2, process=0), "give host:port"),
+    (dict(coordinator="a:1", processes=2, process=2), "one of 0 to 1"),
+    (
+      dict(coordinator="a:1", processes=2, process=0, distributed=True),
+      "give one or the other",
+    ),
+  ],
+)
+def test_flags_that_do_not_fit_are_named(given, said):
+  flags.FLAGS.mark_as_parsed()
+  with flagsaver.flagsaver(**given):
+    with pytest.raises(ValueError, match=said):
+      hosts.start()
+
+
+def test_a_bucket_is_no_workdir():
+  with pytest.raises(flags.IllegalFlagValueError, match="mount one"):
+    with flagsaver.as_parsed(workdir="gs://bucket/run"):
+      pass
+
+
+def test_a_lost_process_is_named_and_other_errors_pass(monkeypatch):
+  monkeypatch.setattr(jax, "process_count", lambda: 2)
+  lost = "UNKNOWN: Gloo AllGather failed: Connection reset by peer\nmore"
+  for work in (hosts.joined(), checkpoint._writing("folder")):
+    with pytest.raises(ConnectionError, match="process ended .*reset by peer"):
+      with work:
+        raise jax.errors.JaxRuntimeError(lost)
+  with pytest.raises(jax.errors.JaxRuntimeError, match="RESOURCE_EXHAUSTED"):
+    with hosts.joined():
+      raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+
+
+def test_where_no_cluster_tells_the_flags_are_named(tmp_path):
+  done = subprocess.run(
+    [
+      *(sys.executable, "-m", "synpo_jax.preflight", "--distributed"),
+      *("--config=configs/vdc.py", f"--workdir={tmp_path}"),
+    ],
+    cwd=ROOT,
+    env=os.environ | {"JAX_PLATFORMS": "cpu"},
+    capture_output=True,
+    text=True,
+  )
+  (line,) = done.stderr.splitlines()
+  assert done.returncode == 1 and line.startswith("error: --distributed found")
+
+
+def test_preflight_names_what_is_wrong(folder):
+  good = launch(folder, "checked", 2, module="synpo_jax.preflight")
+  code, output = finish(good)
+  assert code == 0 and "ready: 2 processes, 4 devices" in output, output
+  (folder / "file").write_text("")
+  bad = launch(
+    folder, "file/x", 2, "--config.mesh.data=3", module="synpo_jax.preflight"
+  )
+  code, output = finish(bad)
+  assert code != 0
+  assert "workdir not writable" in output
+  assert "needs 3 devices, 4 are at hand" in output

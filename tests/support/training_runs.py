@@ -1,0 +1,52 @@
+"""The training command started on its own, and what it left behind."""
+
+import json
+import os
+import subprocess
+import sys
+
+from tests.support.paths import ROOT
+
+NO_CAPTIONS = ("--config.heldout.captions=0", "--config.every.reward_norms=0")
+
+
+def start(folder, workdir, *more, devices=1):
+  command = [
+    sys.executable,
+    "-m",
+    "synpo_jax.train",
+    f"--config=tests/support/run_config.py:{folder}",
+    f"--workdir={folder / workdir}",
+    *more,
+  ]
+  return subprocess.Popen(
+    command,
+    cwd=ROOT,
+    env=environment(folder, devices),
+    text=True,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+  )
+
+
+def finish(process):
+  output, _ = process.communicate(timeout=400)
+  return process.returncode, output
+
+
+def rows(folder, workdir):
+  path = folder / workdir / "metrics.jsonl"
+  if not path.exists():
+    return []
+  lines = path.read_text().splitlines()
+  return [json.loads(line) for line in lines if line.endswith("}")]
+
+
+def environment(folder, devices):
+  return os.environ | {
+    "JAX_PLATFORMS": "cpu",
+    "USE_TORCH": "0",  # transformers starts sooner without it
+    "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+    "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+  }

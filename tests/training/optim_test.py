@@ -1,0 +1,73 @@
+"""The learning-rate schedule against the official release's."""
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from synpo_jax.training import optim
+from tests.support.paths import GOLDEN
+
+FILE = GOLDEN / "schedule.npz"
+
+
+def test_factor_equals_the_release_at_every_update():
+  golden = np.load(FILE)
+  for case, warmup in enumerate(golden["warmup_steps"]):
+    factors = golden["factor"][case]
+    updates = np.arange(len(factors))[~np.isnan(factors)]
+    total = int(golden["training_steps"][case])
+    if total == 0:  # the release counts too few updates; ours counts >= 1
+      continue
+    ours = [optim.lr_factor(u, int(warmup), total) for u in updates]
+    np.testing.assert_allclose(
+      np.clip(ours, 0, None), factors[updates], atol=1e-6
+    )
+
+
+def adamw_numpy(weight, grads, rates, *, decay, b1, b2, eps):
+  """AdamW of Loshchilov and Hutter, one scalar at a time, in float64."""
+  m = v = 0.0
+  for t, (grad, rate) in enumerate(zip(grads, rates, strict=True), start=1):
+    m = b1 * m + (1 - b1) * grad
+    v = b2 * v + (1 - b2) * grad**2
+    step = (m / (1 - b1**t)) / (np.sqrt(v / (1 - b2**t)) + eps)
+    weight = weight - rate * (step + decay * weight)
+  return weight
+
+
+def test_adamw_follows_the_rate_and_the_decay():
+  settings = dict(weight_decay=0.01, b1=0.9, b2=0.999, eps=1e-8)
+  tx, rate = optim.make(
+    lr=0.1, warmup_frac=0.25, clip_norm=None, updates=8, **settings
+  )
+  grads = np.random.default_rng(0).normal(size=8)
+  weight = jnp.float32(1.5)
+  state = tx.init(weight)
+  for grad in grads:
+    update, state = tx.update(jnp.float32(grad), state, weight)
+    weight = optax.apply_updates(weight, update)
+  expected = adamw_numpy(
+    1.5,
+    grads,
+    [float(rate(u)) for u in range(8)],
+    decay=0.01,
+    b1=0.9,
+    b2=0.999,
+    eps=1e-8,
+  )
+  np.testing.assert_allclose(weight, expected, rtol=1e-5)
+
+
+def test_a_run_without_updates_is_refused():
+  with pytest.raises(ValueError, match="at least one update"):
+    optim.make(
+      lr=1.0,
+      warmup_frac=0.1,
+      weight_decay=0.0,
+      b1=0.9,
+      b2=0.999,
+      eps=1e-8,
+      clip_norm=None,
+      updates=0,
+    )

@@ -1,0 +1,171 @@
+"""A text model's adapter and merged checkpoint, reloaded by others.
+
+The oracles are torch, transformers and peft, which read the written folders
+by themselves; ours runs with the adapter beside the weights.
+"""
+
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import peft
+import pytest
+import torch
+import transformers
+from safetensors.numpy import load_file, save_file
+
+from synpo_jax import export
+from synpo_jax.models.captioner import Captioner
+from synpo_jax.weights import adapters, folders, learned
+from tests.support.exported_runs import (
+  ADAPTER,
+  NEW,
+  PROMPT,
+  TEXT,
+  our_logits,
+  our_tokens,
+  random_,
+  random_lora,
+  write_run,
+)
+
+
+@pytest.fixture(scope="module")
+def text_run(tmp_path_factory):
+  """(workdir, base folder, our module, its variables)."""
+  folder = tmp_path_factory.mktemp("text")
+  base = folder / "base"
+  model = random_(
+    transformers.LlamaForCausalLM(
+      transformers.LlamaConfig(**TEXT, rope_theta=500.0)
+    )
+  )
+  model.save_pretrained(base, max_shard_size="20KB")
+  config, params = folders.load(base, dtype=jnp.float32)
+  module = Captioner(config, ADAPTER)
+  variables = {"params": params, "lora": random_lora(module)}
+  run = write_run(folder / "run", base, {"lora": variables["lora"]})
+  return run, base, module, variables
+
+
+def check_text_model(model, module, variables):
+  """Same logits and the same greedy tokens, from torch's own generate."""
+  tokens = torch.tensor(PROMPT, dtype=torch.long)
+  with torch.no_grad():
+    expected = model(input_ids=tokens).logits.numpy()
+    made = model.generate(
+      input_ids=tokens, max_new_tokens=NEW, do_sample=False, pad_token_id=2
+    )
+  ours = our_logits(module, variables, PROMPT)
+  assert np.abs(expected).max() > 0.5
+  np.testing.assert_allclose(ours, expected, atol=1e-4)
+  greedy = made[0, PROMPT.shape[1] :].tolist()
+  greedy += [2] * (NEW - len(greedy))
+  assert our_tokens(module, variables, PROMPT) == greedy
+
+
+def test_peft_reads_the_adapter(text_run, tmp_path):
+  run, base, module, variables = text_run
+  out = tmp_path / "adapter"
+  assert "rank 4" in export.export(run, "peft", out)
+  model = transformers.LlamaForCausalLM.from_pretrained(base)
+  adapted = peft.PeftModel.from_pretrained(model, out)
+  check_text_model(adapted, module, variables)
+  said = adapted.peft_config["default"]
+  assert (said.r, said.lora_alpha, said.lora_dropout) == (4, 6.0, 0.05)
+  merged = adapted.merge_and_unload()
+  check_text_model(merged, module, variables)
+
+
+def test_our_reading_of_the_adapter_is_its_writing(text_run, tmp_path):
+  run, _, module, variables = text_run
+  export.export(run, "peft", tmp_path)
+  read = adapters.read(tmp_path, module.config)
+  assert (read.config.rank, read.config.alpha) == (4, 6.0)
+  jax.tree.map(np.testing.assert_array_equal, read.lora, variables["lora"])
+
+
+def test_pefts_own_adapter_reads_as_ours(text_run, tmp_path):
+  """The other way round: made, trained and saved by peft."""
+  _, base, module, _ = text_run
+  model = transformers.LlamaForCausalLM.from_pretrained(base)
+  theirs = peft.get_peft_model(
+    model,
+    peft.LoraConfig(r=3, lora_alpha=5, target_modules=["q_proj", "down_proj"]),
+  )
+  for name, value in random_(theirs.base_model.model).named_parameters():
+    assert value.requires_grad == ("lora_" in name)
+  theirs.save_pretrained(tmp_path)
+  frozen = theirs.base_model.model
+  table = {
+    name.replace(".base_layer", ""): value.detach().numpy()
+    for name, value in frozen.named_parameters()
+    if "lora_" not in name
+  }
+  save_file(table, tmp_path / "model.safetensors")
+  (tmp_path / "config.json").write_text((base / "config.json").read_text())
+  _, params = folders.load(tmp_path, dtype=jnp.float32)
+  read = adapters.read(tmp_path, module.config)
+  assert read.config.rank == 3 and set(read.lora["decoder"]["layers"]) == {
+    "attn",
+    "mlp",
+  }
+  places = jax.tree.map(lambda leaf: leaf.sharding, params)
+  merged = {"params": learned.apply(params, read, places)}
+  plain = Captioner(module.config)
+  with torch.no_grad():
+    expected = theirs(torch.tensor(PROMPT, dtype=torch.long)).logits.numpy()
+  ours = our_logits(plain, merged, PROMPT)
+  np.testing.assert_allclose(ours, expected, atol=1e-4)
+
+
+def test_a_merged_checkpoint(text_run, tmp_path):
+  run, base, module, variables = text_run
+  out = tmp_path / "merged"
+  done = subprocess.run(
+    [sys.executable, "-m", "synpo_jax.export", f"--workdir={run}"]
+    + ["--format=merged", f"--out={out}"],
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr
+  assert "21 tensors changed" in done.stdout  # seven in each of three layers
+  model = transformers.AutoModelForCausalLM.from_pretrained(out)
+  check_text_model(model, module, variables)
+  assert {p.name for p in out.iterdir()} == {p.name for p in base.iterdir()}
+  for file in base.glob("*.safetensors"):
+    old, new = load_file(file), load_file(out / file.name)
+    for name in old:
+      same = np.array_equal(old[name], new[name])
+      assert same == ("_proj" not in name)
+
+
+def test_a_merged_checkpoint_keeps_its_dtype(text_run, tmp_path):
+  run, base, _, _ = text_run
+  half = transformers.LlamaForCausalLM.from_pretrained(
+    base, dtype=torch.bfloat16
+  )
+  half.save_pretrained(tmp_path / "half")
+  export.export(run, "merged", tmp_path / "out", str(tmp_path / "half"))
+  whole = tmp_path / "whole"
+  export.export(run, "merged", whole)
+  exact, model = (
+    transformers.AutoModelForCausalLM.from_pretrained(path, dtype="auto")
+    for path in (whole, tmp_path / "out")
+  )
+  assert model.dtype == torch.bfloat16
+  for (name, a), b in zip(
+    exact.named_parameters(), model.parameters(), strict=True
+  ):
+    gap = (a - b.float()).abs().max()
+    assert gap <= 0.02 * a.abs().max(), name  # two roundings
+
+
+def test_a_checkpoint_of_another_width_is_said(text_run, tmp_path):
+  sizes, narrow = TEXT | dict(hidden_size=16), str(tmp_path / "narrow")
+  model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**sizes))
+  model.save_pretrained(narrow)
+  with pytest.raises(ValueError, match="q_proj.*is .*the run trained"):
+    export.export(text_run[0], "merged", tmp_path / "out", narrow)
