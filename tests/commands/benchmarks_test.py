@@ -11,6 +11,7 @@ import sys
 import pytest
 
 from benchmarks import floor, page, step, workload
+from tests.support.paths import ROOT
 
 KEYS = {"shape", "impl", "seconds", "spread", "peak_bytes"}
 IMPLS = ("synpo_shared", "synpo_two_sequence", "torch_synpo")
