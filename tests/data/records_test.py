@@ -33,7 +33,7 @@ def test_a_garbled_list_counts_as_torn(tmp_path, key):
 KILLED = """
 import os, pathlib, signal, sys
 import numpy as np
-from synpo_jax import journal
+from synpo_jax.runtime import journal
 from synpo_jax.data import records
 folder, where = pathlib.Path(sys.argv[1]), sys.argv[2]
 writer, rewrite, made = records.ArrayRecordWriter, journal.rewrite, []

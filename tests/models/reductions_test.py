@@ -75,7 +75,7 @@ import re
 import jax, jax.numpy as jnp
 from jax.experimental import topologies
 from jax.sharding import NamedSharding, PartitionSpec as P
-from synpo_jax import sharding
+from synpo_jax.models import sharding
 from synpo_jax.models import int8
 
 devices = topologies.get_topology_desc("v5e:2x2", platform="tpu").devices

@@ -166,7 +166,7 @@ def small_weights():
 MESH = """
 from synpo_jax.planning import environment
 environment.prepare()
-from synpo_jax import sharding
+from synpo_jax.models import sharding
 from synpo_jax.planning import targets
 found = targets.make("v4:2x2x1")
 mesh = sharding.make_mesh(data=2, fsdp=2, model=1, devices=found.devices)

@@ -11,7 +11,7 @@ from synpo_jax.runtime import journal
 
 WRITER = """
 import sys
-from synpo_jax import journal
+from synpo_jax.runtime import journal
 with journal.extend(sys.argv[1]) as (rows, append):
   print(len(rows), flush=True)
   for i in range(len(rows), 400):
