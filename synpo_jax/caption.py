@@ -13,10 +13,7 @@ write a file of their own, as captions.0-of-4.jsonl.
 import hashlib
 import json
 import sys
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent import futures
-from itertools import islice
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -29,6 +26,7 @@ from synpo_jax.data import prompts, sources, video
 from synpo_jax.generation import shots, writer
 from synpo_jax.runtime import hosts, journal
 from synpo_jax.runtime.flags import CONFIG, in_help
+from synpo_jax.runtime.read_ahead import read_ahead
 from synpo_jax.weights import fingerprint
 
 
@@ -96,18 +94,6 @@ def _row(c, name, texts, facts) -> dict:
     row["first"] = [text.first for text in texts]
   tokens = sum(text.tokens for text in texts)
   return row | facts | {"tokens": tokens, "seed": c.seed}
-
-
-def read_ahead(items: Iterable, load: Callable, readers: int) -> Iterator:
-  """(item, future of load(item)) in order, `readers` threads ahead."""
-  items, waiting = iter(items), deque()
-  with futures.ThreadPoolExecutor(readers) as pool:
-    while True:
-      for item in islice(items, readers + 1 - len(waiting)):
-        waiting.append((item, pool.submit(load, item)))
-      if not waiting:
-        return
-      yield waiting.popleft()
 
 
 def _mark(c) -> str:

@@ -3,8 +3,7 @@
 import collections
 import json
 import pathlib
-from collections.abc import Callable, Iterable, Iterator
-from concurrent import futures
+from collections.abc import Callable
 
 from synpo_jax.data import sources, video
 from synpo_jax.evaluation import vdc
@@ -13,6 +12,7 @@ from synpo_jax.generation import shots
 from synpo_jax.generation.shots import WHOLE
 from synpo_jax.runtime import journal, progress
 from synpo_jax.runtime.jsonl import lines
+from synpo_jax.runtime.read_ahead import read_ahead
 
 
 def read_predictions(
@@ -158,25 +158,14 @@ def make(
 
       with progress.bar("captions", len(items), done=done) as advance:
         for prompt, group in _by_prompt(new, seed).items():
-          wanted = ahead(read, group, readers)
+          loading = read_ahead(group, read, readers)
+          wanted = (future.result() for _, future in loading)
           written = write(wanted, seed=seed, question=prompt, **how)
           for (item_id, _), (text,) in written:
             row = {"id": item_id, "prompt": prompt, "caption": text.last}
             append(row | {"first_pass": text.first, "tokens": text.tokens})
             advance()
     return {item.id: rows[item.id] for item in items}
-
-
-def ahead(function: Callable, values: Iterable, readers: int) -> Iterator:
-  """function(value) of each value in order, `readers` of them in advance."""
-  waiting = collections.deque()
-  with futures.ThreadPoolExecutor(readers) as pool:
-    for value in values:
-      waiting.append(pool.submit(function, value))
-      if len(waiting) > readers:
-        yield waiting.popleft().result()
-    while waiting:
-      yield waiting.popleft().result()
 
 
 def _by_prompt(items, seed) -> dict[str, list[Item]]:

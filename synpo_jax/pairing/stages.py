@@ -10,9 +10,7 @@ It may take its time and return shots in any order, but each exactly once.
 
 import collections
 import contextlib
-import itertools
 from collections.abc import Callable, Iterable, Iterator
-from concurrent import futures
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +22,7 @@ from synpo_jax.generation.shots import WHOLE, Shot, Text
 from synpo_jax.pairing import ledger
 from synpo_jax.pairing import segments as cutting
 from synpo_jax.runtime import journal, progress
+from synpo_jax.runtime.read_ahead import read_ahead
 
 Write = Callable[..., Iterator[tuple[tuple[str, int], list[Text]]]]
 
@@ -150,7 +149,7 @@ def _video_shots(work: Work, rows, rule) -> Iterator[Shot]:
     path = work.root / row["video"]
     return video.read(path, rule, work.prepare).frames
 
-  for row, frames in _ahead(work, rows, load):
+  for row, frames in _readable(work, rows, load):
     yield Shot((row["id"], WHOLE), frames)
 
 
@@ -172,24 +171,17 @@ def _segment_shots(work: Work, rows, count: int) -> Iterator[Shot]:
     clip = video.read(path, rule, work.prepare)
     return clip.frames[places.reshape(picks.shape)]
 
-  for row, parts in _ahead(work, rows, load):
+  for row, parts in _readable(work, rows, load):
     for part, frames in enumerate(parts):
       yield Shot((row["id"], part), frames)
 
 
-def _ahead(work: Work, rows: Iterable[dict], load) -> Iterator[tuple]:
+def _readable(work: Work, rows: Iterable[dict], load) -> Iterator[tuple]:
   """Yields (row, load(row)), loading some rows ahead; faults are noted."""
-  rows, waiting = iter(rows), collections.deque()
-  with futures.ThreadPoolExecutor(work.readers) as pool:
-    while True:
-      for row in itertools.islice(rows, work.readers + 1 - len(waiting)):
-        waiting.append((row, pool.submit(load, row)))
-      if not waiting:
-        return
-      row, future = waiting.popleft()
-      try:
-        loaded = future.result()
-      except (ValueError, OSError) as error:
-        work.faults[row["id"]] = str(error)
-        continue
-      yield row, loaded
+  for row, future in read_ahead(rows, load, work.readers):
+    try:
+      loaded = future.result()
+    except (ValueError, OSError) as error:
+      work.faults[row["id"]] = str(error)
+      continue
+    yield row, loaded
