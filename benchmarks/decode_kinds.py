@@ -61,12 +61,12 @@ def ours(task: Task) -> list[float]:
   from synpo_jax.models.captioner import Captioner
   from synpo_jax.weights import folders
 
+  source = task.checkpoint or dict(SHAPES, model_type="llama")
+  sizes = config_reading.captioner_config(source)
+  model = Captioner(sizes)
   if task.checkpoint:
-    sizes, params = folders.load(task.checkpoint, dtype=jnp.float32)
-    model = Captioner(sizes)
+    params = folders.load(task.checkpoint, sizes, dtype=jnp.float32)
   else:
-    sizes = config_reading.captioner_config(dict(SHAPES, model_type="llama"))
-    model = Captioner(sizes)
     params = initial.params(model, 0, dtype=jnp.float32)
   prompt = ids(task).astype(np.int32)
   batch = dict(prefix=prompt, prefix_mask=np.ones(prompt.shape, bool))

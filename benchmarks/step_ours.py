@@ -16,7 +16,7 @@ from configs import text_pairs
 from synpo_jax.models import captioner, initial, sharding
 from synpo_jax.models import config as sizes
 from synpo_jax.training import job, optim, update
-from synpo_jax.weights import adapters, config_reading, folders, peft
+from synpo_jax.weights import adapters, config_reading, folders, loading, peft
 from synpo_jax.weights.learned import Learned
 
 # Implementation -> loss and layout. The DPO rows score the reference in every
@@ -63,14 +63,9 @@ def make(task: workload.Task):
   c = config(task, learned.config)
   mesh = sharding.make_mesh(data=1, fsdp=1, model=1, devices=jax.devices()[:1])
   model = job.make_model(c, mesh)
-  places = sharding.tree_shardings(captioner.shapes(model), mesh)
-  _, params = folders.load(
-    c.model.checkpoint, dtype=model.dtype, shardings=places["params"]
-  )
-  variables = {
-    "params": params,
-    "lora": jax.device_put(learned.lora, places["lora"]),
-  }
+  variables = loading.load_variables(model, c.model.checkpoint, mesh, c.seed)
+  places = jax.tree.map(lambda leaf: leaf.sharding, variables["lora"])
+  variables["lora"] = jax.device_put(learned.lora, places)
   tx, _ = optim.make(**c.optim, updates=10**6)
   trained, frozen = update.split(variables, c.trainable)
   state, places = job.init_state(trained, tx, mesh)

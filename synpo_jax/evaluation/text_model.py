@@ -58,7 +58,7 @@ def load(
   model = Captioner(config, dtype=jnp.dtype(dtype), attention=backend)
   tree = {"params": shapes(model)["params"]}
   shardings = sharding.tree_shardings(tree, places)["params"]
-  _, params = folders.load(folder, dtype=jnp.dtype(dtype), shardings=shardings)
+  params = folders.load(folder, config, dtype=model.dtype, shardings=shardings)
   return TextModel(
     model,
     {"params": params},

@@ -110,7 +110,7 @@ def _load(checkpoint, adapter, kept_ratio, dtype, attention, mesh):
   model = Captioner(config, dtype=dtype, attention=backend)
   tree = {"params": shapes(model)["params"]}
   where = sharding.tree_shardings(tree, places)["params"]
-  _, params = folders.load(checkpoint, dtype=dtype, shardings=where)
+  params = folders.load(checkpoint, config, dtype=dtype, shardings=where)
   if adapter:
     params = learned.apply(params, adapters.read(adapter, config), where)
   return model, {"params": params}, places

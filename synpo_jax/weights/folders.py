@@ -26,34 +26,30 @@ from synpo_jax.weights import (
   stores,
   tensor_names,
 )
-from synpo_jax.weights.config_reading import captioner_config
 from synpo_jax.weights.stores import Store
 
 SMALL = 2**26  # bytes; smaller stacks are put together on the host
 
 
 def load(
-  folder, *, dtype, base="float", shardings=None
-) -> tuple[CaptionerConfig, dict]:
-  """(config, params) of a published folder, every leaf cast to `dtype`.
+  folder: str | pathlib.Path, config: CaptionerConfig, *, dtype, shardings=None
+) -> dict:
+  """`params` of a published folder, every leaf cast to `dtype`.
 
-  The folder holds a language model (`config.json`, safetensors or Flax
-  msgpack, sharded or not) and, for a captioner, `visual_encoder/` and
-  `projector/` beside it; or a whole video language model
-  (`multimodal.FAMILIES`). `base`: "int8" rounds the decoder's linear layers,
-  a tensor at a time. `shardings` is a tree like params. Raises ValueError
-  listing every missing, surplus and misshapen tensor.
+  The folder holds a language model (safetensors or Flax msgpack, sharded or
+  not) and, for a captioner, `visual_encoder/` and `projector/` beside it; or
+  a whole video language model (`multimodal_configs.FAMILIES`). config: what
+  `captioner_config` read there; with an int8 base the decoder's linear layers
+  are rounded, a tensor at a time. `shardings` is a tree like params. Raises
+  ValueError listing every missing, surplus and misshapen tensor.
   """
   folder = pathlib.Path(folder)
-  config = captioner_config(folder)
-  if base == "int8":
-    config = config.with_int8_base()
   parts = sorted({leaf.part for leaf in tensor_names.leaves(config)})
   rename = partial(tensor_names.published, config=config)
   found = {
     part: stores.renamed(open_folder(folder / part), rename) for part in parts
   }
-  return config, _assemble(config, found, dtype, shardings)
+  return _assemble(config, found, dtype, shardings)
 
 
 def open_folder(folder: pathlib.Path) -> Store:

@@ -55,10 +55,10 @@ def load_variables(model, checkpoint, mesh, seed) -> dict:
   """
   places = sharding.tree_shardings(captioner.shapes(model), mesh)
   if checkpoint:
-    _, params = folders.load(
+    params = folders.load(
       checkpoint,
+      model.config,
       dtype=model.dtype,
-      base="int8" if model.config.decoder.int8 else "float",
       shardings=places["params"],
     )
   else:

@@ -22,8 +22,9 @@ from safetensors.numpy import load_file
 from synpo_jax import export, wheels
 from synpo_jax.data import pairs, text, video
 from synpo_jax.models.captioner import Captioner, normalise
-from synpo_jax.weights import folders, gguf_files
+from synpo_jax.weights import gguf_files
 from tests.support import fake_pairs, judge_server
+from tests.support.read_folder import read_folder
 
 CACHE = pathlib.Path(".cache/wheels")
 CHAT = [
@@ -46,7 +47,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def loaded(folder):
   """(module, params), float32."""
-  config, params = folders.load(folder / "checkpoint", dtype=jnp.float32)
+  config, params = read_folder(folder / "checkpoint")
   return Captioner(config), params
 
 

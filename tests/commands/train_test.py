@@ -16,9 +16,10 @@ from synpo_jax import export
 from synpo_jax.models import initial
 from synpo_jax.models.captioner import Captioner
 from synpo_jax.training import job
-from synpo_jax.weights import adapters, folders
+from synpo_jax.weights import adapters
 from tests.support import run_config
 from tests.support.paths import ROOT
+from tests.support.read_folder import read_folder
 from tests.support.training_runs import (
   NO_CAPTIONS,
   environment,
@@ -223,7 +224,7 @@ def test_adapters_on_an_int8_base_leave_on_the_float_one(folder):
   assert np.isfinite(losses).all() and losses[-1] != losses[0]
   workdir, merged = folder / "int8", folder / "merged"
   export.export(workdir, "merged", merged)
-  config, params = folders.load(merged, dtype=np.float32)
+  config, params = read_folder(merged)
   start_weights = initial.params(Captioner(config), 0)
   learned = adapters.read_run(workdir).lora["decoder"]["layers"]["attn"]["q"]
   kernels = [

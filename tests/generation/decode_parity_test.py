@@ -11,10 +11,10 @@ import pytest
 from synpo_jax.generation import decode, decode_loop
 from synpo_jax.models.captioner import Captioner
 from synpo_jax.models.decoder import KV
-from synpo_jax.weights import folders
 from tests.support.decoding import EOS, V, prompts, run
 from tests.support.golden_captioner import expand, write_folder
 from tests.support.paths import GOLDEN
+from tests.support.read_folder import read_folder
 
 
 @pytest.fixture(scope="module", params=["a", "b"])
@@ -23,7 +23,7 @@ def golden(request, tmp_path_factory):
   z = np.load(GOLDEN / f"captioner_{request.param}.npz")
   folder = tmp_path_factory.mktemp("golden")
   write_folder(z, folder)
-  config, params = folders.load(folder, dtype=jnp.float32)
+  config, params = read_folder(folder)
   starts = np.cumsum(z["frames_per_pair"]) - z["frames_per_pair"]
   K = z["visual_tokens"].shape[1]
 
@@ -115,7 +115,7 @@ def test_greedy_is_what_transformers_generates(tmp_path):
   )
   theirs = transformers.LlamaForCausalLM(config).eval()
   theirs.save_pretrained(tmp_path)
-  config, params = folders.load(tmp_path, dtype=jnp.float32)
+  config, params = read_folder(tmp_path)
   batch = prompts([9, 4, 7], width=9)
   out = run(
     Captioner(config, dtype=jnp.dtype("float32")),
@@ -187,7 +187,7 @@ def test_smollm2_answers_20_questions_as_in_transformers(tmp_path):
   prefix, mask = np.zeros((20, P), np.int32), np.zeros((20, P), bool)
   for n, row in enumerate(rows):
     prefix[n, P - len(row) :], mask[n, P - len(row) :] = row, True
-  config, params = folders.load(folder, dtype=jnp.float32)
+  config, params = read_folder(folder)
   out = run(
     Captioner(config, dtype=jnp.dtype("float32")),
     {"params": params},

@@ -16,9 +16,10 @@ import pytest
 from synpo_jax.models import lora as lora_lib
 from synpo_jax.models.captioner import Captioner
 from synpo_jax.models.config import LoraConfig
-from synpo_jax.weights import folders
+from synpo_jax.weights.config_reading import captioner_config
 from tests.support.golden_captioner import expand, lora_tree, write_folder
 from tests.support.paths import GOLDEN
+from tests.support.read_folder import read_folder
 
 
 @pytest.fixture(scope="module", params=["a", "b"])
@@ -26,7 +27,7 @@ def case(request, tmp_path_factory):
   z = np.load(GOLDEN / f"captioner_{request.param}.npz")
   folder = tmp_path_factory.mktemp("golden")
   write_folder(z, folder)
-  config, params = folders.load(folder, dtype=jnp.float32)
+  config, params = read_folder(folder)
   tower = dataclasses.replace(config.tower, kept_ratio=float(z["kept_ratio"]))
   config = dataclasses.replace(config, tower=tower)
   lora = LoraConfig(int(z["lora_rank"]), float(z["lora_alpha"]), 0.05)
@@ -246,7 +247,5 @@ def test_merged_kernels_equal_the_adapter(case):
 def test_folder_config_is_read(case):
   assert (
     case.config.decoder
-    == folders.captioner_config(
-      {"llm": json.loads(str(case.z["llm_config"]))}
-    ).decoder
+    == captioner_config({"llm": json.loads(str(case.z["llm_config"]))}).decoder
   )

@@ -13,8 +13,9 @@ import torch
 import transformers
 
 from synpo_jax.models.captioner import Captioner
-from synpo_jax.weights import config_writing, folders
+from synpo_jax.weights import config_writing
 from synpo_jax.weights.config_reading import decoder_config
+from tests.support.read_folder import read_folder
 
 LLAMA3 = dict(
   rope_type="llama3",
@@ -123,7 +124,7 @@ def pair(request, tmp_path_factory):
   torch_side = torch_model(request.param)
   folder = tmp_path_factory.mktemp(request.param)
   torch_side.save_pretrained(folder, max_shard_size="20KB")
-  config, params = folders.load(folder, dtype=jnp.float32)
+  config, params = read_folder(folder)
   return torch_side, Captioner(config), {"params": params}
 
 

@@ -66,10 +66,12 @@ def models(tmp_path_factory):
   drawn = jax.tree.map(lambda x: 4 * x, drawn)
   folder = tmp_path_factory.mktemp("saved")
   folders.save(folder, config, drawn)
-  _, params = folders.load(folder, dtype=jnp.float32)
-  rounded_config, rounded = folders.load(folder, dtype=jnp.float32, base="int8")
-  assert rounded_config == config.with_int8_base()
-  return config, params, rounded
+  assert captioner_config(folder) == config
+  rounded_config = config.with_int8_base()
+  return config, *(
+    folders.load(folder, sizes, dtype=jnp.float32)
+    for sizes in (config, rounded_config)
+  )
 
 
 @pytest.fixture(scope="module")

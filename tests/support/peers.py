@@ -7,14 +7,13 @@ have their own lengths, padded on the left.
 import functools
 import json
 
-import jax.numpy as jnp
 import numpy as np
 import torch
 import transformers
 
 from synpo_jax.models.captioner import Captioner
 from synpo_jax.models.config import IMAGE_TOKEN
-from synpo_jax.weights import folders
+from tests.support.read_folder import read_folder
 
 VIDEO, IMAGE = 7, 6  # ids of their placeholders
 VOCAB = 61
@@ -135,7 +134,7 @@ def published(name, folder):
   model.save_pretrained(folder)
   if name.startswith("qwen"):
     feed(folder, side)
-  config, params = folders.load(folder, dtype=jnp.float32)
+  config, params = read_folder(folder)
   return model, Captioner(config), {"params": params}
 
 

@@ -20,9 +20,9 @@ from synpo_jax.models import sharding
 from synpo_jax.models.captioner import Captioner
 from synpo_jax.models.config import LoraConfig
 from synpo_jax.training import optim, update
-from synpo_jax.weights import folders
 from tests.support.golden_captioner import expand, lora_tree, write_folder
 from tests.support.paths import GOLDEN
+from tests.support.read_folder import read_folder
 
 SYNPO = dict(name="synpo", coefficients=dict(alpha=30.0, beta=0.2))
 DPO = dict(name="dpo", coefficients=dict(beta=0.1))
@@ -37,7 +37,7 @@ def case(request, tmp_path_factory):
   z = np.load(GOLDEN / f"captioner_{request.param}.npz")
   folder = tmp_path_factory.mktemp("golden")
   write_folder(z, folder)
-  config, params = folders.load(folder, dtype=jnp.float32)
+  config, params = read_folder(folder)
   tower = dataclasses.replace(config.tower, kept_ratio=float(z["kept_ratio"]))
   config = dataclasses.replace(config, tower=tower)
   adapter = LoraConfig(int(z["lora_rank"]), float(z["lora_alpha"]), 0.05)

@@ -19,7 +19,7 @@ from synpo_jax import export
 from synpo_jax.models import initial
 from synpo_jax.models.captioner import Captioner
 from synpo_jax.models.config import IMAGE_TOKEN
-from synpo_jax.weights import adapters, folders
+from synpo_jax.weights import adapters
 from synpo_jax.weights.config_reading import captioner_config
 from tests.support.exported_runs import (
   ADAPTER,
@@ -32,6 +32,7 @@ from tests.support.exported_runs import (
   random_lora,
   write_run,
 )
+from tests.support.read_folder import read_folder
 
 VISION = dict(
   hidden_size=20,
@@ -80,7 +81,7 @@ def video_run(tmp_path_factory):
   (base / "projector").mkdir()
   save_file(arrays, base / "projector" / "model.safetensors")
   (base / "projector" / "config.json").write_text('{"depth": 2}')
-  config, params = folders.load(base, dtype=jnp.float32)
+  config, params = read_folder(base)
   module = Captioner(config, ADAPTER)
   projector = jax.tree.map(lambda x: x + 0.1, params["projector"])
   variables = {
@@ -173,7 +174,7 @@ def test_peft_reads_the_adapter_of_a_video_model(family, tmp_path):
     said = json.loads((tmp_path / "base" / "config.json").read_text())
     said["vision_config"]["feed_size"] = 32
     (tmp_path / "base" / "config.json").write_text(json.dumps(said))
-  config, params = folders.load(tmp_path / "base", dtype=jnp.float32)
+  config, params = read_folder(tmp_path / "base")
   module = Captioner(config, ADAPTER)
   variables = {"params": params, "lora": random_lora(module)}
   run = write_run(
@@ -207,7 +208,7 @@ def test_a_run_from_random_weights(tmp_path):
     tmp_path / "run", "", trained, arch=ARCH, tokenizer=str(words)
   )
   export.export(run, "merged", words)  # the folder may be there already
-  config, params = folders.load(words, dtype=jnp.float32)
+  config, params = read_folder(words)
   assert config.tower.kept_ratio == 0.5
   jax.tree.map(np.testing.assert_array_equal, params, trained["params"])
   assert (words / "tokenizer.json").read_text() == "{}"

@@ -8,7 +8,6 @@ import subprocess
 import sys
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import peft
 import pytest
@@ -18,7 +17,7 @@ from safetensors.numpy import load_file, save_file
 
 from synpo_jax import export
 from synpo_jax.models.captioner import Captioner
-from synpo_jax.weights import adapters, folders, learned
+from synpo_jax.weights import adapters, learned
 from tests.support.exported_runs import (
   ADAPTER,
   NEW,
@@ -30,6 +29,7 @@ from tests.support.exported_runs import (
   random_lora,
   write_run,
 )
+from tests.support.read_folder import read_folder
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def text_run(tmp_path_factory):
     )
   )
   model.save_pretrained(base, max_shard_size="20KB")
-  config, params = folders.load(base, dtype=jnp.float32)
+  config, params = read_folder(base)
   module = Captioner(config, ADAPTER)
   variables = {"params": params, "lora": random_lora(module)}
   run = write_run(folder / "run", base, {"lora": variables["lora"]})
@@ -106,7 +106,7 @@ def test_pefts_own_adapter_reads_as_ours(text_run, tmp_path):
   }
   save_file(table, tmp_path / "model.safetensors")
   (tmp_path / "config.json").write_text((base / "config.json").read_text())
-  _, params = folders.load(tmp_path, dtype=jnp.float32)
+  _, params = read_folder(tmp_path)
   read = adapters.read(tmp_path, module.config)
   assert read.config.rank == 3 and set(read.lora["decoder"]["layers"]) == {
     "attn",

@@ -17,6 +17,7 @@ from synpo_jax.models import initial, sharding
 from synpo_jax.models.captioner import Captioner, shapes
 from synpo_jax.weights import folders
 from synpo_jax.weights.config_reading import captioner_config
+from tests.support.read_folder import read_folder
 
 VISION = dict(
   hidden_size=24,
@@ -57,7 +58,7 @@ def text(tmp_path_factory):
   )
   folder = tmp_path_factory.mktemp("text")
   model.save_pretrained(folder)
-  return model, folder, *folders.load(folder, dtype=jnp.float32)
+  return model, folder, *read_folder(folder)
 
 
 def port(flax_class, folder):
@@ -103,13 +104,13 @@ def test_flax_files(text, ported, tmp_path, monkeypatch):
   monkeypatch.setattr(flax.serialization, "MAX_CHUNK_SIZE", 1000)
   ported.save_pretrained(tmp_path / "chunks")
   for name in ("one", "many", "chunks"):
-    equal(folders.load(tmp_path / name, dtype=jnp.float32)[1], params)
+    equal(read_folder(tmp_path / name)[1], params)
   file = tmp_path / "one" / "flax_model.msgpack"
   whole = file.read_bytes()
   for length in (len(whole) - 10, 3, 0):
     file.write_bytes(whole[:length])
     with pytest.raises(ValueError, match="flax_model.msgpack: cut off"):
-      folders.load(tmp_path / "one", dtype=jnp.float32)
+      read_folder(tmp_path / "one")
 
 
 TOWERS = {
@@ -128,7 +129,7 @@ def test_towers_from_torch_and_flax(layout, text, ported, tmp_path):
   shutil.copytree(text[1], tmp_path, dirs_exist_ok=True)
   tower.save_pretrained(tmp_path / "visual_encoder")
   write_projector(tmp_path / "projector")
-  config, params = folders.load(tmp_path, dtype=jnp.float32)
+  config, params = read_folder(tmp_path)
   check_shorter_names(tmp_path, params)
   ends = {str(2 * i): params["projector"][f"fc{i}"] for i in range(2)}
   flax_params = folders.from_flax(
@@ -140,7 +141,7 @@ def test_towers_from_torch_and_flax(layout, text, ported, tmp_path):
   )
   equal(flax_params, params)
   folders.save(tmp_path / "again", config, params)
-  config_again, again = folders.load(tmp_path / "again", dtype=jnp.float32)
+  config_again, again = read_folder(tmp_path / "again")
   equal(again, params)
   assert config_again == config
   check_torch_reads(tmp_path / "again", torch_class, tower, config)
@@ -152,7 +153,7 @@ def check_shorter_names(folder, params):
   tensors = load_file(file)
   short = {k.removeprefix("vision_model."): v for k, v in tensors.items()}
   save_file(short, file, {"format": "pt"})
-  equal(folders.load(folder, dtype=jnp.float32)[1], params)
+  equal(read_folder(folder)[1], params)
   save_file(tensors, file, {"format": "pt"})
 
 
@@ -201,7 +202,7 @@ def test_faults_are_named_together(text, tmp_path):
   tensors["vision_model.embeddings.position_ids"] = np.ones(4, np.int32)
   save_file(tensors, tmp_path / "model.safetensors")
   with pytest.raises(ValueError) as error:
-    folders.load(tmp_path, dtype=jnp.float32)
+    read_folder(tmp_path)
   lines = str(error.value).splitlines()
   assert [line.strip() for line in lines[1:]] == [
     "shape: model.norm.weight is (33,), not (32,)",
@@ -212,31 +213,31 @@ def test_faults_are_named_together(text, tmp_path):
 
 def test_unreadable_folders(text, tmp_path):
   with pytest.raises(FileNotFoundError, match="config.json"):
-    folders.load(tmp_path, dtype=jnp.float32)
+    read_folder(tmp_path)
   shutil.copy(text[1] / "config.json", tmp_path)
   with pytest.raises(FileNotFoundError, match="no model.safetensors"):
-    folders.load(tmp_path, dtype=jnp.float32)
+    read_folder(tmp_path)
   (tmp_path / "pytorch_model.bin").write_bytes(b"anything")
   with pytest.raises(ValueError, match="safe_serialization=True"):
-    folders.load(tmp_path, dtype=jnp.float32)
+    read_folder(tmp_path)
   whole = (text[1] / "model.safetensors").read_bytes()
   (tmp_path / "model.safetensors").write_bytes(whole[:-100])
   with pytest.raises(ValueError, match="model.safetensors: cut off within"):
-    folders.load(tmp_path, dtype=jnp.float32)
+    read_folder(tmp_path)
   (tmp_path / "model.safetensors").write_bytes(b"no tensors here")
   with pytest.raises(ValueError, match="not a safetensors file"):
-    folders.load(tmp_path, dtype=jnp.float32)
+    read_folder(tmp_path)
   (tmp_path / "model.safetensors.index.json").write_text("{}")
   with pytest.raises(ValueError, match="index.json: no weight_map"):
-    folders.load(tmp_path, dtype=jnp.float32)
+    read_folder(tmp_path)
   (tmp_path / "model.safetensors.index.json").unlink()
   for name in ("model.safetensors", "model.safetensors.index.json"):
     (tmp_path / name).write_bytes(bytes(64))
     with pytest.raises(ValueError, match=f"{name}: .*no JSON"):
-      folders.load(tmp_path, dtype=jnp.float32)
+      read_folder(tmp_path)
   (tmp_path / "config.json").write_text('{"model_type": ')
   with pytest.raises(ValueError, match="config.json: no JSON"):
-    folders.load(tmp_path, dtype=jnp.float32)
+    read_folder(tmp_path)
 
 
 @pytest.mark.parametrize("small", [0, folders.SMALL])
@@ -247,7 +248,7 @@ def test_placed_on_a_mesh(text, small, monkeypatch):
   mesh = sharding.make_mesh(data=1, fsdp=4, model=2)
   tree = {"params": shapes(Captioner(config))["params"]}
   places = sharding.tree_shardings(tree, mesh)["params"]
-  _, placed = folders.load(folder, dtype=jnp.bfloat16, shardings=places)
+  placed = folders.load(folder, config, dtype=jnp.bfloat16, shardings=places)
   up = placed["decoder"]["layers"]["mlp"]["up"]["kernel"]
   assert up.sharding == places["decoder"]["layers"]["mlp"]["up"]["kernel"]
   assert up.addressable_shards[0].data.shape == (2, 32 // 4, 48 // 2)
