@@ -10,8 +10,6 @@ code is 1. Several processes (--distributed) each take every n-th video and
 write a file of their own, as captions.0-of-4.jsonl.
 """
 
-import hashlib
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +25,7 @@ from synpo_jax.generation import shots, writer
 from synpo_jax.runtime import hosts, journal
 from synpo_jax.runtime.flags import CONFIG, in_help
 from synpo_jax.runtime.read_ahead import read_ahead
+from synpo_jax.runtime.settings import digest
 from synpo_jax.weights import fingerprint
 
 
@@ -103,8 +102,7 @@ def _mark(c) -> str:
     what[name] = c[name].to_dict()
   what["weights"] = fingerprint.captioner(c.model.checkpoint, c.model.adapter)
   what["prompts"] = prompts.PROMPTS_VERSION
-  text = json.dumps(what, sort_keys=True)
-  return hashlib.sha256(text.encode()).hexdigest()[:12]
+  return digest(what, 12)
 
 
 def _check(path, rows, mark):

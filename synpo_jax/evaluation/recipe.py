@@ -2,11 +2,10 @@
 
 import hashlib
 import importlib.metadata
-import json
 import pathlib
 import platform
 
-from synpo_jax.runtime import journal
+from synpo_jax.runtime import settings
 
 PACKAGES = ("jax", "jaxlib", "flax", "transformers", "numpy", "av", "openai")
 METRICS_VERSION = "2026-11-b"  # changes when a score's definition does
@@ -26,9 +25,8 @@ def versions() -> dict[str, str]:
 
 
 def digest(value) -> str:
-  """The first 16 hex digits of the SHA-256 of a value's sorted JSON."""
-  text = json.dumps(value, sort_keys=True, ensure_ascii=False)
-  return hashlib.sha256(text.encode()).hexdigest()[:16]
+  """The name of a recipe, or of another value, in 16 hex digits."""
+  return settings.digest(value, 16, ensure_ascii=False)
 
 
 def fingerprint(path: str | pathlib.Path) -> str:
@@ -70,33 +68,20 @@ def claim(workdir: pathlib.Path, recipe: dict) -> str:
   of two recipes do not belong into one folder. A folder that holds neither,
   left by a command that failed, may be begun anew.
   """
-  path = workdir / "recipe.json"
-  now = json.loads(json.dumps(recipe))
-  if path.exists() and any(map(_holds, map(workdir.joinpath, MADE))):
-    then = json.loads(path.read_text("utf-8"))
-    differing = sorted(
-      f"{key}: {before!r} there, {after!r} now"
-      for key, before, after in _differences(then, now)
+  begun = any(map(_holds, map(workdir.joinpath, MADE)))
+  differing = [
+    f"{key}: {then!r} there, {now!r} now"
+    for key, then, now in settings.claim(
+      workdir / "recipe.json", recipe, anew=not begun
     )
-    if differing:
-      raise ValueError(
-        f"{workdir} was begun with another recipe ({'; '.join(differing)}); "
-        "choose another --workdir"
-      )
-  else:
-    text = json.dumps(now, indent=2, sort_keys=True, ensure_ascii=False)
-    journal.replace(path, (text + "\n").encode())
-  return digest(now)
+  ]
+  if differing:
+    raise ValueError(
+      f"{workdir} was begun with another recipe ({'; '.join(differing)}); "
+      "choose another --workdir"
+    )
+  return digest(recipe)
 
 
 def _holds(path):
   return path.exists() and path.stat().st_size > 0
-
-
-def _differences(then, now, prefix=""):
-  for key in then.keys() | now.keys():
-    before, after = (side.get(key, "absent") for side in (then, now))
-    if isinstance(before, dict) and isinstance(after, dict):
-      yield from _differences(before, after, f"{prefix}{key}.")
-    elif before != after:
-      yield prefix + key, before, after

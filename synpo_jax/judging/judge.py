@@ -9,8 +9,6 @@ is missing, which is not a score.
 
 import asyncio
 import collections
-import hashlib
-import json
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +17,7 @@ from synpo_jax.judging import endpoint as endpoints
 from synpo_jax.judging import responses
 from synpo_jax.judging.replies import Unreadable, objects, whole_number
 from synpo_jax.runtime import journal
+from synpo_jax.runtime.settings import digest
 
 __all__ = [
   "Answer",
@@ -216,5 +215,4 @@ def _key(job, request, limit) -> str:
     temperature=job.temperature,
     extra=job.endpoint.extra,
   )
-  text = json.dumps(asked, sort_keys=True)
-  return hashlib.sha256(text.encode()).hexdigest()
+  return digest(asked, 64)

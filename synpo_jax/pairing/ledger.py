@@ -5,11 +5,11 @@ finds its file made with others refuses, and says which differ.
 """
 
 import hashlib
-import json
 from pathlib import Path
 from typing import NamedTuple
 
 from synpo_jax.runtime import journal
+from synpo_jax.runtime.settings import differences, digest
 
 FILES = {
   "segments": "segments.jsonl",
@@ -42,8 +42,8 @@ def path(workdir: Path | str, stage: str, share: Share = ALONE) -> Path:
 
 def is_mine(id_: str, share: Share) -> bool:
   """Whether a video is this process's; its name alone decides."""
-  digest = hashlib.sha256(id_.encode()).digest()
-  return int.from_bytes(digest[:8], "big") % share.count == share.index
+  number = hashlib.sha256(id_.encode()).digest()[:8]
+  return int.from_bytes(number, "big") % share.count == share.index
 
 
 def found(workdir: Path | str, stage: str) -> dict[str, dict]:
@@ -98,13 +98,15 @@ def register(
   Raises ValueError, with the keys that differ, when the stage's file was
   begun with other settings.
   """
-  settings = json.loads(json.dumps(settings))  # tuples become lists
-  mark = digest(settings)
+  mark = digest(settings, 12)
   file = path(workdir, stage)
   known = journal.read(Path(workdir) / SETTINGS, "stage")
   begun = bool(found(workdir, stage))
   if begun and stage in known and known[stage]["hash"] != mark:
-    differing = _differing(known[stage]["settings"], settings)
+    differing = [
+      f"{key}: {then!r} then, {now!r} now"
+      for key, then, now in differences(known[stage]["settings"], settings)
+    ]
     raise ValueError(
       f"{file} was made with other settings ({'; '.join(differing)}); "
       "use another workdir, or move that file and those of later stages away"
@@ -114,20 +116,3 @@ def register(
     known[stage] = {"stage": stage, "hash": mark, "settings": settings}
     journal.rewrite(Path(workdir) / SETTINGS, list(known.values()))
   return mark
-
-
-def digest(settings: dict) -> str:
-  """Hash of plain settings; the order of keys does not matter."""
-  text = json.dumps(settings, sort_keys=True)
-  return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def _differing(old: dict, new: dict, prefix: str = "") -> list[str]:
-  lines = []
-  for key in sorted(old.keys() | new.keys()):
-    a, b = old.get(key), new.get(key)
-    if isinstance(a, dict) and isinstance(b, dict):
-      lines += _differing(a, b, f"{prefix}{key}.")
-    elif a != b:
-      lines.append(f"{prefix}{key}: {a!r} then, {b!r} now")
-  return lines

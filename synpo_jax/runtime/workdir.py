@@ -3,6 +3,8 @@
 import json
 import pathlib
 
+from synpo_jax.runtime.settings import claim
+
 
 def is_run(folder: str | pathlib.Path) -> bool:
   """Whether this is the workdir of a training run of ours."""
@@ -49,19 +51,9 @@ def claim_workdir(workdir, config, *, free=()):
   config: nested dict. free: dotted keys (or their sections) that may change
   between starts of one run. Raises ValueError naming the keys that differ.
   """
-  workdir = pathlib.Path(workdir)
-  path = workdir / "config.json"
-  now = json.loads(json.dumps(config, sort_keys=True))
-  if not path.exists():
-    workdir.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(now, indent=2, sort_keys=True) + "\n")
-    partial.replace(path)
-    return
-  then = json.loads(path.read_text())
   differing = [
-    f"{key} ({before!r} there, {after!r} now)"
-    for key, before, after in _differences(then, now)
+    f"{key} ({then!r} there, {now!r} now)"
+    for key, then, now in claim(pathlib.Path(workdir) / "config.json", config)
     if not any(key == name or key.startswith(name + ".") for name in free)
   ]
   if differing:
@@ -69,12 +61,3 @@ def claim_workdir(workdir, config, *, free=()):
       f"{workdir} holds a run with another config: {', '.join(differing)}; "
       "choose another --workdir or the same config"
     )
-
-
-def _differences(then, now, prefix=""):
-  for key in sorted(then.keys() | now.keys()):
-    before, after = then.get(key, "absent"), now.get(key, "absent")
-    if isinstance(before, dict) and isinstance(after, dict):
-      yield from _differences(before, after, f"{prefix}{key}.")
-    elif before != after:
-      yield prefix + key, before, after

@@ -1,0 +1,58 @@
+"""What a folder was made with: a short name for it, and what differs now."""
+
+import hashlib
+import json
+import pathlib
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from synpo_jax.runtime import journal
+
+
+class Difference(NamedTuple):
+  """A setting that has another value now; "absent" where it has none."""
+
+  key: str  # with the sections it lies in, as "optim.lr"
+  then: object
+  now: object
+
+
+def digest(value, digits: int, *, ensure_ascii: bool = True) -> str:
+  """The first hex digits of the SHA-256 of a value's JSON, keys sorted.
+
+  ensure_ascii: whether other characters are escaped before they are hashed.
+  """
+  text = json.dumps(value, sort_keys=True, ensure_ascii=ensure_ascii)
+  return hashlib.sha256(text.encode()).hexdigest()[:digits]
+
+
+def differences(then: dict, now: dict) -> Iterator[Difference]:
+  """Yields what differs as JSON has it: a tuple is the list it becomes."""
+  return _differences(_plain(then), _plain(now), "")
+
+
+def claim(
+  path: pathlib.Path, settings: dict, *, anew: bool = False
+) -> list[Difference]:
+  """Writes settings where there are none; returns how those there differ.
+
+  anew: those there no longer count and are replaced.
+  """
+  if path.exists() and not anew:
+    return list(differences(json.loads(path.read_text("utf-8")), settings))
+  text = json.dumps(settings, indent=2, sort_keys=True)
+  journal.replace(path, f"{text}\n".encode())
+  return []
+
+
+def _plain(settings: dict) -> dict:
+  return json.loads(json.dumps(settings))
+
+
+def _differences(then, now, prefix):
+  for key in sorted(then.keys() | now.keys()):
+    before, after = then.get(key, "absent"), now.get(key, "absent")
+    if isinstance(before, dict) and isinstance(after, dict):
+      yield from _differences(before, after, f"{prefix}{key}.")
+    elif before != after:
+      yield Difference(prefix + key, before, after)
