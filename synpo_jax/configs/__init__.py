@@ -1,0 +1,1 @@
+"""What the commands are told: a recipe a file, each with `get_config()`."""

@@ -1,0 +1,47 @@
+"""What the package brings along: configs by name, assets from any folder."""
+
+import difflib
+import pathlib
+
+PACKAGE = pathlib.Path(__file__).parents[1]
+
+
+def find(path: str | pathlib.Path) -> pathlib.Path:
+  """`path`, or, where nothing lies there, the package's own file of that name.
+
+  Configs write those as `synpo_jax/assets/tiny`, and records keep them so,
+  whatever folder a command runs in.
+  """
+  path = pathlib.Path(path)
+  if path.parts[:1] == (PACKAGE.name,) and not path.exists():
+    return PACKAGE.parent / path
+  return path
+
+
+def find_config(name: str) -> pathlib.Path:
+  """A config's file: by its path, or by its name among the package's own.
+
+  `vdc`, `vdc.py` and `configs/vdc.py` are the package's, unless a file lies
+  there. Raises FileNotFoundError, one line with the nearest names.
+  """
+  path, known = find(name), _configs()
+  if path.is_file():
+    return path
+  short = name.removeprefix("configs/").removesuffix(".py")
+  if short in known:
+    return known[short]
+  near = difflib.get_close_matches(short, known) or known
+  raise FileNotFoundError(
+    f"--config={name}: neither a file nor the name of a config, as "
+    f"{', '.join(near)}"
+  )
+
+
+def _configs() -> dict[str, pathlib.Path]:
+  """The package's configs by name; what they share is none."""
+  files = sorted((PACKAGE / "configs").glob("*.py"))
+  return {
+    path.stem: path
+    for path in files
+    if "\ndef get_config(" in path.read_text("utf-8")
+  }
