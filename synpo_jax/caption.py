@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import jax
-from absl import app, flags, logging
 from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text as Words
@@ -23,7 +22,7 @@ from rich.text import Text as Words
 from synpo_jax.data import prompts, sources, video
 from synpo_jax.generation import shots, writer
 from synpo_jax.runtime import hosts, journal
-from synpo_jax.runtime.flags import CONFIG, in_help
+from synpo_jax.runtime.flags import CONFIG, command
 from synpo_jax.runtime.read_ahead import read_ahead
 from synpo_jax.runtime.settings import digest
 from synpo_jax.weights import fingerprint
@@ -140,22 +139,15 @@ def _printable(text: str) -> str:
   return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
 
 
-def main(argv):
-  """Reads the flags, runs, and says in one line what stops it."""
-  if len(argv) > 1:
-    sys.exit(f"error: unexpected arguments {' '.join(argv[1:])}")
-  logging.set_verbosity(logging.WARNING)  # libraries tell too much otherwise
-  try:
-    hosts.start()
-    faults = run(CONFIG.value, Console())
-  except (ValueError, OSError) as error:
-    sys.exit(f"error: {error}")
+@command("config", also=hosts.FLAGS)
+def main():
+  """Captions the videos, and leaves with 1 if one of them has no caption."""
+  hosts.start()
+  faults = run(CONFIG.value, Console())
   if faults:
     what = "1 video has" if len(faults) == 1 else f"{len(faults)} videos have"
     sys.exit(f"error: {what} no caption, as said above")
 
 
 if __name__ == "__main__":
-  flags.mark_flags_as_required(["config"])
-  in_help("config", *hosts.FLAGS)
-  app.run(main)
+  main()

@@ -14,14 +14,13 @@ A killed study goes on where it stopped; with other --config.seeds or
 import functools
 import json
 import pathlib
-import sys
 
 import numpy as np
-from absl import app, flags, logging
+from absl import flags
 
 from synpo_jax.runtime import journal
 from synpo_jax.runtime import progress as progress_bar
-from synpo_jax.runtime.flags import CONFIG, WORKDIR, in_help
+from synpo_jax.runtime.flags import CONFIG, WORKDIR, command
 from synpo_jax.study import cell, curves, figure, grid, material, table
 
 README = flags.DEFINE_string(
@@ -143,26 +142,19 @@ def write(rows: list[dict], path: pathlib.Path) -> None:
   path.write_text(text + "\n", "utf-8")
 
 
-def main(argv):
-  """Reads the flags, runs, and says in one line what stops it."""
-  if len(argv) > 1:
-    sys.exit(f"error: unexpected arguments {' '.join(argv[1:])}")
-  logging.set_verbosity(logging.WARNING)  # libraries tell too much otherwise
+@command("config", "workdir")
+def main():
+  """Runs the study, and writes its rows, figure and table."""
   c = CONFIG.value
-  try:
-    rows = run(c, pathlib.Path(WORKDIR.value))
-    results = pathlib.Path(c.results)
-    write(rows, results)
-    figure.draw(rows, results.with_suffix(".png"))
-    if README.value:
-      table.into(pathlib.Path(README.value), rows, results.with_suffix(".png"))
-  except (ValueError, OSError) as error:
-    sys.exit(f"error: {error}")
+  rows = run(c, pathlib.Path(WORKDIR.value))
+  results = pathlib.Path(c.results)
+  write(rows, results)
+  figure.draw(rows, results.with_suffix(".png"))
+  if README.value:
+    table.into(pathlib.Path(README.value), rows, results.with_suffix(".png"))
   print(table.markdown(rows))
   print(f"rows: {c.results}")
 
 
 if __name__ == "__main__":
-  flags.mark_flags_as_required(["config", "workdir"])
-  in_help("config", "workdir")
-  app.run(main)
+  main()

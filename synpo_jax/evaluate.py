@@ -12,9 +12,7 @@ and the judge's replies.
 
 import json
 import pathlib
-import sys
 
-from absl import app, flags
 from rich import console, table
 
 from synpo_jax.evaluation import captions as making
@@ -24,7 +22,7 @@ from synpo_jax.generation import writer
 from synpo_jax.generation.sampling import Sampling
 from synpo_jax.judging import endpoint, judge
 from synpo_jax.runtime import journal, progress
-from synpo_jax.runtime.flags import CONFIG, WORKDIR, in_help
+from synpo_jax.runtime.flags import CONFIG, WORKDIR, command
 from synpo_jax.weights import fingerprint
 
 # What decides a judgement; the rest only decides how it is come by.
@@ -212,20 +210,14 @@ def _words(value) -> str:
   return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
-def main(argv):
-  """Reads the flags, runs, and says in one line what stops it."""
-  if len(argv) > 1:
-    sys.exit(f"error: unexpected arguments {' '.join(argv[1:])}")
+@command("config", "workdir")
+def main():
+  """Evaluates, and shows the scores."""
   workdir = pathlib.Path(WORKDIR.value)
-  try:
-    results = run(CONFIG.value, workdir)
-  except (ValueError, OSError) as error:
-    sys.exit(f"error: {error}")
+  results = run(CONFIG.value, workdir)
   show(results, console.Console())
   print(f"results: {workdir / 'results.json'}")
 
 
 if __name__ == "__main__":
-  flags.mark_flags_as_required(["config", "workdir"])
-  in_help("config", "workdir")
-  app.run(main)
+  main()

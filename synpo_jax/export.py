@@ -12,16 +12,14 @@ own weights, which that base was rounded from.
 
 import json
 import pathlib
-import sys
 import tempfile
 
 import jax
-from absl import app, flags, logging
+from absl import flags
 
 from synpo_jax.models import sharding as meshes
 from synpo_jax.models.config import CaptionerConfig
-from synpo_jax.runtime import flags as entry_flags
-from synpo_jax.runtime.flags import in_help
+from synpo_jax.runtime.flags import OUT, WORKDIR, command
 from synpo_jax.runtime.workdir import is_run, run_config
 from synpo_jax.weights import (
   adapters,
@@ -107,21 +105,11 @@ def _load(section, seed) -> tuple[CaptionerConfig, dict]:
   return model.config, variables["params"]
 
 
-def main(argv):
-  """Reads the flags, writes, and says in one line what stops it."""
-  if len(argv) > 1:
-    sys.exit(f"error: unexpected arguments {' '.join(argv[1:])}")
-  logging.set_verbosity(logging.WARNING)
-  workdir = entry_flags.WORKDIR.value
-  try:
-    print(
-      export(workdir, FORMAT.value, entry_flags.OUT.value, CHECKPOINT.value)
-    )
-  except (ValueError, OSError) as error:
-    sys.exit(f"error: {error}")
+@command("workdir", "format", "out")
+def main():
+  """Exports, and says what was written."""
+  print(export(WORKDIR.value, FORMAT.value, OUT.value, CHECKPOINT.value))
 
 
 if __name__ == "__main__":
-  flags.mark_flags_as_required(["workdir", "format", "out"])
-  in_help("workdir", "out")
-  app.run(main)
+  main()

@@ -13,16 +13,15 @@ workdir's importance.jsonl; `synpo_jax.report` draws them.
 import itertools
 import json
 import pathlib
-import sys
 
 import jax
 import ml_collections
 import numpy as np
-from absl import app, flags, logging
+from absl import flags
 
 from synpo_jax.models import sharding
 from synpo_jax.runtime import journal
-from synpo_jax.runtime.flags import WORKDIR, in_help
+from synpo_jax.runtime.flags import WORKDIR, command
 from synpo_jax.training import checkpoint, job, pair_logps, update
 
 VIDEOS = flags.DEFINE_integer("videos", 64, "Held-out pairs to use.")
@@ -109,21 +108,14 @@ def run(workdir: pathlib.Path, videos: int) -> list[dict]:
   return rows
 
 
-def main(argv):
-  """Reads the flags, measures, and says in one line what stops it."""
-  if len(argv) > 1:
-    sys.exit(f"error: unexpected arguments {' '.join(argv[1:])}")
-  logging.set_verbosity(logging.WARNING)  # libraries tell too much otherwise
+@command("workdir")
+def main():
+  """Measures, and writes the rows into the workdir."""
   workdir = pathlib.Path(WORKDIR.value)
-  try:
-    rows = run(workdir, VIDEOS.value)
-  except (ValueError, OSError) as error:
-    sys.exit(f"error: {error}")
+  rows = run(workdir, VIDEOS.value)
   journal.rewrite(workdir / "importance.jsonl", rows)
   print(f"{len(rows)} tokens: {workdir / 'importance.jsonl'}")
 
 
 if __name__ == "__main__":
-  flags.mark_flags_as_required(["workdir"])
-  in_help("workdir")
-  app.run(main)
+  main()

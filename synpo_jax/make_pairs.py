@@ -10,11 +10,10 @@ Several processes (--distributed) share the first three stages.
 """
 
 import json
-import sys
 from pathlib import Path
 
 import jax
-from absl import app, flags, logging
+from absl import flags
 from rich import console
 
 from synpo_jax.data import prompts, sources
@@ -23,7 +22,7 @@ from synpo_jax.pairing import assembly, criteria, ledger, page, scores, terminal
 from synpo_jax.pairing import segments as cutting
 from synpo_jax.pairing import stages as captioning
 from synpo_jax.runtime import hosts, journal
-from synpo_jax.runtime.flags import CONFIG, WORKDIR, in_help
+from synpo_jax.runtime.flags import CONFIG, WORKDIR, command
 
 SAMPLE = flags.DEFINE_integer(
   "sample", None, "Show so many of the pairs in the terminal.", lower_bound=1
@@ -195,27 +194,20 @@ def _counts(c, workdir, faults):
   return {"rows": rows, "unreadable": faults, "judge": paid}
 
 
-def main(argv):
-  """Reads the flags, runs, and says in one line what stops it."""
-  if len(argv) > 1:
-    sys.exit(f"error: unexpected arguments {' '.join(argv[1:])}")
-  logging.set_verbosity(logging.WARNING)  # libraries tell too much otherwise
+@command("workdir", also=("config", *hosts.FLAGS))
+def main():
+  """Makes the pairs that --config asks for, shows those of --sample."""
   workdir, out = Path(WORKDIR.value), console.Console()
-  try:
-    if CONFIG.value is not None:
-      hosts.start()
-      share = ledger.Share(jax.process_index(), jax.process_count())
-      summary = run(CONFIG.value, workdir, share=share)
-      terminal.show_summary(out, summary, workdir)
-    elif SAMPLE.value is None:
-      raise ValueError("give --config to make pairs, --sample to look at them")
-    if SAMPLE.value is not None:
-      terminal.show_sample(out, workdir, SAMPLE.value)
-  except (ValueError, OSError) as error:
-    sys.exit(f"error: {error}")
+  if CONFIG.value is not None:
+    hosts.start()
+    share = ledger.Share(jax.process_index(), jax.process_count())
+    summary = run(CONFIG.value, workdir, share=share)
+    terminal.show_summary(out, summary, workdir)
+  elif SAMPLE.value is None:
+    raise ValueError("give --config to make pairs, --sample to look at them")
+  if SAMPLE.value is not None:
+    terminal.show_sample(out, workdir, SAMPLE.value)
 
 
 if __name__ == "__main__":
-  flags.mark_flags_as_required(["workdir"])
-  in_help("config", "workdir", *hosts.FLAGS)
-  app.run(main)
+  main()

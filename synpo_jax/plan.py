@@ -15,10 +15,10 @@ import json
 import pathlib
 import sys
 
-from absl import app, flags
+from absl import flags
 
 from synpo_jax.planning import environment
-from synpo_jax.runtime.flags import CONFIG, OUT, in_help
+from synpo_jax.runtime.flags import CONFIG, OUT, command
 
 TOPOLOGY = flags.DEFINE_string(
   "topology", None, "Chips, as v5e:4x4, v5p:2x2x1, v6e:2x4, h200:1 or h100:8."
@@ -37,19 +37,15 @@ MOST = flags.DEFINE_integer(
 )
 
 
-def main(argv):
-  """Prints the plan; says in one line what stops it."""
-  if len(argv) > 1:
-    sys.exit(f"error: unexpected arguments {' '.join(argv[1:])}")
+@command("config", "topology", also=("out",))
+def main():
+  """Prints the plan; leaves with 0 if it fits, with 1 if not."""
   environment.prepare()
   from synpo_jax.planning import session  # imports JAX, which reads that
 
   lengths = FRAMES.value, RESPONSE.value
   report = session.sweep if SWEEP.value else session.judge
-  try:
-    rows, fits = report(CONFIG.value, TOPOLOGY.value, lengths, MOST.value)
-  except (ValueError, OSError) as error:
-    sys.exit(f"error: {error}")
+  rows, fits = report(CONFIG.value, TOPOLOGY.value, lengths, MOST.value)
   if OUT.value:
     folder = pathlib.Path(OUT.value)
     folder.mkdir(parents=True, exist_ok=True)
@@ -58,6 +54,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-  flags.mark_flags_as_required(["config", "topology"])
-  in_help("config", "out")
-  app.run(main)
+  main()

@@ -14,25 +14,21 @@ import uuid
 
 import jax
 import numpy as np
-from absl import app, flags
 from jax.experimental import multihost_utils
 
 from synpo_jax.models import sharding
 from synpo_jax.runtime import hosts
-from synpo_jax.runtime.flags import CONFIG, WORKDIR, in_help
+from synpo_jax.runtime.flags import CONFIG, WORKDIR, command
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 ROOM = 4096  # bytes in which a host describes itself
 
 
-def main(argv):
+@command("config", "workdir", also=hosts.FLAGS)
+def main():
   """Prints what is wrong, a line each, and leaves with 1; or says ready."""
-  del argv
-  try:
-    hosts.start()
-    tables = gather(describe(CONFIG.value, WORKDIR.value))
-  except ValueError as error:
-    sys.exit(f"error: {error}")
+  hosts.start()
+  tables = gather(describe(CONFIG.value, WORKDIR.value))
   faults = compare(tables) + mesh_faults(CONFIG.value)
   if hosts.is_first():
     for fault in faults:
@@ -111,6 +107,4 @@ def mesh_faults(c) -> list[str]:
 
 
 if __name__ == "__main__":
-  flags.mark_flags_as_required(["config", "workdir"])
-  in_help("config", "workdir", *hosts.FLAGS)
-  app.run(main)
+  main()

@@ -8,9 +8,9 @@ eval.jsonl, importance.jsonl (python -m synpo_jax.importance) and config.json.
 """
 
 import argparse
-import sys
 
 from synpo_jax.reporting.report import write
+from synpo_jax.runtime.flags import one_line
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -25,11 +25,9 @@ def main(argv: list[str] | None = None) -> None:
     help="folder that training wrote; once for each run",
   )
   parser.add_argument("--out", required=True, help="folder for the report")
-  flags = parser.parse_args(argv)
-  try:
-    page = write(flags.workdir, flags.out)
-  except (OSError, ValueError) as error:
-    sys.exit(f"error: {error}")
+  args = parser.parse_args(argv)
+  with one_line():
+    page = write(args.workdir, args.out)
   print(f"report: {page}")
 
 

@@ -14,7 +14,6 @@ import sys
 import threading
 
 import jax
-from absl import app, flags, logging
 from jax.experimental import multihost_utils
 from rich.console import Console
 
@@ -22,33 +21,24 @@ from synpo_jax.data import pipeline, records
 from synpo_jax.models import sharding
 from synpo_jax.reporting import report
 from synpo_jax.runtime import hosts, progress
-from synpo_jax.runtime.flags import CONFIG, WORKDIR, in_help
+from synpo_jax.runtime.flags import CONFIG, WORKDIR, command, one_line
 from synpo_jax.runtime.workdir import Unreadable
 from synpo_jax.training import checkpoint, heldout, job, metrics, update
 from synpo_jax.training import probe as language
 
+# What a run can meet that is no bug.
+MET = (records.Damaged, Unreadable, checkpoint.OtherRows, OSError)
 
-def main(argv):
-  """Reads the flags, runs, and says in one line what stops it."""
-  if len(argv) > 1:
-    sys.exit(f"error: unexpected arguments {' '.join(argv[1:])}")
-  logging.set_verbosity(logging.WARNING)  # libraries tell too much otherwise
-  try:
+
+@command("config", "workdir", also=hosts.FLAGS, errors=MET)
+def main():
+  """Makes all that the run needs, and trains."""
+  with one_line():
     hosts.start()
     with hosts.joined():
       ready = job.prepare(CONFIG.value, WORKDIR.value)
-  except (ValueError, OSError) as error:
-    sys.exit(f"error: {error}")
-  try:
-    with hosts.joined():
-      run(ready, CONFIG.value, WORKDIR.value)
-  except (
-    records.Damaged,
-    Unreadable,
-    checkpoint.OtherRows,
-    OSError,
-  ) as error:
-    sys.exit(f"error: {error}")
+  with hosts.joined():
+    run(ready, CONFIG.value, WORKDIR.value)
 
 
 def run(ready, c, workdir):
@@ -204,6 +194,4 @@ def show_result(before, after, workdir):
 
 
 if __name__ == "__main__":
-  flags.mark_flags_as_required(["config", "workdir"])
-  in_help("config", "workdir", *hosts.FLAGS)
-  app.run(main)
+  main()

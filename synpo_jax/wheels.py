@@ -19,11 +19,11 @@ import zipfile
 from typing import NamedTuple
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 from jaxtyping import Float
 from safetensors.numpy import save_file
 
-from synpo_jax.runtime.flags import OUT, in_help
+from synpo_jax.runtime.flags import OUT, command
 
 CACHE = flags.DEFINE_string(
   "cache", ".cache/wheels", "Folder that keeps the wheels."
@@ -199,24 +199,19 @@ def _write_json(path, content) -> None:
   path.write_text(json.dumps(content, indent=2) + "\n")
 
 
-def main(argv):
-  """Reads the flags, builds, and says in one line what stops it."""
-  if len(argv) > 1:
-    sys.exit(f"error: unexpected arguments {' '.join(argv[1:])}")
+@command("out")
+def main():
+  """Builds the folder, unless it is there, and shows its README.md."""
   out = pathlib.Path(OUT.value)
   if (out / "README.md").exists():
     print(f"{out} is there already")
     return
   try:
     build(out, pathlib.Path(CACHE.value))
-  except (ValueError, OSError) as error:
-    sys.exit(f"error: {error}")
   except ModuleNotFoundError as error:
     sys.exit(f"error: {error.name} is missing; install requirements-smol.txt")
   print((out / "README.md").read_text())
 
 
 if __name__ == "__main__":
-  flags.mark_flags_as_required(["out"])
-  in_help("out")
-  app.run(main)
+  main()

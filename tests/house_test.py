@@ -4,6 +4,7 @@ import ast
 import graphlib
 import importlib
 import inspect
+import re
 import subprocess
 import sys
 
@@ -182,14 +183,32 @@ def test_a_wrong_argument_is_named(arg):
     vdc.get_config(arg)
 
 
-def test_help_lists_flags_that_entries_share():
-  for path in PACKAGE.glob("*.py"):
-    text = path.read_text()
-    assert ("app.run(main)" in text) == ("  in_help(" in text), path
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_lists_the_flags_that_a_command_reads(name):
+  text = (PACKAGE / f"{name}.py").read_text()
+  if "@command(" not in text:
+    assert "argparse" in text
+    return
+  told = re.search(r"@command\((.*)\)\n", text)[1]
+  for flag in ("config", "workdir", "out"):
+    assert (f"{flag.upper()}.value" in text) == (f'"{flag}"' in told), flag
+  assert ("hosts.start()" in text) == ("hosts.FLAGS" in told)
+
+
+@pytest.mark.parametrize(
+  "start",
+  (
+    ("-m", "synpo_jax.wheels"),
+    ("-c", "from synpo_jax import wheels as w; w.main()"),
+  ),
+  ids=("module", "console_script"),
+)
+def test_help_is_the_same_however_a_command_is_started(start):
   done = subprocess.run(
-    [sys.executable, "-m", "synpo_jax.wheels", "--help"],
+    [sys.executable, *start, "--help"],
     cwd=ROOT,
     capture_output=True,
     text=True,
   )
+  assert "real weights and real clips" in done.stdout
   assert "--out: Folder" in done.stdout and "--cache" in done.stdout

@@ -5,12 +5,13 @@ python -m synpo_jax.world --out=world --clips=2000 --seed=0
 
 import argparse
 import os
-import sys
 
+from synpo_jax.runtime.flags import one_line
 from synpo_jax.world.folder import write_world
 
 
 def main() -> None:
+  """Reads the flags, renders, says where the clips lie."""
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   add = parser.add_argument
   add("--out", required=True, help="folder to write into")
@@ -19,7 +20,7 @@ def main() -> None:
   add("--heldout", type=int, default=0, help="the last so many: heldout.jsonl")
   add("--workers", type=int, default=os.cpu_count() or 1, help="processes")
   args = parser.parse_args()
-  try:
+  with one_line():
     write_world(
       args.out,
       clips=args.clips,
@@ -27,8 +28,6 @@ def main() -> None:
       heldout=args.heldout,
       workers=args.workers,
     )
-  except ValueError as error:
-    sys.exit(f"error: {error}")
   print(f"{args.clips} clips in {args.out}")
 
 
