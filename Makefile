@@ -34,7 +34,7 @@ pairs-demo: .venv/installed  ## clips to preference pairs, judged exactly
 
 claims: .venv/installed  ## the paper's claims, eight losses compared
 	$(BIN)/python -m synpo_jax.claims --config=configs/claims.py \
-	  --workdir=runs/claims --readme=README.md $(ARGS)
+	  --workdir=runs/claims --readme=results/README.md $(ARGS)
 
 benchmarks: .venv/installed  ## the step beside TRL and PyTorch, and scaling
 	$(BIN)/python benchmarks/peers.py setup

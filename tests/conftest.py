@@ -19,5 +19,14 @@ os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(2**31)  # bytes; LRU
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
 
 import jax  # noqa: E402
+import pytest  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def without_torch():
+  """Processes that tests start are as on a user's machine; see `started`."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv("PYTHONPATH", str(ROOT / "tests" / "support" / "started"))
+    yield

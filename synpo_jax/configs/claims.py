@@ -1,7 +1,7 @@
 """The paper's claims on the synthetic world: eight losses, one captioner.
 
 python -m synpo_jax.claims --config=configs/claims.py --workdir=runs/claims \
-  --readme=README.md
+  --readme=results/README.md
 
 The pairs are sampled from the captioner itself and judged exactly, the
 paper's on-policy setting. Every loss has its paper's coefficients, the same

@@ -1,4 +1,4 @@
-"""From the study's rows to the table in the README."""
+"""From the study's rows to the table in results/README.md."""
 
 import math
 import os

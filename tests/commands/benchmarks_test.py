@@ -5,6 +5,7 @@ ours: the same weights and tokens through another program.
 """
 
 import json
+import os
 import subprocess
 import sys
 
@@ -18,10 +19,11 @@ IMPLS = ("synpo_shared", "synpo_two_sequence", "torch_synpo")
 
 
 def run(script, *args):
-  """A benchmark as a reader would start it."""
+  """A benchmark as a reader would start it, PyTorch beside it."""
   return subprocess.run(
     [sys.executable, f"benchmarks/{script}", *args],
     cwd=ROOT,
+    env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
     capture_output=True,
     text=True,
   )

@@ -196,7 +196,7 @@ def command(name, *flags):
     [sys.executable, "-m", f"synpo_jax.{name}", *flags],
     capture_output=True,
     text=True,
-    env=os.environ | {"XLA_FLAGS": "", "USE_TORCH": "0"},
+    env=os.environ | {"XLA_FLAGS": ""},
   )
   assert done.returncode == 0, done.stderr
   return done.stdout

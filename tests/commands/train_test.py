@@ -121,7 +121,7 @@ def test_importance_of_tokens_is_measured_on_a_run(folder, uninterrupted):
   done = subprocess.run(
     [sys.executable, *module, f"--workdir={workdir}", "--videos=2"],
     cwd=ROOT,
-    env=environment(folder, 1),
+    env=environment(1),
     capture_output=True,
     text=True,
   )

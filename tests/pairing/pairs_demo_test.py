@@ -37,9 +37,6 @@ def start(root, workdir):
   environment = {
     **os.environ,
     "XLA_FLAGS": "",  # one device, as a user has
-    "USE_TORCH": "0",  # transformers starts sooner without it
-    "JAX_COMPILATION_CACHE_DIR": str(root / "compiled"),
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
   }
   return subprocess.Popen(
     command,

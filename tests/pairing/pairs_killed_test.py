@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 from synpo_jax import make_pairs
 from synpo_jax.pairing import ledger
@@ -23,16 +22,10 @@ def size(path):
 
 
 def start(videos, workdir, url):
-  environment = {
-    **os.environ,
-    "PYTHONPATH": os.getcwd(),
-    "SLOW": "0.02",
-    "USE_TORCH": "0",  # transformers starts sooner without it
-  }
-  script = Path(fake_pairs.__file__)
+  command = [sys.executable, "-m", fake_pairs.__name__]
   return subprocess.Popen(
-    [sys.executable, str(script), str(videos), str(workdir), url],
-    env=environment,
+    [*command, str(videos), str(workdir), url],
+    env=os.environ | {"SLOW": "0.02"},
     stderr=subprocess.DEVNULL,
   )
 

@@ -16,7 +16,13 @@ from absl.testing import flagsaver
 from synpo_jax.runtime import hosts
 from synpo_jax.training import checkpoint
 from tests.support.paths import ROOT
-from tests.support.training_runs import NO_CAPTIONS, finish, rows, start
+from tests.support.training_runs import (
+  NO_CAPTIONS,
+  environment,
+  finish,
+  rows,
+  start,
+)
 
 LAUNCH = pathlib.Path(ROOT) / "launch"
 SETTINGS = (
@@ -35,17 +41,6 @@ def free_port():
     return s.getsockname()[1]
 
 
-def environment(folder, devices):
-  return os.environ | {
-    "JAX_PLATFORMS": "cpu",
-    "USE_TORCH": "0",  # transformers starts sooner without it
-    "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-    "PYTHON": sys.executable,
-    "PORT": str(free_port()),
-    "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
-  }
-
-
 def launch(folder, workdir, processes, *more, module="synpo_jax.train"):
   command = [
     str(LAUNCH / "local.sh"),
@@ -60,7 +55,8 @@ def launch(folder, workdir, processes, *more, module="synpo_jax.train"):
   return subprocess.Popen(
     command,
     cwd=ROOT,
-    env=environment(folder, 4 // processes),
+    env=environment(4 // processes)
+    | {"PYTHON": sys.executable, "PORT": str(free_port())},
     text=True,
     stdout=subprocess.PIPE,
     stderr=subprocess.STDOUT,

@@ -99,7 +99,6 @@ def test_kill_9_at_any_moment_loses_and_doubles_nothing(tmp_path):
     run = subprocess.Popen(
       [sys.executable, "-c", WRITER, str(path)],
       stdout=subprocess.PIPE,
-      env={**os.environ, "PYTHONPATH": os.getcwd()},
     )
     run.stdout.readline()
     if turn < 7:

@@ -22,7 +22,7 @@ def start(folder, workdir, *more, devices=1):
   return subprocess.Popen(
     command,
     cwd=ROOT,
-    env=environment(folder, devices),
+    env=environment(devices),
     text=True,
     stdout=subprocess.PIPE,
     stderr=subprocess.STDOUT,
@@ -42,11 +42,8 @@ def rows(folder, workdir):
   return [json.loads(line) for line in lines if line.endswith("}")]
 
 
-def environment(folder, devices):
+def environment(devices):
   return os.environ | {
     "JAX_PLATFORMS": "cpu",
-    "USE_TORCH": "0",  # transformers starts sooner without it
     "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-    "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
   }
