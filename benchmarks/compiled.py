@@ -88,7 +88,7 @@ def versions() -> dict[str, str]:
 
 def compile_row(name) -> dict:
   """Compiles one row of the grid; how it came out, as the plan's JSON."""
-  from synpo_jax.configs import vdc
+  from configs import vdc
   from synpo_jax.models import head
   from synpo_jax.planning import choices, tables, targets, trial
 

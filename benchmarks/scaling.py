@@ -36,7 +36,7 @@ CLIPS, EPOCHS = 16, 5
 
 def config(*, rows: pathlib.Path | None = None):
   """The demo's config without its held-out scores; `rows`: a pairs file."""
-  from synpo_jax.configs import vdc
+  from configs import vdc
 
   c = vdc.get_config()
   c.world.clips, c.epochs = 0, EPOCHS

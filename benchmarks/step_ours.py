@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import child, workload
-from synpo_jax.configs import text_pairs
+from configs import text_pairs
 from synpo_jax.models import captioner, initial, sharding
 from synpo_jax.models import config as sizes
 from synpo_jax.training import job, optim, update

@@ -1,7 +1,10 @@
 """What the package brings along: configs by name, assets from any folder."""
 
+import contextlib
 import difflib
 import pathlib
+import sys
+from collections.abc import Iterator
 
 PACKAGE = pathlib.Path(__file__).parents[1]
 
@@ -24,7 +27,7 @@ def find_config(name: str) -> pathlib.Path:
   `vdc`, `vdc.py` and `configs/vdc.py` are the package's, unless a file lies
   there. Raises FileNotFoundError, one line with the nearest names.
   """
-  path, known = find(name), _configs()
+  path, known = pathlib.Path(name), _configs()
   if path.is_file():
     return path
   short = name.removeprefix("configs/").removesuffix(".py")
@@ -37,9 +40,28 @@ def find_config(name: str) -> pathlib.Path:
   )
 
 
+def _config_folder() -> pathlib.Path:
+  """`configs`: in the package where it was installed, else beside it."""
+  installed = PACKAGE / "configs"
+  return installed if installed.is_dir() else PACKAGE.parent / "configs"
+
+
+@contextlib.contextmanager
+def configs_importable() -> Iterator[None]:
+  """While it lasts `from configs import vdc` finds the package's own.
+
+  From any folder, for configs of ours and for those that build on them.
+  """
+  sys.path.insert(0, str(_config_folder().parent))
+  try:
+    yield
+  finally:
+    sys.path.remove(str(_config_folder().parent))
+
+
 def _configs() -> dict[str, pathlib.Path]:
   """The package's configs by name; what they share is none."""
-  files = sorted((PACKAGE / "configs").glob("*.py"))
+  files = sorted(_config_folder().glob("*.py"))
   return {
     path.stem: path
     for path in files

@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
+from configs import tiny_sft
 from synpo_jax import importance
-from synpo_jax.configs import tiny_sft
 from synpo_jax.models import sharding
 from synpo_jax.models.config import IMAGE_TOKEN
 from synpo_jax.weights import loading

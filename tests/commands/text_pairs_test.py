@@ -6,8 +6,8 @@ import jax
 import numpy as np
 import pytest
 
+from configs import text_pairs
 from synpo_jax import train
-from synpo_jax.configs import text_pairs
 from synpo_jax.training import checkpoint, job, metrics
 
 torch = pytest.importorskip("torch")

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from configs import eval_preference, eval_shapes, eval_vdc, eval_vdd
 from synpo_jax import evaluate
-from synpo_jax.configs import eval_preference, eval_shapes, eval_vdc, eval_vdd
 from synpo_jax.evaluation import captions, preference, vatex, vdc, vdd
 from synpo_jax.evaluation.benchmarks import BENCHMARKS
 from synpo_jax.evaluation.items import Item

@@ -8,14 +8,14 @@ import sys
 import numpy as np
 import pytest
 
-from synpo_jax import evaluate
-from synpo_jax.configs import (
+from configs import (
   eval_preference,
   eval_shapes,
   eval_vatex,
   eval_vdc,
   eval_vdd,
 )
+from synpo_jax import evaluate
 from synpo_jax.evaluation import shapes as scoring
 from synpo_jax.generation.shots import Text
 from synpo_jax.runtime import journal

@@ -9,7 +9,7 @@ import sys
 import jax
 import pytest
 
-from synpo_jax.configs import vdc
+from configs import vdc
 from synpo_jax.planning import chips, choices, outcome, tables, targets, trial
 from synpo_jax.planning.choices import Choice
 from synpo_jax.planning.outcome import Memory, Outcome, Work

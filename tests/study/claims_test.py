@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
+from configs import claims as claims_config
+from configs import tiny_sft
 from synpo_jax import claims
-from synpo_jax.configs import claims as claims_config
-from synpo_jax.configs import tiny_sft
 from synpo_jax.runtime import journal
 from synpo_jax.study import cell, figure, grid, material, table
 from synpo_jax.world import spoiling, telling

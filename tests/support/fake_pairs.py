@@ -12,8 +12,8 @@ from pathlib import Path
 import av
 import numpy as np
 
+from configs import pairs as recipe
 from synpo_jax import make_pairs
-from synpo_jax.configs import pairs as recipe
 from synpo_jax.generation.shots import Text
 from tests.support.judge_server import chat
 

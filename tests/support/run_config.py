@@ -1,6 +1,6 @@
 """A run of seconds: a random captioner on a very small synthetic world."""
 
-from synpo_jax.configs import tiny_sft, vdc
+from configs import tiny_sft, vdc
 
 
 def get_config(folder):

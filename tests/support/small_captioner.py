@@ -6,7 +6,7 @@ import shutil
 import jax
 import jax.numpy as jnp
 
-from synpo_jax.configs import caption as recipe
+from configs import caption as recipe
 from synpo_jax.models import initial
 from synpo_jax.models.captioner import Captioner
 from synpo_jax.weights import folders

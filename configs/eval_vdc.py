@@ -8,7 +8,7 @@ The published judge is Llama-3.1-8B-Instruct: serve it with SGLang or vLLM and
 set API_URL and API_MODEL, or the keys of c.judge.
 """
 
-from synpo_jax.configs import evaluation
+from configs import evaluation
 
 
 def get_config():

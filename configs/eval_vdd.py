@@ -5,7 +5,7 @@ python -m synpo_jax.evaluate --config=configs/eval_vdd.py --workdir=runs/vdd \
   --config.data.references=vdd.jsonl --config.root=/path/to/videos
 """
 
-from synpo_jax.configs import evaluation
+from configs import evaluation
 
 
 def get_config():

@@ -9,7 +9,7 @@ The files are those that python -m synpo_jax.world --out=world writes;
 --config.data.only= scores every clip of a world without held-out ones.
 """
 
-from synpo_jax.configs import evaluation
+from configs import evaluation
 
 
 def get_config():

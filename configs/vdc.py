@@ -16,7 +16,7 @@ synthetic world, minutes on a laptop), `smol` (real clips and weights, which
 import ml_collections
 from ml_collections import config_dict
 
-from synpo_jax.configs import published
+from configs import published
 from synpo_jax.data import prompts
 
 # The coefficients of each paper, as losses.py cites them (r_dpo's are ours);

@@ -8,7 +8,7 @@ python -m synpo_jax.evaluate --config=configs/eval_vatex.py \
 Scores are of the whole corpus, times 100. METEOR needs Java and pycocoevalcap.
 """
 
-from synpo_jax.configs import evaluation
+from configs import evaluation
 
 
 def get_config():

@@ -10,7 +10,7 @@ read too. The optimiser's values are those of the video recipe; the paper
 gives no others. Then: python -m synpo_jax.lm_eval_model.
 """
 
-from synpo_jax.configs import vdc
+from configs import vdc
 
 
 def get_config(arg=""):

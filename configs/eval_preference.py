@@ -8,7 +8,7 @@ Writes outputs.json, which AlpacaEval reads. With
 --config.predictions=model_outputs.json nothing is generated.
 """
 
-from synpo_jax.configs import evaluation
+from configs import evaluation
 
 
 def get_config():

@@ -14,7 +14,7 @@ python -m synpo_jax.export --workdir=runs/tiny_sft2 --format=merged \
 All 2.7 million weights learn, from random ones; nothing is frozen.
 """
 
-from synpo_jax.configs import vdc
+from configs import vdc
 
 LLM = dict(
   model_type="llama",

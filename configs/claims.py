@@ -16,7 +16,7 @@ of test clips. Two cells with another seed, beside the published ones:
 
 import ml_collections
 
-from synpo_jax.configs import vdc
+from configs import vdc
 
 LOSSES = ("synpo", "dpo", "ipo", "simpo", "orpo", "cpo", "kto", "sft")
 
