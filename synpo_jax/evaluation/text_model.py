@@ -7,7 +7,6 @@ import pathlib
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 import transformers
 
@@ -16,10 +15,9 @@ from synpo_jax.data.text import eos_ids
 from synpo_jax.evaluation import text_scores
 from synpo_jax.generation import decode
 from synpo_jax.generation.sampling import Sampling
-from synpo_jax.models import attention as attentions
 from synpo_jax.models import sharding
-from synpo_jax.models.captioner import Captioner, shapes
-from synpo_jax.weights import folders
+from synpo_jax.models.captioner import Captioner
+from synpo_jax.weights import loading
 from synpo_jax.weights.config_reading import captioner_config
 
 
@@ -53,15 +51,12 @@ def load(
   folder = pathlib.Path(folder)
   tokenizer = text.load_tokenizer(folder)
   places = sharding.make_mesh(**mesh)
-  config = captioner_config(folder)
-  backend = attentions.on_mesh(attention, places, config.decoder, dtype)
-  model = Captioner(config, dtype=jnp.dtype(dtype), attention=backend)
-  tree = {"params": shapes(model)["params"]}
-  shardings = sharding.tree_shardings(tree, places)["params"]
-  params = folders.load(folder, config, dtype=model.dtype, shardings=shardings)
+  model = loading.on_mesh(
+    captioner_config(folder), places, loading.choose_dtype(dtype), attention
+  )
   return TextModel(
     model,
-    {"params": params},
+    {"params": loading.load_params(model, folder, places)},
     tokenizer,
     places,
     text_scores.make_scorer(model, places, head_chunk=head_chunk),

@@ -5,18 +5,14 @@ from functools import partial
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 
 from synpo_jax.data import text, video
 from synpo_jax.generation import captioning, prompt_batches
-from synpo_jax.models import attention as attentions
 from synpo_jax.models import sharding
-from synpo_jax.models.captioner import Captioner, shapes
+from synpo_jax.models.config import CaptionerConfig
 from synpo_jax.runtime import workdir
-from synpo_jax.weights import adapters, folders, learned
+from synpo_jax.weights import loading
 from synpo_jax.weights.config_reading import captioner_config
-
-DTYPES = ("float32", "bfloat16", "float16")
 
 
 def open_writer(
@@ -58,30 +54,34 @@ def open_writer(
     ratio = run["model"]["kept_ratio"]
     kept_ratio = ratio if kept_ratio is None else kept_ratio
     words = run["model"]["tokenizer"]
-  _check(checkpoint, dtype)
-  model, variables, places = _load(
-    checkpoint, adapter, kept_ratio, jnp.dtype(dtype), attention, mesh
-  )
+  _check(checkpoint)
+  dtype = loading.choose_dtype(dtype)
+  places = sharding.make_mesh(**mesh, devices=jax.local_devices())
+  config = _sizes(checkpoint, kept_ratio)
+  model = loading.on_mesh(config, places, dtype, attention)
+  params = loading.load_params(model, checkpoint, places)
+  if adapter:
+    params = loading.merge_adapter(params, adapter, model, places)
   tokenizer = text.load_tokenizer(words or checkpoint)
   ends = text.eos_ids(Path(checkpoint), tokenizer)
   end = text.end_id(tokenizer, template)
   captioner = captioning.Loaded(
     model,
-    variables,
-    prompt_batches.Format(tokenizer, template, model.config, prefix_buckets),
+    {"params": params},
+    prompt_batches.Format(tokenizer, template, config, prefix_buckets),
     (end, *(i for i in ends if i not in (end, None))),
     places,
     batch_size,
     frame_buckets,
   )
-  side = model.config.tower.image_size
+  side = config.tower.image_size
   prepare = partial(
     video.preprocess, how=video.Preprocess((side, side), **pixels)
   )
   return prepare, partial(captioning.write, captioner)
 
 
-def _check(checkpoint, dtype):
+def _check(checkpoint):
   if not checkpoint:
     raise ValueError("model.checkpoint: name the folder of a captioner")
   folder = Path(checkpoint)
@@ -92,25 +92,10 @@ def _check(checkpoint, dtype):
       f"model.checkpoint={checkpoint}: an adapter; name it as model.adapter, "
       "and its base as model.checkpoint"
     )
-  if dtype not in DTYPES:
-    raise ValueError(
-      f"model.dtype={dtype!r}: choose one of {', '.join(DTYPES)}"
-    )
 
 
-def _load(checkpoint, adapter, kept_ratio, dtype, attention, mesh):
-  """(model, variables, mesh), every weight in its place."""
-  places = sharding.make_mesh(**mesh, devices=jax.local_devices())
+def _sizes(checkpoint, kept_ratio) -> CaptionerConfig:
   config = captioner_config(checkpoint)
   if config.tower is None:
     raise ValueError(f"{checkpoint}: a language model, it sees no video")
-  if kept_ratio is not None:
-    config = config.with_kept_ratio(kept_ratio)
-  backend = attentions.on_mesh(attention, places, config.decoder, dtype)
-  model = Captioner(config, dtype=dtype, attention=backend)
-  tree = {"params": shapes(model)["params"]}
-  where = sharding.tree_shardings(tree, places)["params"]
-  params = folders.load(checkpoint, config, dtype=dtype, shardings=where)
-  if adapter:
-    params = learned.apply(params, adapters.read(adapter, config), where)
-  return model, {"params": params}, places
+  return config if kept_ratio is None else config.with_kept_ratio(kept_ratio)

@@ -1,13 +1,37 @@
-"""From a config's `model` and `lora` sections to a model on a mesh."""
+"""From a config's sections to a captioner in its place on a mesh.
+
+Each caller takes the steps that it needs: the module, its weights, an adapter
+that learns or one that is merged in.
+"""
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
+from jax.typing import DTypeLike
 
 from synpo_jax.models import attention as attentions
 from synpo_jax.models import captioner, config, initial, int8, sharding
-from synpo_jax.weights import config_reading, folders
+from synpo_jax.weights import adapters, config_reading, folders, learned
 
-DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+DTYPES = {
+  "float32": jnp.float32,
+  "bfloat16": jnp.bfloat16,
+  "float16": jnp.float16,
+}
+# Small gradients vanish in float16 unless the loss is scaled up; it is not.
+TRAINABLE = ("float32", "bfloat16")
+
+
+def choose_dtype(name: str, allowed: tuple[str, ...] = tuple(DTYPES)):
+  """The dtype of weights and computation that a config names.
+
+  Raises ValueError for one that is not allowed.
+  """
+  if name not in allowed:
+    raise ValueError(
+      f"model.dtype={name!r}: choose one of {', '.join(allowed)}"
+    )
+  return DTYPES[name]
 
 
 def make_model(
@@ -22,7 +46,7 @@ def make_model(
   adapter,
   mesh,
 ) -> captioner.Captioner:
-  """The module that a `model` section describes; no weights are read.
+  """The module that a training config's `model` section describes.
 
   checkpoint: folder whose configs are read, or "" for the sizes in `arch`.
   kept_ratio: share of visual tokens to keep, None for the checkpoint's own.
@@ -30,8 +54,7 @@ def make_model(
   attention: "auto" takes what suits the devices of the mesh.
   adapter: a `lora` section (rank 0: no adapter).
   """
-  if dtype not in DTYPES:
-    raise ValueError(f"model.dtype={dtype}: choose float32 or bfloat16")
+  dtype = choose_dtype(dtype, TRAINABLE)
   if base not in int8.BASES:
     raise ValueError(f"model.base={base}: choose {' or '.join(int8.BASES)}")
   if not checkpoint and not arch:
@@ -41,34 +64,70 @@ def make_model(
     sizes = sizes.with_kept_ratio(kept_ratio)
   if base == "int8":
     sizes = sizes.with_int8_base()
-  adapter = config.LoraConfig(**adapter) if adapter["rank"] else None
-  dtype = DTYPES[dtype]
+  lora = config.LoraConfig(**adapter) if adapter["rank"] else None
+  return on_mesh(sizes, mesh, dtype, attention, lora, remat)
+
+
+def on_mesh(
+  sizes: config.CaptionerConfig,
+  mesh: Mesh,
+  dtype: DTypeLike,
+  attention: str,
+  lora: config.LoraConfig | None = None,
+  remat: str = "none",
+) -> captioner.Captioner:
+  """The module that computes on a mesh; `attention` as `attention.choose`."""
   backend = attentions.on_mesh(attention, mesh, sizes.decoder, dtype)
-  return captioner.Captioner(sizes, adapter, dtype, remat, backend)
+  return captioner.Captioner(sizes, lora, dtype, remat, backend)
 
 
-def load_variables(model, checkpoint, mesh, seed) -> dict:
+def load_params(model: captioner.Captioner, checkpoint, mesh: Mesh) -> dict:
+  """A folder's `params` in the model's dtype, each leaf put in its place."""
+  return folders.load(
+    checkpoint,
+    model.config,
+    dtype=model.dtype,
+    shardings=_shardings(model, mesh)["params"],
+  )
+
+
+def merge_adapter(
+  params: dict, folder, model: captioner.Captioner, mesh: Mesh
+) -> dict:
+  """`params` with what a run or a PEFT folder holds added, leaf by leaf."""
+  found = adapters.read(folder, model.config)
+  return learned.apply(params, found, _shardings(model, mesh)["params"])
+
+
+def load_variables(
+  model: captioner.Captioner, checkpoint: str, mesh: Mesh, seed: int
+) -> dict:
   """`params` (read, or drawn where checkpoint is "") and a fresh `lora`.
 
   Every leaf goes straight to its place on the mesh. The frozen weights have
   the model's dtype (or are int8), the adapter is float32.
   """
-  places = sharding.tree_shardings(captioner.shapes(model), mesh)
   if checkpoint:
-    params = folders.load(
-      checkpoint,
-      model.config,
-      dtype=model.dtype,
-      shardings=places["params"],
-    )
+    params = load_params(model, checkpoint, mesh)
   else:
     params = initial.params(
-      model, seed, dtype=model.dtype, shardings=places["params"]
+      model,
+      seed,
+      dtype=model.dtype,
+      shardings=_shardings(model, mesh)["params"],
     )
-  variables = {"params": params}
-  if model.lora is not None:
-    variables["lora"] = initial.adapter(model, seed, places["lora"])
-  return variables
+  if model.lora is None:
+    return {"params": params}
+  return {"params": params, "lora": fresh_adapter(model, mesh, seed)}
+
+
+def fresh_adapter(model: captioner.Captioner, mesh: Mesh, seed: int) -> dict:
+  """A `lora` tree on the mesh that changes nothing yet."""
+  return initial.adapter(model, seed, _shardings(model, mesh)["lora"])
+
+
+def _shardings(model: captioner.Captioner, mesh: Mesh) -> dict:
+  return sharding.tree_shardings(captioner.shapes(model), mesh)
 
 
 def abstract_variables(model, mesh) -> dict:
@@ -81,8 +140,7 @@ def abstract_variables(model, mesh) -> dict:
     return jax.ShapeDtypeStruct(leaf.shape, dtype, sharding=sharding)
 
   shapes = captioner.shapes(model)
-  places = sharding.tree_shardings(shapes, mesh)
-  return jax.tree.map_with_path(place, shapes, places)
+  return jax.tree.map_with_path(place, shapes, _shardings(model, mesh))
 
 
 def describe(variables) -> str:

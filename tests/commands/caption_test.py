@@ -140,12 +140,14 @@ def test_without_fewer_frames_there_is_no_contrast(ask, seen):
 
 def test_an_adapter_is_no_checkpoint_and_a_dtype_is_one_of_three(tmp_path):
   (tmp_path / "adapter_config.json").write_text("{}")
+  c = config(tmp_path)
   for folder, dtype, said in (
     (tmp_path, "float32", "an adapter; name it as model.adapter"),
     ("synpo_jax/assets/tiny", "foo", "dtype='foo': choose one of float32"),
   ):
+    c.model.update(checkpoint=str(folder), dtype=dtype)
     with pytest.raises(ValueError, match=said):
-      writer._check(folder, dtype)
+      writer.open_writer(**c.model.to_dict(), **c.placing.to_dict())
 
 
 def test_a_video_of_more_frames_than_any_bucket_names_the_setting():
