@@ -18,6 +18,7 @@ from jax.experimental import multihost_utils
 from rich.console import Console
 
 from synpo_jax.data import pipeline, records
+from synpo_jax.generation import batch_captions
 from synpo_jax.models import sharding
 from synpo_jax.reporting import report
 from synpo_jax.runtime import hosts, progress
@@ -172,14 +173,14 @@ def held_out_scores(ready, c, state):
   if jax.process_count() > 1:
     hosts.say("held-out captions are written by single-process runs only")
     return pairs
-  captions = heldout.write_captions(
+  captions = batch_captions.greedy(
     ready.model,
     update.merge(state.trained, ready.frozen),
     ready.heldout,
-    *ready.texts,
     most=c.heldout.captions,
-    new=c.heldout.max_new_tokens,
+    max_new_tokens=c.heldout.max_new_tokens,
     mesh=ready.mesh,
+    **ready.texts._asdict(),
   )
   return pairs | heldout.score_captions(captions, c.heldout.scenes)
 

@@ -11,12 +11,12 @@ import optax
 
 from synpo_jax import losses
 from synpo_jax.evaluation import shapes
-from synpo_jax.generation.sampling import GREEDY
-from synpo_jax.models import captioner as models
-from synpo_jax.models import initial, sharding
+from synpo_jax.generation import batch_captions
+from synpo_jax.models import sharding
 from synpo_jax.study import material
 from synpo_jax.study.grid import Method
 from synpo_jax.training import heldout, job, optim, update
+from synpo_jax.weights import loading
 
 
 class Rate(NamedTuple):
@@ -145,23 +145,17 @@ def measure(
 
 def write_captions(meter: Meter, variables, split: str) -> dict[str, str]:
   """Greedy captions of the clips of a split."""
-  data, captions = meter.data[split]["references"], {}
-  for index in range(len(data.batches)):
-    batch = {k: v[0] for k, v in data.batches[index].items()}
-    names = [material._name(data, row) for row in batch["row"]]
-    made = material.generate(
-      meter.captioner,
-      meter.captioner.model,
-      variables,
-      batch,
-      names,
-      candidates=1,
-      how=GREEDY,
-      seed=0,
-      new=meter.new_tokens,
-    )
-    captions |= {name: texts[0] for name, texts in made.items()}
-  return captions
+  captioner, data = meter.captioner, meter.data[split]["references"]
+  captions = batch_captions.greedy(
+    captioner.model,
+    variables,
+    data,
+    most=len(data.pairs),
+    max_new_tokens=meter.new_tokens,
+    mesh=captioner.mesh,
+    **captioner.texts._asdict(),
+  )
+  return {material.video_id(name): text for name, text in captions.items()}
 
 
 def make_norms(c, captioner):
@@ -221,10 +215,9 @@ def peak_bytes(compiled) -> int | None:
 
 
 def fresh_adapter(captioner: material.Captioner, seed: int):
-  """A new LoRA tree on the mesh; it changes nothing yet."""
-  shapes_ = models.shapes(captioner.model)
-  places = sharding.tree_shardings(shapes_, captioner.mesh)["lora"]
-  return {"lora": initial.adapter(captioner.model, seed, places)}
+  """A new adapter on the mesh; it changes nothing yet."""
+  model, mesh = captioner.model, captioner.mesh
+  return {"lora": loading.fresh_adapter(model, mesh, seed)}
 
 
 def train_cell(

@@ -6,6 +6,7 @@ exactly against the scene graphs; and the pairs chosen from them. Methods share
 all of it to the byte.
 """
 
+import functools
 import pathlib
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ import numpy as np
 
 from synpo_jax.data import pipeline, prompts, text
 from synpo_jax.evaluation import recipe
-from synpo_jax.generation import decode
+from synpo_jax.generation import batch_captions
 from synpo_jax.generation.sampling import Sampling
 from synpo_jax.models import sharding
 from synpo_jax.pairing import choose
@@ -186,9 +187,16 @@ def encode_clips(c, captioner, workdir, references):
 def sample(c, captioner, workdir, references, features):
   """{video: candidates}: drawn from the captioner before any training."""
   settings = c.candidates.to_dict()
-  how = Sampling(**settings.pop("sampling"))
-  base = {"params": captioner.params}
-  plain = captioner.model.clone(lora=None)
+  write = functools.partial(
+    batch_captions.write,
+    captioner.model.clone(lora=None),
+    {"params": captioner.params},
+    mesh=captioner.mesh,
+    sampling=Sampling(**settings.pop("sampling")),
+    max_new_tokens=settings.pop("new"),
+    **captioner.texts._asdict(),
+    **settings,
+  )
   with journal.extend(workdir / "candidates.jsonl") as (rows, append):
     for path in references.values():
       data = read_data(
@@ -198,45 +206,17 @@ def sample(c, captioner, workdir, references, features):
         for index in range(len(data.batches)):
           batch = {k: v[0] for k, v in data.batches[index].items()}
           names = [_name(data, row) for row in batch["row"]]
-          new = [n for n in names if n and n not in rows]
-          if new:
-            texts = generate(
-              captioner, plain, base, batch, names, how=how, **settings
-            )
-            for name in new:
-              append({"id": name, "captions": texts[name]})
+          if {*names} - {""} - rows.keys():
+            made = write(batch, [name or "filler" for name in names])
+            for name, captions in zip(names, made, strict=True):
+              if name and name not in rows:
+                append({"id": name, "captions": captions})
           advance(sum(bool(name) for name in names))
     return {name: row["captions"] for name, row in rows.items()}
 
 
 def _name(data, row):
   return video_id(data.pairs[row].video) if row >= 0 else ""
-
-
-def generate(
-  captioner, model, variables, batch, names, *, candidates, how, seed, new
-):
-  """{video: captions} of one micro-batch; fillers (no name) are left out."""
-  keep = ("prefix", "prefix_mask", "features")
-  prompts_ = {name: batch[name] for name in keep}
-  made = decode.generate(
-    model,
-    variables,
-    jax.device_put(prompts_, sharding.rows_sharding(captioner.mesh)),
-    decode.row_keys(seed, [name or "filler" for name in names]),
-    candidates=candidates,
-    max_new_tokens=new,
-    how=how,
-    eos_ids=(captioner.texts.end,),
-  )
-  decoded = {}
-  for name, rows in zip(names, made.tokens, strict=True):
-    if name:
-      decoded[name] = [
-        captioner.texts.tokenizer.decode(ids, skip_special_tokens=True).strip()
-        for ids in rows
-      ]
-  return decoded
 
 
 def write_pairs(workdir, splits, candidates, scenes, *, negative, min_gap):

@@ -14,6 +14,7 @@ import numpy as np
 
 from synpo_jax.evaluation import caption_metrics
 from synpo_jax.evaluation.tokenizer import tokenize
+from synpo_jax.generation import batch_captions
 from synpo_jax.models import sharding
 from synpo_jax.runtime import hosts, journal
 from synpo_jax.training import heldout, job, metrics, update
@@ -121,13 +122,13 @@ def _scorer(ready, c):
 
 
 def _captions(ready, c, trained) -> list[str]:
-  made = heldout.write_captions(
+  made = batch_captions.greedy(
     ready.model,
     update.merge(trained, ready.frozen),
     ready.heldout,
-    *ready.texts,
     most=c.language.captions,
-    new=c.heldout.max_new_tokens,
+    max_new_tokens=c.heldout.max_new_tokens,
     mesh=ready.mesh,
+    **ready.texts._asdict(),
   )
   return list(made.values())

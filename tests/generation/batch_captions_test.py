@@ -1,0 +1,83 @@
+"""Captions of data batches: whose they are, and that fillers have none."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from synpo_jax.data import pairs, pipeline
+from synpo_jax.data.text import load_tokenizer
+from synpo_jax.generation import batch_captions, decode
+from synpo_jax.generation.sampling import Sampling
+from synpo_jax.models import sharding
+from synpo_jax.models.captioner import Captioner
+from synpo_jax.weights.config_reading import captioner_config
+from tests.support.decoding import EOS, V, prompts, run
+from tests.support.small_captioner import TINY
+
+VIDEOS = ("a", "b", "a", "c")
+SAMPLED = Sampling(temperature=1.5, top_k=40, top_p=0.95)
+
+
+def micro_batch(asked, rows):
+  """Rows of prompts as data batches hold them; -1 is filler."""
+  picked = {name: values[None, rows] for name, values in asked.items()}
+  return picked | {"row": np.array([rows])}
+
+
+def test_captions_are_those_of_the_prompts_and_fillers_are_left_out():
+  sizes = dict(
+    model_type="llama",
+    vocab_size=V,
+    hidden_size=16,
+    intermediate_size=24,
+    num_hidden_layers=1,
+    num_attention_heads=2,
+  )
+  model = Captioner(captioner_config(sizes))
+  start = model.init(jax.random.key(0), None, jnp.zeros((1, 2), jnp.int32))
+  variables = jax.tree.map(lambda x: 20 * x, start)
+  mesh = sharding.make_mesh(data=1, fsdp=1, model=1, devices=jax.devices()[:1])
+  tokenizer = load_tokenizer(TINY)
+  asked = prompts([5, 3, 6, 4], width=6)
+  batches = [micro_batch(asked, rows) for rows in ([0, 1], [2, 3], [3, -1])]
+  rows = [
+    pairs.Pair(video, video, "?", (), "x", None, None, None) for video in VIDEOS
+  ]
+  data = pipeline.Data(batches, rows, [], None, {})
+  settings = dict(tokenizer=tokenizer, end=EOS, mesh=mesh, max_new_tokens=5)
+
+  def words(out, row, candidate=0):
+    ids = out.tokens[row, candidate]
+    return tokenizer.decode(ids, skip_special_tokens=True).strip()
+
+  likely = run(
+    model, variables, asked, decode.row_keys(0, list("wxyz")), max_new_tokens=5
+  )
+  want = {"a": words(likely, 0), "b": words(likely, 1), "c": words(likely, 3)}
+  assert len({*want.values(), words(likely, 2)}) == 4
+  greedy = batch_captions.greedy
+  assert greedy(model, variables, data, most=9, **settings) == want
+  two = greedy(model, variables, data, most=2, **settings)
+  assert list(two.items()) == list(want.items())[:2]
+  names = ["a", "filler"]
+  drawn = run(
+    model,
+    variables,
+    {k: v[2:] for k, v in asked.items()},
+    decode.row_keys(3, names),
+    max_new_tokens=5,
+    how=SAMPLED,
+    candidates=2,
+  )
+  made = batch_captions.write(
+    model,
+    variables,
+    {k: v[0] for k, v in batches[1].items()},
+    names,
+    seed=3,
+    candidates=2,
+    sampling=SAMPLED,
+    **settings,
+  )
+  assert made == [[words(drawn, b, c) for c in range(2)] for b in range(2)]
+  assert made[0][0] != made[0][1]
