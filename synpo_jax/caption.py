@@ -25,6 +25,7 @@ from synpo_jax.runtime import hosts, journal
 from synpo_jax.runtime.flags import CONFIG, command
 from synpo_jax.runtime.read_ahead import read_ahead
 from synpo_jax.runtime.settings import digest
+from synpo_jax.runtime.terminal import printable
 from synpo_jax.weights import fingerprint
 
 
@@ -127,16 +128,11 @@ def _show(console, row, count):
   facts = f"{count}, {row['frames']} frames of {row['duration']:.1f} s"
   if "contrast" in row and not row["contrast"]:
     facts += ", no contrast: fewer frames are the same frames"
-  console.print(Words.assemble((_printable(row["id"]), "bold"), f"  ({facts})"))
+  console.print(Words.assemble((printable(row["id"]), "bold"), f"  ({facts})"))
   captions = row["captions"] if "captions" in row else [row["caption"]]
   for number, caption in enumerate(captions, 1):
     lead = f"{number}. " if len(captions) > 1 else ""
-    console.print(Padding(Words(lead + _printable(caption)), (0, 0, 0, 2)))
-
-
-def _printable(text: str) -> str:
-  """Without the control characters that a terminal would obey."""
-  return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
+    console.print(Padding(Words(lead + printable(caption)), (0, 0, 0, 2)))
 
 
 @command("config", also=hosts.FLAGS)

@@ -6,6 +6,7 @@ from rich import box, console, panel, table, text
 
 from synpo_jax.pairing import ledger, page
 from synpo_jax.pairing.criteria import WEIGHTS
+from synpo_jax.runtime.terminal import printable
 
 
 def sentence(summary: dict) -> str:
@@ -80,8 +81,3 @@ def _panel(row, which, pieces, colour):
     styled.append(printable(piece), style=f"bold {colour}" if own else "")
   title = text.Text(f"{which} {row[f'{which}_score']:.1f}: {parts}")
   return panel.Panel(styled, title=title, border_style=colour)
-
-
-def printable(told: str) -> str:
-  """Without the control characters that a terminal would obey."""
-  return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in told)
