@@ -157,6 +157,15 @@ def distinct(texts: list[Tokens], *, n: int) -> float:
   return len({g for t in texts for g in _grams(t, n)}) / total if total else 0.0
 
 
+def variety(texts: list[Tokens]) -> dict[str, float]:
+  """How repetitive the texts are, and how varied."""
+  return {
+    "repetition": repetition(texts),
+    "distinct_1": distinct(texts, n=1),
+    "distinct_2": distinct(texts, n=2),
+  }
+
+
 def _same_length(predictions, references):
   if not predictions or len(predictions) != len(references):
     raise ValueError(
@@ -166,13 +175,3 @@ def _same_length(predictions, references):
   for i, video in enumerate(references):
     if not video:
       raise ValueError(f"caption metrics: video number {i} has no reference")
-
-
-def variety(tokens: list[list[str]]) -> dict[str, float]:
-  """How repetitive the captions are, and how varied."""
-  return {
-    "repetition": repetition(tokens),
-    "distinct_1": distinct(tokens, n=1),
-    "distinct_2": distinct(tokens, n=2),
-    "words": sum(map(len, tokens)) / len(tokens),
-  }

@@ -67,12 +67,7 @@ def score(
     for category in CATEGORIES
   }
   tokens = [tokenize(text) for text in captions.values()]
-  summary |= {
-    "repetition": caption_metrics.repetition(tokens),
-    "distinct_1": caption_metrics.distinct(tokens, n=1),
-    "distinct_2": caption_metrics.distinct(tokens, n=2),
-    "videos": len(rows),
-  }
+  summary |= caption_metrics.variety(tokens) | {"videos": len(rows)}
   return rows, summary
 
 

@@ -4,7 +4,6 @@ import json
 import pathlib
 
 from synpo_jax.evaluation import caption_metrics, meteor
-from synpo_jax.evaluation.caption_metrics import variety
 from synpo_jax.evaluation.items import Benchmark, Item, limited, one_file
 from synpo_jax.evaluation.tokenizer import tokenize
 from synpo_jax.runtime.jsonl import lines
@@ -74,7 +73,9 @@ def score(
   summary["METEOR"] = None if reason else 100 * meteor.meteor(ours, gold)[0]
   if reason:
     summary["METEOR_missing"] = reason
-  summary |= variety(ours) | {"videos": len(videos)}
+  words = sum(map(len, ours)) / len(ours)
+  summary |= caption_metrics.variety(ours)
+  summary |= {"words": words, "videos": len(videos)}
   rows = [
     {
       "id": name,

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from synpo_jax.evaluation import caption_metrics
+from synpo_jax.evaluation.caption_metrics import variety
 from synpo_jax.evaluation.tokenizer import tokenize
 from synpo_jax.generation import batch_captions
 from synpo_jax.models import sharding
@@ -51,23 +51,14 @@ def make_probe(ready, c, workdir: pathlib.Path, start: int) -> Callable | None:
       )
       row[name] = scores["chosen_logp"]
     if c.language.captions and ready.heldout and jax.process_count() == 1:
-      row |= variety(_captions(ready, c, trained))
+      captions = _captions(ready, c, trained)
+      row |= variety([tokenize(caption) for caption in captions])
     if hosts.is_first():
       with path.open("a") as rows:
         rows.write(json.dumps(row) + "\n")
     return row
 
   return probe
-
-
-def variety(captions: list[str]) -> dict[str, float]:
-  """Repetition and distinct-1 and -2 of captions."""
-  tokens = [tokenize(caption) for caption in captions]
-  return {
-    "repetition": caption_metrics.repetition(tokens),
-    "distinct_1": caption_metrics.distinct(tokens, n=1),
-    "distinct_2": caption_metrics.distinct(tokens, n=2),
-  }
 
 
 def _references(c, workdir) -> str:
