@@ -12,6 +12,7 @@ from synpo_jax.planning import costs, kernels
 from synpo_jax.planning.abstract_step import Step
 from synpo_jax.planning.chips import Slice
 from synpo_jax.training import update
+from synpo_jax.training.memory import peak_bytes
 
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
@@ -132,16 +133,8 @@ def tokens(step: Step) -> int:
 
 def measured(before: Memory, compiled) -> Memory:
   """The same with what the compiled step adds."""
-  stats = compiled.memory_analysis()
-  peak = (
-    stats.argument_size_in_bytes
-    + stats.output_size_in_bytes
-    - stats.alias_size_in_bytes
-    + stats.temp_size_in_bytes
-    + stats.generated_code_size_in_bytes
-  )
-  temporary = float(stats.temp_size_in_bytes)
-  return before._replace(temporary=temporary, peak=float(peak))
+  temporary = float(compiled.memory_analysis().temp_size_in_bytes)
+  return before._replace(temporary=temporary, peak=float(peak_bytes(compiled)))
 
 
 def exceeded(before: Memory, message: str) -> Memory:

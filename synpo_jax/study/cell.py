@@ -16,6 +16,7 @@ from synpo_jax.models import sharding
 from synpo_jax.study import material
 from synpo_jax.study.grid import Method
 from synpo_jax.training import heldout, job, optim, update
+from synpo_jax.training.memory import peak_bytes
 from synpo_jax.weights import loading
 
 
@@ -199,19 +200,6 @@ def make_bench(c, captioner, method: Method, data, start, norms) -> Bench:
   frozen = {"params": captioner.params}
   compiled = jitted.lower(state, frozen, batch, jax.random.key(0)).compile()
   return Bench(tx, compiled, norms(method.loss), peak_bytes(compiled))
-
-
-def peak_bytes(compiled) -> int | None:
-  """Bytes a compiled step needs at once: arguments, results, scratch."""
-  memory = compiled.memory_analysis()
-  if memory is None:
-    return None
-  return int(
-    memory.argument_size_in_bytes
-    + memory.output_size_in_bytes
-    - memory.alias_size_in_bytes
-    + memory.temp_size_in_bytes
-  )
 
 
 def fresh_adapter(captioner: material.Captioner, seed: int):
