@@ -71,7 +71,7 @@ def made_batch(model, *, pairs, frames, caption):
   """One micro-batch of random pairs: nothing is padding."""
   import numpy as np
 
-  from synpo_jax.models.config import IMAGE_TOKEN
+  from synpo_jax.data.batches import IMAGE_TOKEN
 
   rng, tower = np.random.default_rng(0), model.config.tower
   image = [IMAGE_TOKEN] * sum(model.config.blocks(frames))

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int
 
+IMAGE_TOKEN = -200  # a placeholder id: one visual embedding goes here
 FILLER = -1
 MOST_BUCKETS = 8  # of a run: each is a program to compile
 

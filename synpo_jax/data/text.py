@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from synpo_jax.data.batches import IMAGE_TOKEN
 from synpo_jax.data.pairs import Message
 
-IMAGE_TOKEN = -200
 MARK = "\ufffc"  # stands for one visual block while a prompt is put together
 CLOCK = "26 Jul 2024"  # for chat templates that would write today's date
 

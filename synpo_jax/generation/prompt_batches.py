@@ -6,7 +6,8 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from synpo_jax.data import batches, text
-from synpo_jax.models.config import IMAGE_TOKEN, CaptionerConfig
+from synpo_jax.data.batches import IMAGE_TOKEN
+from synpo_jax.models.config import CaptionerConfig
 
 
 class Format(NamedTuple):

@@ -7,10 +7,10 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
+from synpo_jax.data.batches import IMAGE_TOKEN
 from synpo_jax.models import positions
 from synpo_jax.models.attention import XLA, Backend
 from synpo_jax.models.config import (
-  IMAGE_TOKEN,
   CaptionerConfig,
   LoraConfig,
   WindowTowerConfig,

@@ -6,8 +6,6 @@ An option we do not compute is refused here, before any weight is read.
 import dataclasses
 import math
 
-IMAGE_TOKEN = -200  # a placeholder id: one visual embedding goes here
-
 
 @dataclasses.dataclass(frozen=True)
 class RopeScaling:

@@ -6,8 +6,8 @@ import pytest
 
 from configs import tiny_sft
 from synpo_jax import importance
+from synpo_jax.data.batches import IMAGE_TOKEN
 from synpo_jax.models import sharding
-from synpo_jax.models.config import IMAGE_TOKEN
 from synpo_jax.weights import loading
 
 HOW = dict(layout="shared", head_chunk=16)

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 import torch
 
+from synpo_jax.data.batches import IMAGE_TOKEN
 from synpo_jax.generation import decode, sampling
 from synpo_jax.models.captioner import normalise
-from synpo_jax.models.config import IMAGE_TOKEN, WindowTowerConfig
+from synpo_jax.models.config import WindowTowerConfig
 from synpo_jax.models.connectors import bilinear
 from synpo_jax.training import pair_logps
 from synpo_jax.weights import folders

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 import transformers
 
+from synpo_jax.data.batches import IMAGE_TOKEN
 from synpo_jax.models.captioner import Captioner
-from synpo_jax.models.config import IMAGE_TOKEN
 from tests.support.read_folder import read_folder
 
 VIDEO, IMAGE = 7, 6  # ids of their placeholders

@@ -16,9 +16,9 @@ import transformers
 from safetensors.numpy import load_file, save_file
 
 from synpo_jax import export
+from synpo_jax.data.batches import IMAGE_TOKEN
 from synpo_jax.models import initial
 from synpo_jax.models.captioner import Captioner
-from synpo_jax.models.config import IMAGE_TOKEN
 from synpo_jax.weights import adapters
 from synpo_jax.weights.config_reading import captioner_config
 from tests.support.exported_runs import (
