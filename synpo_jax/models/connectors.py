@@ -10,6 +10,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from synpo_jax.models.config import ConnectorConfig, WindowTowerConfig
+from synpo_jax.models.norms import rms_norm
 
 
 class Connector(nn.Module):
@@ -54,11 +55,9 @@ class PatchMerger(nn.Module):
     norm = self.param(
       "norm", lambda key: {"scale": ones(key, (self.tower.width,))}
     )
-    wide = x.astype(jnp.float32).reshape(*x.shape[:3], -1, self.tower.width)
-    power = jnp.mean(wide**2, axis=-1, keepdims=True)
-    wide *= jax.lax.rsqrt(power + self.tower.norm_eps)
-    wide *= jnp.broadcast_to(norm["scale"].astype(jnp.float32), wide.shape)
-    x = wide.reshape(x.shape).astype(self.dtype)
+    patches = x.reshape(*x.shape[:3], -1, self.tower.width)
+    patches = rms_norm(norm["scale"], patches, self.tower.norm_eps)
+    x = patches.reshape(x.shape).astype(self.dtype)
     x = mlp(x, x.shape[-1], self.width, self.dtype)
     return x.reshape(x.shape[0], -1, self.width)
 

@@ -14,6 +14,7 @@ from synpo_jax.models import attention, rope
 from synpo_jax.models.attention import XLA, Backend
 from synpo_jax.models.config import DecoderConfig, LoraConfig
 from synpo_jax.models.lora import LoraDense
+from synpo_jax.models.norms import RMSNorm
 from synpo_jax.models.packed_rows import Slots
 
 ACTIVATIONS = {
@@ -56,24 +57,6 @@ class View(NamedTuple):
   positions: Array
   slots: Slots | None
   past: tuple
-
-
-class RMSNorm(nn.Module):
-  """x / rms(x) times scale (or 1 + scale), in float32."""
-
-  eps: float
-  unit_offset: bool
-  dtype: DTypeLike
-
-  @nn.compact
-  def __call__(self, x: Float[Array, "*N D"]) -> Float[Array, "*N D"]:
-    start = nn.initializers.zeros if self.unit_offset else nn.initializers.ones
-    scale = self.param("scale", start, (x.shape[-1],)).astype(jnp.float32)
-    if self.unit_offset:
-      scale = 1 + scale
-    x = x.astype(jnp.float32)
-    x = x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + self.eps)
-    return (x * jnp.broadcast_to(scale, x.shape)).astype(self.dtype)
 
 
 class Attention(nn.Module):

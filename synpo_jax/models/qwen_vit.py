@@ -7,7 +7,7 @@ side, windows after each other; neither order matters to attention. Every step
 (a pair of frames) is attended to on its own.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -19,6 +19,7 @@ from jaxtyping import Array, Bool, Float
 
 from synpo_jax.models import rope
 from synpo_jax.models.config import WindowTowerConfig
+from synpo_jax.models.norms import rms_norm
 from synpo_jax.models.vit import draw_linear, linear
 
 
@@ -113,9 +114,9 @@ def _layers(weights, x, windows, c, remat) -> Float[Array, "I T D"]:
 
   def body(x, layer):
     weights, sees_all = layer
-    h = _rms_norm(weights["attn_norm"], x, c.norm_eps)
+    h = rms_norm(weights["attn_norm"]["scale"], x, c.norm_eps).astype(x.dtype)
     x += _attend(weights["attn"], h, angles, windows, sees_all, c.heads)
-    h = _rms_norm(weights["mlp_norm"], x, c.norm_eps)
+    h = rms_norm(weights["mlp_norm"]["scale"], x, c.norm_eps).astype(x.dtype)
     gate = jax.nn.silu(linear(weights["mlp"]["gate"], h))
     h = gate * linear(weights["mlp"]["up"], h)
     return x + linear(weights["mlp"]["down"], h), None
@@ -151,14 +152,6 @@ def _angles(windows: Windows, head_dim: int, steps: int):
   turned = (windows.place[:, :, None] * freqs).reshape(1, -1, 1, head_dim // 2)
   shape = (steps, *turned.shape[1:])
   return tuple(jnp.broadcast_to(f(turned), shape) for f in (jnp.cos, jnp.sin))
-
-
-def _rms_norm(weights: Mapping, x: Float[Array, "I T D"], eps: float):
-  """x / rms(x) * scale in float32, returned in the dtype of `x`."""
-  wide = x.astype(jnp.float32)
-  wide *= jax.lax.rsqrt(jnp.mean(wide**2, axis=-1, keepdims=True) + eps)
-  scale = weights["scale"].astype(jnp.float32)[None, None]
-  return (wide * scale).astype(x.dtype)
 
 
 def _initializers(c: WindowTowerConfig) -> dict[str, Callable]:
