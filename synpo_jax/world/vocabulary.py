@@ -1,14 +1,19 @@
 """The closed vocabulary of the synthetic world and a tokenizer for it.
 
+python -m synpo_jax.world.vocabulary --out=tokenizer
+
 Byte-level BPE, so that any text can be written, but trained on the world's
 own words alone, so that each of them is one token.
 """
 
+import argparse
 import json
 import re
 from pathlib import Path
 
 import numpy as np
+import tokenizers
+from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from synpo_jax.data import prompts
 from synpo_jax.world import scene as graph
@@ -80,9 +85,6 @@ def make_tokenizer(folder: str | Path) -> int:
   <s> is 1, </s> is 2, <unk> (also padding) is 0, and nothing is added to a
   text that was not in it, be it a space or a special token.
   """
-  import tokenizers
-  from tokenizers import decoders, models, pre_tokenizers, trainers
-
   tokenizer = tokenizers.Tokenizer(models.BPE())
   tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
   tokenizer.decoder = decoders.ByteLevel()
@@ -109,3 +111,15 @@ def make_tokenizer(folder: str | Path) -> int:
   path = folder / "tokenizer_config.json"
   path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
   return tokenizer.get_vocab_size()
+
+
+def main() -> None:
+  """Writes a tokenizer of the world as it is told today."""
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument("--out", required=True, help="folder to write into")
+  args = parser.parse_args()
+  print(f"{make_tokenizer(args.out)} entries in {args.out}")
+
+
+if __name__ == "__main__":
+  main()
