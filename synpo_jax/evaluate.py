@@ -92,12 +92,12 @@ def make_recipe(c, benchmark, prompts) -> dict:
     "seed": c.seed,
     "limit": c.limit,
     "data": c.data.to_dict(),
-    "data_content": {p: recipe.fingerprint(p) for p in benchmark.files(c)},
+    "data_content": {p: recipe.content(p) for p in benchmark.files(c)},
     "packages": recipe.versions(),
     "metrics_version": recipe.METRICS_VERSION,
   }
   if c.predictions:
-    content = recipe.fingerprint(c.predictions)
+    content = recipe.content(c.predictions)
     made["predictions"] = {"file": str(c.predictions), "content": content}
   else:
     model = c.model.to_dict()

@@ -8,9 +8,9 @@ import platform
 from synpo_jax.runtime import settings
 
 PACKAGES = ("jax", "jaxlib", "flax", "transformers", "numpy", "av", "openai")
-METRICS_VERSION = "2026-11-b"  # changes when a score's definition does
+# Changes with a score's definition, and with how files are named in a recipe.
+METRICS_VERSION = "2026-11-c"
 MADE = ("captions.jsonl", "judge.jsonl", "results.json")
-SAMPLED_BLOCKS, BLOCK = 64, 1 << 16
 
 
 def versions() -> dict[str, str]:
@@ -29,36 +29,13 @@ def digest(value) -> str:
   return settings.digest(value, 16, ensure_ascii=False)
 
 
-def fingerprint(path: str | pathlib.Path) -> str:
-  """A digest of a file, or of the names, sizes and samples of a folder's.
-
-  Of files above 4 MB only 64 evenly spaced blocks of 64 kB are read, so that
-  a 14-GB checkpoint takes a second; that tells checkpoints apart, but is no
-  proof against tampering.
-  """
+def content(path: str | pathlib.Path) -> str:
+  """The content of a file, in 16 hex digits."""
   path = pathlib.Path(path)
   if not path.exists():
     raise FileNotFoundError(f"{path} not found")
-  files = [path]
-  if path.is_dir():
-    files = sorted(p for p in path.rglob("*") if p.is_file())
-  total = hashlib.sha256()
-  for file in files:
-    name = "" if file == path else file.relative_to(path).as_posix()
-    total.update(f"{name} {file.stat().st_size}\n".encode())
-    _sample(file, total)
-  return total.hexdigest()[:16]
-
-
-def _sample(file, total):
-  size = file.stat().st_size
-  with file.open("rb") as handle:
-    if size <= SAMPLED_BLOCKS * BLOCK:
-      total.update(handle.read())
-      return
-    for index in range(SAMPLED_BLOCKS):
-      handle.seek(index * (size - BLOCK) // (SAMPLED_BLOCKS - 1))
-      total.update(handle.read(BLOCK))
+  with path.open("rb") as file:
+    return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def claim(workdir: pathlib.Path, recipe: dict) -> str:

@@ -26,7 +26,7 @@ from synpo_jax.runtime import journal
 from synpo_jax.runtime import progress as progress_bar
 from synpo_jax.runtime.workdir import claim_workdir
 from synpo_jax.training import job
-from synpo_jax.weights import loading
+from synpo_jax.weights import fingerprint, loading
 from synpo_jax.world import folder as world
 from synpo_jax.world import rendering, telling, truth
 from synpo_jax.world import scene as graph
@@ -86,7 +86,7 @@ FREE_KEYS = ("methods", "lrs", "seeds", "results", "run.mesh")
 def signature(c) -> dict:
   """The config, the captioner it starts from by content, how clips look."""
   folder = c.run.model.checkpoint
-  content = recipe.fingerprint(folder) if folder else "random weights"
+  content = fingerprint.captioner(folder, "") or "random weights"
   return c.to_dict() | {"captioner": content, "drawn": rendering.WORLD}
 
 
