@@ -1,8 +1,10 @@
 """What a benchmark is, and the captions it wants."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
+
+import numpy as np
 
 
 class Item(NamedTuple):
@@ -46,6 +48,12 @@ class Benchmark(NamedTuple):
 def one_file(c) -> list[str]:
   """The references."""
   return [c.data.references]
+
+
+def mean(values: Iterable[float | None]) -> float | None:
+  """Mean of the values that there are; None where there is none."""
+  present = [value for value in values if value is not None]
+  return float(np.mean(present)) if present else None
 
 
 def limited(names, limit: int) -> list[str]:

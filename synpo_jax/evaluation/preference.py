@@ -139,11 +139,8 @@ def judge_duels(
   max_tokens: int,
 ) -> tuple[list[dict], judge.Usage]:
   """One row per duel: what the judge said in both orders, and the outcome."""
-  answers = {}
-  usage = ask(
-    _requests(pairs, prompts, max_tokens),
-    lambda answer, usage: answers.__setitem__(answer.id, answer),
-  )
+  requests = _requests(pairs, prompts, max_tokens)
+  answers, usage = judge.collect(ask, requests)
   rows = []
   for duel in pairs:
     first, second = answers[f"{duel.id}/ours"], answers[f"{duel.id}/theirs"]

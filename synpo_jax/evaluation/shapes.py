@@ -7,7 +7,7 @@ import numpy as np
 
 from synpo_jax.data import prompts as ours
 from synpo_jax.evaluation import caption_metrics
-from synpo_jax.evaluation.items import Benchmark, Item, limited
+from synpo_jax.evaluation.items import Benchmark, Item, limited, mean
 from synpo_jax.evaluation.tokenizer import tokenize
 from synpo_jax.runtime.jsonl import lines
 from synpo_jax.world import scene as graph
@@ -61,9 +61,9 @@ def score(
   with two events or more; factuality: 0 to 5, as the pair pipeline's judge.
   """
   rows = [_row(name, captions[name], scenes[name]) for name in captions]
-  summary = {name: _mean(row[name] for row in rows) for name in MEANS}
+  summary = {name: mean(row[name] for row in rows) for name in MEANS}
   summary["categories"] = {
-    category: _mean(row["categories"].get(category) for row in rows)
+    category: mean(row["categories"].get(category) for row in rows)
     for category in CATEGORIES
   }
   tokens = [tokenize(text) for text in captions.values()]
@@ -85,11 +85,6 @@ def _row(name, caption, scene) -> dict:
     "faults": list(judged.faults),
     "categories": categories,
   }
-
-
-def _mean(values) -> float | None:
-  present = [value for value in values if value is not None]
-  return float(np.mean(present)) if present else None
 
 
 def list_items(c, prompts) -> list[Item]:

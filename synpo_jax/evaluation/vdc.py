@@ -13,11 +13,9 @@ import pathlib
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-import numpy as np
-
 from synpo_jax.evaluation import judge_prompts
 from synpo_jax.evaluation import verdicts as replies
-from synpo_jax.evaluation.items import Benchmark, Item, limited
+from synpo_jax.evaluation.items import Benchmark, Item, limited, mean
 from synpo_jax.judging import judge
 from synpo_jax.runtime.jsonl import lines
 
@@ -113,15 +111,10 @@ def judge_captions(
   `ask(requests, on_answer)` is judge.ask with its settings. What was asked
   before comes from its cache, so a run that was killed just runs again.
   """
-  answers, verdicts = {}, {}
-  first = ask(
-    _answer_requests(captioned, prompts, answer_tokens),
-    lambda answer, usage: answers.__setitem__(answer.id, answer),
-  )
-  second = ask(
-    _compare_requests(captioned, answers, prompts, compare_tokens),
-    lambda answer, usage: verdicts.__setitem__(answer.id, answer),
-  )
+  asked = _answer_requests(captioned, prompts, answer_tokens)
+  answers, first = judge.collect(ask, asked)
+  compared = _compare_requests(captioned, answers, prompts, compare_tokens)
+  verdicts, second = judge.collect(ask, compared)
   rows = [_row(item, answers, verdicts) for item in captioned]
   return rows, judge.Usage(*map(sum, zip(first, second, strict=True)))
 
@@ -212,7 +205,7 @@ def summarise(rows: list[dict]) -> dict:
   for part in by_category.values():
     total = {name: total[name] + part[name] for name in total}
   means = {
-    name: _mean([part[name] for part in by_category.values()])
+    name: mean([part[name] for part in by_category.values()])
     for name in ("accuracy", "score", "accuracy_if_failures_are_wrong")
   }
   return {**means, **total, "categories": by_category}
@@ -221,17 +214,12 @@ def summarise(rows: list[dict]) -> dict:
 def _category(rows) -> dict:
   names = ("accuracy", "score", "accuracy_if_failures_are_wrong")
   return {
-    **{name: _mean([row[name] for row in rows]) for name in names},
+    **{name: mean([row[name] for row in rows]) for name in names},
     "videos": len(rows),
     "videos_without_judgement": sum(not row["judged"] for row in rows),
     "judged": sum(row["judged"] for row in rows),
     "failed": sum(row["failed"] for row in rows),
   }
-
-
-def _mean(values) -> float | None:
-  present = [value for value in values if value is not None]
-  return float(np.mean(present)) if present else None
 
 
 def list_items(c, prompts) -> list[Item]:

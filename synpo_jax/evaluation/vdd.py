@@ -60,7 +60,6 @@ def judge_captions(
   max_tokens: int,
 ) -> tuple[list[dict], judge.Usage]:
   """One row per video: its score, or why there is none."""
-  answers = {}
   version = f"vdd detail {prompts.version}"
 
   def request(reference):
@@ -72,10 +71,7 @@ def judge_captions(
       reference.video, messages, verdicts.score, schema, max_tokens, version
     )
 
-  usage = ask(
-    map(request, references),
-    lambda answer, usage: answers.__setitem__(answer.id, answer),
-  )
+  answers, usage = judge.collect(ask, map(request, references))
   rows = [
     {
       "id": reference.video,

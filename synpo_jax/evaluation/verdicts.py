@@ -3,29 +3,20 @@
 import re
 from typing import NamedTuple
 
-from synpo_jax.judging.replies import Unreadable, objects, whole_number
+from synpo_jax.judging.replies import (
+  Unreadable,
+  object_schema,
+  objects,
+  whole_number,
+  without_thoughts,
+)
 
-VERDICT_SCHEMA = {
-  "type": "object",
-  "properties": {
-    "pred": {"type": "string", "enum": ["yes", "no"]},
-    "score": {"type": "integer", "minimum": 0, "maximum": 5},
-  },
-  "required": ["pred", "score"],
-  "additionalProperties": False,
-}
-SCORE_SCHEMA = {
-  "type": "object",
-  "properties": {"score": {"type": "integer", "minimum": 0, "maximum": 5}},
-  "required": ["score"],
-  "additionalProperties": False,
-}
-BETTER_SCHEMA = {
-  "type": "object",
-  "properties": {"better": {"type": "integer", "enum": [0, 1, 2]}},
-  "required": ["better"],
-  "additionalProperties": False,
-}
+SCALE = {"type": "integer", "minimum": 0, "maximum": 5}
+VERDICT_SCHEMA = object_schema(
+  pred={"type": "string", "enum": ["yes", "no"]}, score=SCALE
+)
+SCORE_SCHEMA = object_schema(score=SCALE)
+BETTER_SCHEMA = object_schema(better={"type": "integer", "enum": [0, 1, 2]})
 
 
 class Verdict(NamedTuple):
@@ -37,9 +28,7 @@ class Verdict(NamedTuple):
 
 def text(reply: str) -> str:
   """The reply itself, without thoughts; raises Unreadable when empty."""
-  words = re.sub(
-    r"<think>.*?(</think>|\Z)", " ", reply, flags=re.DOTALL
-  ).strip()
+  words = without_thoughts(reply).strip()
   if not words:
     raise Unreadable("the reply is empty")
   return words

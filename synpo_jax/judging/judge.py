@@ -15,19 +15,9 @@ from typing import Any, NamedTuple
 
 from synpo_jax.judging import endpoint as endpoints
 from synpo_jax.judging import responses
-from synpo_jax.judging.replies import Unreadable, objects, whole_number
+from synpo_jax.judging.replies import Unreadable
 from synpo_jax.runtime import journal
 from synpo_jax.runtime.settings import digest
-
-__all__ = [
-  "Answer",
-  "Request",
-  "Usage",
-  "ask",
-  "objects",
-  "Unreadable",
-  "whole_number",
-]
 
 REASON = 200  # letters of why a reply is unusable; it may quote the reply
 GRACE = 5.0  # seconds that calls under way have when another stops the run
@@ -105,6 +95,19 @@ def ask(
     job = _Job(endpoint, rows, append, asks, temperature, {}, spent)
     asyncio.run(_ask(job, iter(requests), on_answer, concurrency))
   return Usage(**spent)
+
+
+def collect(
+  ask: Callable[..., Usage], requests: Iterable[Request]
+) -> tuple[dict[Hashable, Answer], Usage]:
+  """All answers by id, and their cost; `ask(requests, on_answer)` asks."""
+  answers = {}
+
+  def keep(answer, usage):
+    answers[answer.id] = answer
+
+  usage = ask(requests, keep)
+  return answers, usage
 
 
 class _Job(NamedTuple):

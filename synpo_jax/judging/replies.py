@@ -42,7 +42,7 @@ def objects(text: str) -> list[dict]:
   object is dropped and reading goes on behind the fault. Raises Unreadable
   when no whole object is left, or the reply ends within one.
   """
-  text = re.sub(r"<think>.*?(</think>|\Z)", " ", text, flags=re.DOTALL)
+  text = without_thoughts(text)
   found, start, why = [], text.find("{"), "no JSON object"
   while start >= 0:
     try:
@@ -56,6 +56,21 @@ def objects(text: str) -> list[dict]:
   if not found:
     raise Unreadable(why)
   return found
+
+
+def without_thoughts(text: str) -> str:
+  """The reply with a space for each thought between <think> tags."""
+  return re.sub(r"<think>.*?(</think>|\Z)", " ", text, flags=re.DOTALL)
+
+
+def object_schema(**properties: dict) -> dict:
+  """JSON schema of an object with all of these properties and no other."""
+  return {
+    "type": "object",
+    "properties": properties,
+    "required": list(properties),
+    "additionalProperties": False,
+  }
 
 
 def whole_number(value: Any, low: int, high: int, what: str) -> int:

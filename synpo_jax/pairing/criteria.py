@@ -8,7 +8,13 @@ together. The words are our own; change them, and change VERSION with them.
 import functools
 import re
 
-from synpo_jax.judging.judge import Request, Unreadable, objects, whole_number
+from synpo_jax.judging.judge import Request
+from synpo_jax.judging.replies import (
+  Unreadable,
+  object_schema,
+  objects,
+  whole_number,
+)
 
 VERSION = "pairs-2026-11-a"
 RANGES = {"factuality": (0, 5), "fluency": (0, 5), "consistency": (0, 3)}
@@ -190,15 +196,6 @@ def _number(name) -> int:
   return int(match.group(1))
 
 
-def _object(**properties):
-  return {
-    "type": "object",
-    "properties": properties,
-    "required": list(properties),
-    "additionalProperties": False,
-  }
-
-
 def _scale(criterion):
   low, high = RANGES[criterion]
   return {"type": "integer", "enum": list(range(low, high + 1))}
@@ -208,11 +205,11 @@ def _consistency_schema(count):
   """Every caption number is a key of its own, so that none can be left out."""
   scale = _scale("consistency")
   numbers = {str(number): scale for number in range(1, count + 1)}
-  return _object(reason=TEXT, scores=_object(**numbers))
+  return object_schema(reason=TEXT, scores=object_schema(**numbers))
 
 
 TEXT = {"type": "string"}
 SCHEMAS = {
-  "factuality": _object(reason=TEXT, score=_scale("factuality")),
-  "fluency": _object(score=_scale("fluency")),
+  "factuality": object_schema(reason=TEXT, score=_scale("factuality")),
+  "fluency": object_schema(score=_scale("fluency")),
 }
