@@ -19,6 +19,7 @@ from absl import flags
 
 from synpo_jax.models import sharding as meshes
 from synpo_jax.models.config import CaptionerConfig
+from synpo_jax.runtime import shipped
 from synpo_jax.runtime.flags import OUT, WORKDIR, command
 from synpo_jax.runtime.workdir import is_run, run_config
 from synpo_jax.weights import (
@@ -83,13 +84,13 @@ def _torch_folder(section: dict, seed: int, made: pathlib.Path) -> pathlib.Path:
   """The run's checkpoint as safetensors under torch's names: as it is, or,
   where it was random or a Flax port's, written to `made` first."""
   base = section["checkpoint"]
-  if base and safetensors_files.find(pathlib.Path(base)):
-    return pathlib.Path(base)
+  if base and safetensors_files.find(shipped.find(base)):
+    return shipped.find(base)
   config, params = _load(section, seed)
   folders.save(made, config, params)
   words = section["tokenizer"] or base
   if words:
-    merging.copy_words(pathlib.Path(words), made)
+    merging.copy_words(shipped.find(words), made)
   return made
 
 

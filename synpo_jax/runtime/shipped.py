@@ -16,9 +16,9 @@ def find(path: str | pathlib.Path) -> pathlib.Path:
   whatever folder a command runs in.
   """
   path = pathlib.Path(path)
-  if path.parts[:1] == (PACKAGE.name,) and not path.exists():
-    return PACKAGE.parent / path
-  return path
+  own = PACKAGE.parent / path
+  is_ours = path.parts[:1] == (PACKAGE.name,) and own.exists()
+  return own if is_ours and not path.exists() else path
 
 
 def find_config(name: str) -> pathlib.Path:

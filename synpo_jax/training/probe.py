@@ -16,7 +16,7 @@ from synpo_jax.evaluation.caption_metrics import variety
 from synpo_jax.evaluation.tokenizer import tokenize
 from synpo_jax.generation import batch_captions
 from synpo_jax.models import sharding
-from synpo_jax.runtime import hosts, journal
+from synpo_jax.runtime import hosts, journal, shipped
 from synpo_jax.training import heldout, job, metrics, update
 from synpo_jax.world import scene, telling
 
@@ -67,7 +67,7 @@ def _references(c, workdir) -> str:
     return ""
   scenes = scene.read_scenes(c.heldout.scenes)
   made = {}
-  lines = pathlib.Path(c.heldout.pairs).read_bytes().splitlines()
+  lines = shipped.find(c.heldout.pairs).read_bytes().splitlines()
   for line in filter(bytes.strip, lines):
     row = json.loads(line)
     video = pathlib.PurePosixPath(row["video"]).stem

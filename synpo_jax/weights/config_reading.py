@@ -14,6 +14,7 @@ from synpo_jax.models.config import (
   TowerConfig,
   WindowTowerConfig,
 )
+from synpo_jax.runtime import shipped
 from synpo_jax.weights import (
   decoder_configs,
   json_file,
@@ -102,7 +103,7 @@ def _check_projector(hf: dict) -> None:
 
 def read_folder(folder: str | pathlib.Path) -> dict:
   """The configs of a checkpoint folder, as `captioner_config` takes them."""
-  folder = pathlib.Path(folder)
+  folder = shipped.find(folder)
   c = {"llm": json_file.read(folder / "config.json")}
   tower, pixels = folder / "visual_encoder", "preprocessor_config.json"
   if tower.is_dir():

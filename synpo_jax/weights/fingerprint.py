@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from synpo_jax.runtime import workdir
+from synpo_jax.runtime import shipped, workdir
 
 SUFFIXES = frozenset((".json", ".jinja", ".model", ".msgpack", ".safetensors"))
 WHOLE = 1 << 26  # bytes; a larger file is sampled
@@ -35,7 +35,7 @@ def captioner(checkpoint: str, adapter: str) -> str:
   elif adapter:
     parts = [_published(Path(adapter))]
   if checkpoint:
-    parts.append(_published(Path(checkpoint)))
+    parts.append(_published(shipped.find(checkpoint)))
   return _short("".join(parts).encode()) if parts else ""
 
 

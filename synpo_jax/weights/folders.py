@@ -19,6 +19,7 @@ from flax import traverse_util
 from synpo_jax.models import int8
 from synpo_jax.models.captioner import Captioner, shapes
 from synpo_jax.models.config import CaptionerConfig
+from synpo_jax.runtime import shipped
 from synpo_jax.weights import (
   config_writing,
   flax_files,
@@ -43,7 +44,7 @@ def load(
   are rounded, a tensor at a time. `shardings` is a tree like params. Raises
   ValueError listing every missing, surplus and misshapen tensor.
   """
-  folder = pathlib.Path(folder)
+  folder = shipped.find(folder)
   parts = sorted({leaf.part for leaf in tensor_names.leaves(config)})
   rename = partial(tensor_names.published, config=config)
   found = {
