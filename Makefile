@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+PACKAGE := pyproject.toml $(wildcard requirements*.txt)
 WORKDIR ?= runs/demo
 export JAX_PLATFORMS ?= cpu
 
@@ -51,14 +52,11 @@ clean:  ## removes the environment and the runs
 	  "synpo_jax needs Python 3.11 or newer; set PYTHON=python3.x")'
 	$(PYTHON) -m venv .venv
 
-.venv/installed: requirements.txt | .venv/bin/python
-	$(BIN)/pip install -q -r requirements.txt
+# Editable, so that the commands are there as synpo-train and so on.
+.venv/installed: $(PACKAGE) | .venv/bin/python
+	$(BIN)/pip install -q -e .
 	touch $@
 
-.venv/installed-smol: requirements.txt requirements-smol.txt | .venv/bin/python
-	$(BIN)/pip install -q -r requirements-smol.txt
-	touch $@
-
-.venv/installed-test: $(wildcard requirements*.txt) | .venv/bin/python
-	$(BIN)/pip install -q -r requirements-test.txt
+.venv/installed-%: $(PACKAGE) | .venv/bin/python
+	$(BIN)/pip install -q -e '.[$*]'
 	touch $@

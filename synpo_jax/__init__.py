@@ -1,1 +1,3 @@
 """SynPO preference learning for video captioners, in JAX and Flax."""
+
+__version__ = "0.2.0"

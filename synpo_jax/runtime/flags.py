@@ -25,8 +25,8 @@ class _ConfigParser(ConfigFileFlagParser):
     """What get_config() returns, `path` being FILE or FILE:ARGUMENT."""
     name, *argument = path.split(":", 1)
     file = str(shipped.find_config(name))
-    with shipped.configs_importable():
-      return super().parse(":".join((file, *argument)))
+    shipped.make_configs_importable()
+    return super().parse(":".join((file, *argument)))
 
 
 CONFIG = config_flags.DEFINE_config_file(

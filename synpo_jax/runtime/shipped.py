@@ -1,10 +1,10 @@
 """What the package brings along: configs by name, assets from any folder."""
 
-import contextlib
 import difflib
+import importlib.machinery
+import importlib.util
 import pathlib
 import sys
-from collections.abc import Iterator
 
 PACKAGE = pathlib.Path(__file__).parents[1]
 
@@ -46,17 +46,16 @@ def _config_folder() -> pathlib.Path:
   return installed if installed.is_dir() else PACKAGE.parent / "configs"
 
 
-@contextlib.contextmanager
-def configs_importable() -> Iterator[None]:
-  """While it lasts `from configs import vdc` finds the package's own.
+def make_configs_importable() -> None:
+  """From now on `from configs import vdc` finds the package's own.
 
-  From any folder, for configs of ours and for those that build on them.
+  From any folder, for configs of ours and for those that build on them. Only
+  that name is made known: installed, the folder above holds `data`, `models`
+  and more that other packages may be called.
   """
-  sys.path.insert(0, str(_config_folder().parent))
-  try:
-    yield
-  finally:
-    sys.path.remove(str(_config_folder().parent))
+  spec = importlib.machinery.ModuleSpec("configs", None, is_package=True)
+  spec.submodule_search_locations = [str(_config_folder())]
+  sys.modules["configs"] = importlib.util.module_from_spec(spec)
 
 
 def _configs() -> dict[str, pathlib.Path]:
