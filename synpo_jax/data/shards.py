@@ -17,7 +17,7 @@ import itertools
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,7 +26,7 @@ import tensorflow_datasets as tfds
 from jaxtyping import UInt8
 
 from synpo_jax.data import decoding, records, video
-from synpo_jax.runtime import progress
+from synpo_jax.runtime import journal, progress
 
 CHUNK = 128  # videos; what a killed build loses at most
 LAYOUT = 2  # of the stored records; a new one makes new fingerprints
@@ -217,19 +217,9 @@ def _build_chunk(folder, size, results, failed: dict, advance):
   with contextlib.redirect_stdout(io.StringIO()):
     tfds.disable_progress_bar()
     clips.download_and_prepare()
-  _write_lines(building / "clips.jsonl", rows)
+  journal.rewrite(building / "clips.jsonl", rows)
   taken = (int(x.name.rpartition("-")[2]) for x in folder.glob("chunk-*"))
   os.rename(building, folder / f"chunk-{max(taken, default=-1) + 1:05d}")
-
-
-def _write_lines(path: Path, rows: Iterable[dict]):
-  """Writes JSON lines so that the file is there whole or not at all."""
-  partial = path.with_suffix(".partial")
-  with open(partial, "w") as file:
-    file.writelines(json.dumps(row) + "\n" for row in rows)
-    file.flush()
-    os.fsync(file.fileno())
-  os.replace(partial, path)
 
 
 def _report(folder: Path, bad: dict[str, str], paths) -> Path:
@@ -238,7 +228,7 @@ def _report(folder: Path, bad: dict[str, str], paths) -> Path:
     {"video": name, "path": str(paths.get(name, "")), "reason": reason}
     for name, reason in bad.items()
   ]
-  _write_lines(report, rows)
+  journal.rewrite(report, rows)
   return report
 
 

@@ -10,15 +10,14 @@ from synpo_jax.evaluation import caption_metrics
 from synpo_jax.evaluation.items import Benchmark, Item, limited, mean
 from synpo_jax.evaluation.tokenizer import tokenize
 from synpo_jax.runtime.jsonl import lines
-from synpo_jax.world import scene as graph
 from synpo_jax.world import truth
 from synpo_jax.world.quiz import CATEGORIES
-from synpo_jax.world.scene import Scene
+from synpo_jax.world.scene import Scene, read_scenes
 
 MEANS = ("qa_accuracy", "hallucination", "order_accuracy", "factuality")
 
 
-def read_scenes(
+def chosen_scenes(
   path: str | pathlib.Path, only: str | pathlib.Path
 ) -> dict[str, Scene]:
   """Scenes by video id.
@@ -26,7 +25,7 @@ def read_scenes(
   only: a text of ids, JSONL rows whose "video" is a clip's file, or empty for
   all of them. Raises ValueError for ids without a scene, or when there is none.
   """
-  scenes = graph.read_scenes(str(path))
+  scenes = read_scenes(str(path))
   if not only:
     return scenes
   names = _names(pathlib.Path(only))
@@ -89,7 +88,7 @@ def _row(name, caption, scene) -> dict:
 
 def list_items(c, prompts) -> list[Item]:
   """One detailed caption per clip of the synthetic world."""
-  scenes = read_scenes(c.data.scenes, c.data.only)
+  scenes = chosen_scenes(c.data.scenes, c.data.only)
   return [
     Item(video, video, "", (ours.TRAINING_QUESTION,))
     for video in limited(scenes, c.limit)
@@ -98,7 +97,7 @@ def list_items(c, prompts) -> list[Item]:
 
 def score_captions(c, items, captions, prompts, ask):
   """Exact marks from the scene graphs; nobody is asked."""
-  scenes = read_scenes(c.data.scenes, c.data.only)
+  scenes = chosen_scenes(c.data.scenes, c.data.only)
   rows, summary = score(scenes, captions)
   return rows, summary, None
 

@@ -10,7 +10,7 @@ import contextlib
 import fcntl
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 
@@ -86,7 +86,7 @@ def lock(path: Path | str) -> Iterator[None]:
     os.close(handle)
 
 
-def rewrite(path: Path | str, rows: list[dict]) -> None:
+def rewrite(path: Path | str, rows: Iterable[dict]) -> None:
   """Replaces the rows of a file in one step."""
   replace(path, b"".join(map(dump, rows)))
 

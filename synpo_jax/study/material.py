@@ -29,7 +29,7 @@ from synpo_jax.training import job
 from synpo_jax.weights import fingerprint, loading
 from synpo_jax.world import folder as world
 from synpo_jax.world import rendering, telling, truth
-from synpo_jax.world import scene as graph
+from synpo_jax.world.scene import Scene
 
 SPLITS = ("train", "validation", "test")
 
@@ -46,7 +46,7 @@ class Captioner(NamedTuple):
 class Material(NamedTuple):
   """Rows by split: pairs, and reference captions; scenes by video id."""
 
-  scenes: dict[str, graph.Scene]
+  scenes: dict[str, Scene]
   splits: dict[str, list[str]]  # video ids
   pairs: dict[str, pathlib.Path]
   references: dict[str, pathlib.Path]
@@ -245,7 +245,7 @@ def write_pairs(workdir, splits, candidates, scenes, *, negative, min_gap):
   return paths
 
 
-def totals(captions: list[str], scene: graph.Scene) -> list[float]:
+def totals(captions: list[str], scene: Scene) -> list[float]:
   """The pair pipeline's score of each caption: 1.1 f + h + c."""
   judged = [truth.judge(caption, scene) for caption in captions]
   scores = {

@@ -8,7 +8,6 @@ heldout.jsonl    pairs of clips that appear in no other row
 """
 
 import functools
-import json
 import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -16,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
+from synpo_jax.runtime import journal
 from synpo_jax.world import rendering, staging
 from synpo_jax.world import rows as world_rows
-from synpo_jax.world import scene as graph
-from synpo_jax.world.scene import Scene
+from synpo_jax.world.scene import Scene, read_scenes, write_scenes
 
 
 def render_world(
@@ -42,10 +41,10 @@ def render_world(
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
       scenes = pool.map(work, seeds, chunksize=16)
   sidecar = folder / "scenes.jsonl"
-  known = graph.read_scenes(str(sidecar)) if sidecar.exists() else {}
+  known = read_scenes(str(sidecar)) if sidecar.exists() else {}
   known |= {scene.video: scene for scene in scenes}
   part = sidecar.with_suffix(".part")
-  graph.write_scenes(str(part), known.values())
+  write_scenes(str(part), known.values())
   os.replace(part, sidecar)
   return scenes
 
@@ -85,11 +84,11 @@ def write_world(
   scenes = render_world(folder, range(seed, seed + clips), workers)
   train = scenes[: clips - heldout]
   captions = _rows(world_rows.sft_row, train, rows_per_clip, stream=1)
-  _write(folder / "sft.jsonl", captions)
+  journal.rewrite(folder / "sft.jsonl", captions)
   pairs = _rows(world_rows.pair_row, train, pairs_per_clip, stream=2)
-  _write(folder / "pairs.jsonl", pairs)
+  journal.rewrite(folder / "pairs.jsonl", pairs)
   unseen = _rows(world_rows.pair_row, scenes[clips - heldout :], 1, stream=3)
-  _write(folder / "heldout.jsonl", unseen)
+  journal.rewrite(folder / "heldout.jsonl", unseen)
 
 
 def _rows(
@@ -100,9 +99,3 @@ def _rows(
     for index in range(each):
       rng = np.random.default_rng([scene.seed, index, stream])
       yield make(scene, f"clips/{scene.video}.mp4", rng)
-
-
-def _write(path: Path, rows: Iterable[dict]) -> None:
-  with path.open("w", encoding="utf-8") as file:
-    for row in rows:
-      file.write(json.dumps(row) + "\n")

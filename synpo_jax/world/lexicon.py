@@ -7,16 +7,16 @@ wins, so longer phrases come first.
 
 import re
 
-from synpo_jax.world import scene as graph
+from synpo_jax.world import scene
 
 COLOUR_WORDS = {
-  **{name: name for name in graph.COLOURS},
+  **{name: name for name in scene.COLOURS},
   **{"crimson": "red", "scarlet": "red", "golden": "yellow", "gold": "yellow"},
   **{"violet": "purple", "gray": "grey", "grey": "grey", "brown": "brown"},
   **{"beige": "brown", "tan": "brown", "pink": "pink", "cyan": "cyan"},
 }
 SHAPE_WORDS = {
-  **{name: name for name in graph.SHAPES},
+  **{name: name for name in scene.SHAPES},
   **{"disc": "circle", "disk": "circle", "dot": "circle", "ball": "circle"},
   **{"box": "square", "block": "square", "cube": "square"},
   **{"hoop": "ring", "donut": "ring", "doughnut": "ring"},

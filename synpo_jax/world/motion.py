@@ -11,7 +11,7 @@ import itertools
 import numpy as np
 from jaxtyping import Float
 
-from synpo_jax.world import scene as graph
+from synpo_jax.world import scene
 from synpo_jax.world.scene import Event, Thing, Track
 
 PROBES = np.linspace(0.0, 1.0, 49)  # moments at which a layout is checked
@@ -59,12 +59,12 @@ def lay_out(
 
 
 def _start(rng, camera: str, thing: Thing) -> _Actor:
-  radius = graph.RADIUS[thing.size]
+  radius = scene.RADIUS[thing.size]
   actor = _Actor(radius, [], [0.0, 1.0], [(0.0, thing.colour)])
   if thing.zone is not None:
-    x, y = graph.ZONES[thing.zone]
+    x, y = scene.ZONES[thing.zone]
     dx, dy = rng.uniform(-0.06, 0.06, 2)
-    actor.knots.append((0.0, *graph.to_world(camera, 0.0, x + dx, y + dy)))
+    actor.knots.append((0.0, *scene.to_world(camera, 0.0, x + dx, y + dy)))
   return actor
 
 
@@ -80,7 +80,7 @@ def _hold(actor: _Actor, t: float) -> None:
 def _walk(rng, actor, event, start, end) -> None:
   """A move, or (turn) a move and the way back."""
   _hold(actor, start)
-  dx, dy = graph.DIRECTIONS[event.where]
+  dx, dy = scene.DIRECTIONS[event.where]
   far = rng.uniform(0.24, 0.34) if dx and dy else rng.uniform(0.3, 0.5)
   _, x, y = actor.knots[-1]
   there = (x + far * dx, y + far * dy)
@@ -93,15 +93,15 @@ def _walk(rng, actor, event, start, end) -> None:
 
 def _enter(rng, camera, actor, side, start, end) -> None:
   """From just outside the picture to a place well inside it."""
-  dx, dy = graph.SIDES[side]
+  dx, dy = scene.SIDES[side]
   lane, depth = rng.uniform(0.2, 0.8), rng.uniform(0.3, 0.6)
-  margin = actor.radius * graph.camera_at(camera, start)[1]
+  margin = actor.radius * scene.camera_at(camera, start)[1]
   edge = (1.0 + margin) if dx + dy > 0 else -margin
   deep = 1.0 - depth if dx + dy > 0 else depth
   outside = (edge, lane) if dx else (lane, edge)
   inside = (deep, lane) if dx else (lane, deep)
-  from_ = graph.to_world(camera, start, *outside)
-  to = graph.to_world(camera, start, *inside)
+  from_ = scene.to_world(camera, start, *outside)
+  to = scene.to_world(camera, start, *inside)
   actor.knots += [(start, *from_), (end, *to)]
   actor.present[0] = start
 
@@ -109,10 +109,10 @@ def _enter(rng, camera, actor, side, start, end) -> None:
 def _leave(camera, actor, side, start, end) -> None:
   """Straight on, until it is just outside the picture."""
   _hold(actor, start)
-  dx, dy = graph.SIDES[side]
-  margin = actor.radius * graph.camera_at(camera, end)[1]
+  dx, dy = scene.SIDES[side]
+  margin = actor.radius * scene.camera_at(camera, end)[1]
   edge = (1.0 + margin) if dx + dy > 0 else -margin
-  outside = graph.to_world(camera, end, edge, edge)
+  outside = scene.to_world(camera, end, edge, edge)
   _, x, y = actor.knots[-1]
   actor.knots.append((end, outside[0] if dx else x, outside[1] if dy else y))
   actor.present[1] = end
@@ -163,8 +163,8 @@ def _sampled(actor: _Actor) -> Float[np.ndarray, "T 2"]:
 
 
 def _in_sight(camera, actor, places, moments) -> bool:
-  xs, ys = graph.to_screen(camera, moments, *places.T)
-  edge = 0.45 * actor.radius * graph.camera_at(camera, moments)[1]
+  xs, ys = scene.to_screen(camera, moments, *places.T)
+  edge = 0.45 * actor.radius * scene.camera_at(camera, moments)[1]
   low, high = np.minimum(xs, ys), np.maximum(xs, ys)
   return bool(np.all((edge <= low) & (high <= 1 - edge)))
 
@@ -174,9 +174,9 @@ def _plain(camera, actor, event, start, end) -> bool:
   if event.kind not in ("move", "turn"):
     return True
   until = end if event.kind == "move" else 0.5 * (start + end)
-  before = graph.to_screen(camera, start, *_place(actor, start))
-  after = graph.to_screen(camera, until, *_place(actor, until))
-  steps = zip(before, after, graph.DIRECTIONS[event.where], strict=True)
+  before = scene.to_screen(camera, start, *_place(actor, start))
+  after = scene.to_screen(camera, until, *_place(actor, until))
+  steps = zip(before, after, scene.DIRECTIONS[event.where], strict=True)
   return all(d * (b - a) >= 0.2 * abs(d) for a, b, d in steps)
 
 

@@ -8,7 +8,7 @@ facts read from a caption the answer that the caption alone allows.
 import dataclasses
 import itertools
 
-from synpo_jax.world import scene as graph
+from synpo_jax.world import scene
 from synpo_jax.world import wording as say
 from synpo_jax.world.scene import Event, Facts
 
@@ -72,7 +72,7 @@ def _camera() -> list[Asked]:
 
 
 def _short(facts: Facts) -> list[Asked]:
-  main = facts.things[graph.main_thing(facts)].shape
+  main = facts.things[scene.main_thing(facts)].shape
   return [
     ("What is the clip mainly about?", "short", ("main",)),
     ("Where is the clip set?", "short", ("place",)),
@@ -101,7 +101,7 @@ def _background(facts: Facts) -> list[Asked]:
 
 
 def _main_object(facts: Facts) -> list[Asked]:
-  shape = facts.things[graph.main_thing(facts)].shape
+  shape = facts.things[scene.main_thing(facts)].shape
   name = f"the {shape}"
   asked = [
     ("What shape is the main object?", ("main shape",)),
@@ -187,13 +187,13 @@ def _place(facts: Facts) -> str | None:
 
 
 def _outdoors(facts: Facts) -> str | None:
-  if facts.background not in graph.BACKGROUNDS:
+  if facts.background not in scene.BACKGROUNDS:
     return None
   return "yes" if facts.background in ("field", "night") else "no"
 
 
 def _night(facts: Facts) -> str | None:
-  if facts.background not in graph.BACKGROUNDS:
+  if facts.background not in scene.BACKGROUNDS:
     return None
   return "yes" if facts.background == "night" else "no"
 
@@ -201,12 +201,12 @@ def _night(facts: Facts) -> str | None:
 def _main(facts: Facts) -> str | None:
   if not facts.things:
     return None
-  thing = facts.things[graph.main_thing(facts)]
+  thing = facts.things[scene.main_thing(facts)]
   return f"a {thing.size} {thing.colour} {thing.shape}"
 
 
 def _main_shape(facts: Facts) -> str | None:
-  return facts.things[graph.main_thing(facts)].shape if facts.things else None
+  return facts.things[scene.main_thing(facts)].shape if facts.things else None
 
 
 def _main_does(facts: Facts) -> str | None:

@@ -19,8 +19,15 @@ import av
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from synpo_jax.world import scene as graph
-from synpo_jax.world.scene import Scene, Track
+from synpo_jax.world.scene import (
+  COLOURS,
+  RADIUS,
+  Scene,
+  Track,
+  camera_at,
+  to_json,
+  to_screen,
+)
 
 WORLD = "synpo-shapes-2"  # raise it when a scene gives other pixels
 EDGE = 96  # pixels, both ways
@@ -106,12 +113,12 @@ def picture(
   """The clip at moment t (0 to 1), as the camera sees it."""
   camera = scene.facts.camera
   canvas = _view(scene, t, edge)
-  _, scale = graph.camera_at(camera, t)
+  _, scale = camera_at(camera, t)
   for index in scene.layers:
     track, thing = scene.tracks[index], scene.facts.things[index]
     if track.present[0] <= t <= track.present[1]:
-      x, y = graph.to_screen(camera, t, *place(track, t))
-      radius = graph.RADIUS[thing.size] * scale
+      x, y = to_screen(camera, t, *place(track, t))
+      radius = RADIUS[thing.size] * scale
       _draw(canvas, thing.shape, colour(track, t), x, y, radius)
   return np.rint(canvas).astype(np.uint8)
 
@@ -131,7 +138,7 @@ def _view(scene: Scene, t: float, edge: int) -> Float[np.ndarray, "Y X 3"]:
   facts = scene.facts
   painted = backdrop(facts.background, facts.tone)
   screen = (np.arange(edge) + 0.5) / edge
-  centre, scale = graph.camera_at(facts.camera, t)
+  centre, scale = camera_at(facts.camera, t)
   column = ((screen - 0.5) / scale + centre + REACH) * GRAIN
   row = ((screen - 0.5) / scale + 0.5 + REACH) * GRAIN
   return painted[row.astype(int)[:, None], column.astype(int)].astype(float)
@@ -152,7 +159,7 @@ def _draw(canvas, shape: str, name: str, x, y, radius) -> None:
   body = np.clip(0.5 - far, 0.0, 1.0)[..., None]
   inner = np.clip(0.5 - (far + width), 0.0, 1.0)[..., None]
   line = (240, 240, 240) if name == "black" else (25, 25, 25)
-  paint = inner * graph.COLOURS[name] + (1.0 - inner) * np.array(line)
+  paint = inner * COLOURS[name] + (1.0 - inner) * np.array(line)
   patch = canvas[low[1] : high[1], low[0] : high[0]]
   patch += body * (paint - patch)
 
@@ -201,7 +208,7 @@ def encode(path: str | Path, scene: Scene, edge: int = EDGE) -> None:
 
 def fingerprint(scene: Scene) -> str:
   """Names a scene by its content; every clip carries it in its metadata."""
-  digest = hashlib.sha256(graph.to_json(scene).encode())
+  digest = hashlib.sha256(to_json(scene).encode())
   return f"{WORLD}:{digest.hexdigest()[:16]}"
 
 

@@ -4,6 +4,7 @@ import numpy as np
 
 from synpo_jax.data import prompts
 from synpo_jax.world import spoiling, telling, truth
+from synpo_jax.world.chance import pick
 from synpo_jax.world.scene import Facts, Scene
 
 MIX = {"detailed": 0.60, "retrospective": 0.15, "other": 0.25}
@@ -19,7 +20,7 @@ def sft_row(scene: Scene, video: str, rng: np.random.Generator) -> dict:
   kind = str(rng.choice(list(MIX), p=list(MIX.values())))
   if kind == "other":
     part = PARTS[int(rng.integers(len(PARTS)))]
-    question = _pick(rng, prompts.VDC[part])
+    question = pick(rng, prompts.VDC[part])
     chosen = telling.tell(scene.facts, rng, part)
     return {"video": video, "question": question, "chosen": chosen}
   question = prompts.TRAINING_QUESTION
@@ -28,15 +29,11 @@ def sft_row(scene: Scene, video: str, rng: np.random.Generator) -> dict:
       draft(scene.facts, rng), caution=bool(rng.random() < 0.5)
     )
   elif rng.random() < 0.3:
-    question = _pick(rng, prompts.VDC["detailed"][1:])
+    question = pick(rng, prompts.VDC["detailed"][1:])
   if kind == "detailed" and rng.random() < 0.1:
     question = f"{question} {prompts.CAUTION}"
   chosen = telling.tell(scene.facts, rng)
   return {"video": video, "question": question, "chosen": chosen}
-
-
-def _pick(rng, options):
-  return options[int(rng.integers(len(options)))]
 
 
 def draft(facts: Facts, rng: np.random.Generator) -> str:

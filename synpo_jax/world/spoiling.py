@@ -9,7 +9,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from synpo_jax.world import scene as graph
+from synpo_jax.world import scene
+from synpo_jax.world.chance import pick
 from synpo_jax.world.scene import Event, Facts, Thing
 from synpo_jax.world.staging import telling_order
 
@@ -64,10 +65,6 @@ def _renumbered(event: Event, new: dict[int, int]) -> Event:
   return dataclasses.replace(event, who=new[event.who], whom=whom)
 
 
-def _pick(rng, options):
-  return options[int(rng.integers(len(options)))]
-
-
 def _attribute(facts: Facts, rng) -> Facts | None:
   """Another colour, shape, size, zone, direction, background or camera."""
   places = ["background", "camera"]
@@ -75,13 +72,13 @@ def _attribute(facts: Facts, rng) -> Facts | None:
   places += [
     ("event", i) for i, e in enumerate(facts.events) if e.where is not None
   ]
-  place = _pick(rng, places)
+  place = pick(rng, places)
   if place == "background":
-    kind = _other(rng, graph.BACKGROUNDS, facts.background)
-    tone = _pick(rng, graph.BACKGROUNDS[kind])
+    kind = _other(rng, scene.BACKGROUNDS, facts.background)
+    tone = pick(rng, scene.BACKGROUNDS[kind])
     return dataclasses.replace(facts, background=kind, tone=tone)
   if place == "camera":
-    camera = _other(rng, graph.CAMERAS, facts.camera)
+    camera = _other(rng, scene.CAMERAS, facts.camera)
     return dataclasses.replace(facts, camera=camera)
   what, index = place
   if what == "thing":
@@ -90,7 +87,7 @@ def _attribute(facts: Facts, rng) -> Facts | None:
 
 
 def _other(rng, options, *taken):
-  return _pick(rng, [option for option in options if option not in taken])
+  return pick(rng, [option for option in options if option not in taken])
 
 
 def _colours(facts: Facts) -> set[str | None]:
@@ -103,7 +100,7 @@ def _other_thing(facts: Facts, index: int, rng) -> Facts:
   fields = ["colour", "colour", "shape", "size"]
   if thing.zone is not None:
     fields.append("zone")
-  field = _pick(rng, fields)
+  field = pick(rng, fields)
   taken = {
     "colour": _colours(facts),
     "shape": {other.shape for other in facts.things},
@@ -111,10 +108,10 @@ def _other_thing(facts: Facts, index: int, rng) -> Facts:
     "zone": {other.zone for other in facts.things},
   }
   options = {
-    "colour": graph.COLOURS,
-    "shape": graph.SHAPES,
-    "size": graph.RADIUS,
-    "zone": graph.ZONES,
+    "colour": scene.COLOURS,
+    "shape": scene.SHAPES,
+    "size": scene.RADIUS,
+    "zone": scene.ZONES,
   }
   value = _other(rng, options[field], *taken[field])
   things = list(facts.things)
@@ -125,11 +122,11 @@ def _other_thing(facts: Facts, index: int, rng) -> Facts:
 def _other_event(facts: Facts, index: int, rng) -> Facts:
   event = facts.events[index]
   if event.kind == "colour":
-    where = _other(rng, graph.COLOURS, *_colours(facts))
+    where = _other(rng, scene.COLOURS, *_colours(facts))
   elif event.kind in ("enter", "leave"):
-    where = _other(rng, graph.SIDES, event.where)
+    where = _other(rng, scene.SIDES, event.where)
   else:
-    ways = graph.STEPS if event.kind == "turn" else graph.DIRECTIONS
+    ways = scene.STEPS if event.kind == "turn" else scene.DIRECTIONS
     where = _other(rng, ways, event.where)
   events = list(facts.events)
   events[index] = dataclasses.replace(event, where=where)
@@ -146,7 +143,7 @@ def _order(facts: Facts, rng) -> Facts | None:
       swapped.append(tuple(events))
   if not swapped:
     return None
-  return dataclasses.replace(facts, events=_pick(rng, swapped))
+  return dataclasses.replace(facts, events=pick(rng, swapped))
 
 
 def possible(things: tuple[Thing, ...], events: tuple[Event, ...]) -> bool:
@@ -165,18 +162,18 @@ def _invention(facts: Facts, rng) -> Facts | None:
   """A thing that is not in the clip, standing there or entering."""
   shapes = {thing.shape for thing in facts.things}
   zones = {thing.zone for thing in facts.things}
-  if len(shapes) >= len(graph.SHAPES) or len(facts.things) >= 4:
+  if len(shapes) >= len(scene.SHAPES) or len(facts.things) >= 4:
     return None
   enters = rng.random() < 0.4
   thing = Thing(
-    _other(rng, graph.SHAPES, *shapes),
-    _other(rng, graph.COLOURS, *_colours(facts)),
-    _pick(rng, list(graph.RADIUS)),
-    None if enters else _other(rng, graph.ZONES, *zones),
+    _other(rng, scene.SHAPES, *shapes),
+    _other(rng, scene.COLOURS, *_colours(facts)),
+    pick(rng, list(scene.RADIUS)),
+    None if enters else _other(rng, scene.ZONES, *zones),
   )
   events = list(facts.events)
   if enters:
-    side = _pick(rng, list(graph.SIDES))
+    side = pick(rng, list(scene.SIDES))
     at = int(rng.integers(len(events) + 1))
     events.insert(at, Event("enter", len(facts.things), side))
   things = (*facts.things, thing)
@@ -197,7 +194,7 @@ def _omission(facts: Facts, rng) -> Facts | None:
     for who, thing in enumerate(facts.things)
     if len(facts.things) > 1 and _minor(facts, who)
   ]
-  return _pick(rng, options) if options else None
+  return pick(rng, options) if options else None
 
 
 def _minor(facts: Facts, who: int) -> bool:
@@ -229,7 +226,7 @@ def flawed(
   for _ in range(faults):
     spoilt = None
     while spoilt is None:
-      fault = _pick(rng, FAULTS)
+      fault = pick(rng, FAULTS)
       if fault == "clumsy":
         broken, spoilt = broken + 1, facts
       else:
@@ -247,7 +244,7 @@ def clumsy(told: list[str], rng: np.random.Generator, faults: int) -> list[str]:
   told = list(told)
   spots = rng.permutation(len(told))[:faults]
   for spot in sorted(spots.tolist(), reverse=True):
-    plant = _pick(rng, (_stutter, _dropped, _swapped, None))
+    plant = pick(rng, (_stutter, _dropped, _swapped, None))
     if plant is None:
       told.insert(spot, told[spot])
     else:
@@ -275,7 +272,7 @@ def _dropped(sentence: str, rng) -> str:
   spots = _little(words)
   if not spots:
     return _stutter(sentence, rng)
-  del words[_pick(rng, spots)]
+  del words[pick(rng, spots)]
   return " ".join(words)
 
 
@@ -285,6 +282,6 @@ def _swapped(sentence: str, rng) -> str:
   spots = [i for i in _little(words) if i + 2 < len(words)]
   if not spots:
     return _stutter(sentence, rng)
-  spot = _pick(rng, spots)
+  spot = pick(rng, spots)
   words[spot], words[spot + 1] = words[spot + 1], words[spot]
   return " ".join(words)

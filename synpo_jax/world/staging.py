@@ -9,8 +9,8 @@ import dataclasses
 
 import numpy as np
 
-from synpo_jax.world import motion
-from synpo_jax.world import scene as graph
+from synpo_jax.world import motion, scene
+from synpo_jax.world.chance import pick
 from synpo_jax.world.scene import Event, Facts, Scene, Thing
 
 REST = 0.35  # before the first and after the last event, in moves
@@ -56,16 +56,15 @@ def sample(seed: int, video: str | None = None) -> Scene:
   for _ in range(20):
     plan = _plan(rng)
     for _ in range(1500):
-      scene = _attempt(rng, plan, seed, name)
-      if scene is not None:
-        return scene
+      if (drawn := _attempt(rng, plan, seed, name)) is not None:
+        return drawn
   raise ValueError(f"seed {seed}: no scene found that can be seen clearly")
 
 
 def _plan(rng: np.random.Generator) -> _Plan:
-  background = _pick(rng, list(graph.BACKGROUNDS))
-  tone = _pick(rng, graph.BACKGROUNDS[background])
-  camera = _pick(rng, graph.CAMERAS)
+  background = pick(rng, list(scene.BACKGROUNDS))
+  tone = pick(rng, scene.BACKGROUNDS[background])
+  camera = pick(rng, scene.CAMERAS)
   if background == "plain":  # nothing there would show the camera move
     camera = "static"
   things = int(rng.choice([1, 2, 3], p=[0.25, 0.45, 0.3]))
@@ -101,19 +100,15 @@ def _attempt(rng, plan: _Plan, seed: int, video: str) -> Scene | None:
   )
 
 
-def _pick(rng, options):
-  return options[int(rng.integers(len(options)))]
-
-
 def _cast(rng, count: int, background: str) -> tuple[Thing, ...]:
   """Things unlike each other in shape and colour, in the order of telling."""
-  colours = [c for c in graph.COLOURS if c not in CLASHES[background]]
-  shapes = rng.permutation(graph.SHAPES)[:count]
+  colours = [c for c in scene.COLOURS if c not in CLASHES[background]]
+  shapes = rng.permutation(scene.SHAPES)[:count]
   colours = rng.permutation(colours)[:count]
-  zones = rng.permutation(list(graph.ZONES))[:count]
+  zones = rng.permutation(list(scene.ZONES))[:count]
   cast = []
   for shape, colour, zone in zip(shapes, colours, zones, strict=True):
-    size = _pick(rng, ("large", "small"))
+    size = pick(rng, ("large", "small"))
     there = rng.random() < 0.75
     place = str(zone) if there else None
     cast.append(Thing(str(shape), str(colour), size, place))
@@ -122,7 +117,7 @@ def _cast(rng, count: int, background: str) -> tuple[Thing, ...]:
 
 def telling_order(thing: Thing) -> tuple[int, int, int]:
   """Things there from the start first; large before small; reading order."""
-  zones = list(graph.ZONES)
+  zones = list(scene.ZONES)
   late = thing.zone is None
   place = len(zones) if late else zones.index(thing.zone)
   return int(late), int(thing.size != "large"), place
@@ -130,7 +125,7 @@ def telling_order(thing: Thing) -> tuple[int, int, int]:
 
 def _free_colours(things, background) -> list[str]:
   used = {thing.colour for thing in things} | set(CLASHES[background])
-  return [colour for colour in graph.COLOURS if colour not in used]
+  return [colour for colour in scene.COLOURS if colour not in used]
 
 
 def _plot(rng, count, things, palette) -> tuple[Event, ...] | None:
@@ -147,7 +142,7 @@ def _plot(rng, count, things, palette) -> tuple[Event, ...] | None:
     if step in entries:
       who = late.pop(0)
       state[who] = "in"
-      events.append(Event("enter", who, _pick(rng, list(graph.SIDES))))
+      events.append(Event("enter", who, pick(rng, list(scene.SIDES))))
       continue
     event = _next(rng, things, palette, state, events)
     if event is None:
@@ -160,7 +155,7 @@ def _next(rng, things, palette, state, events) -> Event | None:
   able = [i for i, s in enumerate(state) if s == "in"]
   if not able:
     return None
-  who = _pick(rng, able)
+  who = pick(rng, able)
   others = [i for i in able if i != who]
   covers = [i for i in others if _covers(things[i])]
   kinds = dict(LIKELY)
@@ -172,19 +167,17 @@ def _next(rng, things, palette, state, events) -> Event | None:
   kind = list(kinds)[int(rng.choice(len(kinds), p=weights / weights.sum()))]
   where, whom = None, None
   if kind in ("move", "turn"):
-    where = _pick(
-      rng, list(graph.DIRECTIONS if kind == "move" else graph.STEPS)
-    )
+    where = pick(rng, list(scene.DIRECTIONS if kind == "move" else scene.STEPS))
   elif kind == "leave":
-    where, state[who] = _pick(rng, list(graph.SIDES)), "done"
+    where, state[who] = pick(rng, list(scene.SIDES)), "done"
   elif kind == "colour":
     if not palette:
       return None
     where = palette.pop(int(rng.integers(len(palette))))
   elif kind == "collide":
-    whom = _pick(rng, others)
+    whom = pick(rng, others)
   elif kind == "hide":
-    whom = _pick(rng, covers)
+    whom = pick(rng, covers)
     state[who] = state[whom] = "done"
   event = Event(kind, who, where, whom)
   same = events and (events[-1].kind, events[-1].who) == (kind, who)
@@ -192,11 +185,11 @@ def _next(rng, things, palette, state, events) -> Event | None:
 
 
 def _covers(thing: Thing) -> bool:
-  return thing.size == "large" and thing.shape in graph.COVERS
+  return thing.size == "large" and thing.shape in scene.COVERS
 
 
 def _timetable(events) -> tuple[tuple[float, float], ...]:
-  lengths = [graph.EVENTS[event.kind] for event in events]
+  lengths = [scene.EVENTS[event.kind] for event in events]
   total = 2 * REST + sum(lengths) + BREATH * (len(events) - 1)
   start, spans = REST, []
   for length in lengths:

@@ -6,8 +6,9 @@ in time order, things that stay still.
 
 import numpy as np
 
-from synpo_jax.world import scene as graph
+from synpo_jax.world import scene
 from synpo_jax.world import wording as say
+from synpo_jax.world.chance import pick
 from synpo_jax.world.scene import Event, Facts
 
 KINDS = ("detailed", "short", "background", "camera", "main_object")
@@ -36,16 +37,12 @@ def sentences(
     return _main_object(facts, rng)
   told = []
   if kind in ("detailed", "background") and facts.background is not None:
-    told.append(_pick(rng, say.BACKGROUND).format(place=_place(facts)))
+    told.append(pick(rng, say.BACKGROUND).format(place=_place(facts)))
   if kind in ("detailed", "camera") and facts.camera is not None:
-    told.append(_pick(rng, say.CAMERA[facts.camera]))
+    told.append(pick(rng, say.CAMERA[facts.camera]))
   if kind == "detailed":
     told += _opening(facts, rng) + _story(facts, rng) + _still(facts, rng)
   return told
-
-
-def _pick(rng: np.random.Generator, options):
-  return options[int(rng.integers(len(options)))]
 
 
 def _place(facts: Facts) -> str:
@@ -58,7 +55,7 @@ def _first(facts: Facts, who: int) -> str:
 
 
 def _again(facts: Facts, who: int, event: int) -> str:
-  colour = graph.colour_at(facts, who, event)
+  colour = scene.colour_at(facts, who, event)
   return f"the {colour} {facts.things[who].shape}"
 
 
@@ -77,11 +74,11 @@ def _opening(facts: Facts, rng) -> list[str]:
   if not facts.things:
     return []
   if not seen:
-    return [_pick(rng, say.EMPTY)]
+    return [pick(rng, say.EMPTY)]
   parts = [
     f"{_first(facts, i)} {say.ZONES[facts.things[i].zone]}" for i in seen
   ]
-  return [f"{_pick(rng, say.OPENING)} {_listed(parts)}."]
+  return [f"{pick(rng, say.OPENING)} {_listed(parts)}."]
 
 
 def _story(facts: Facts, rng) -> list[str]:
@@ -91,15 +88,15 @@ def _story(facts: Facts, rng) -> list[str]:
     when = say.FIRST if index == 0 else say.LAST if index == last else say.LATER
     if last == 0:
       when = say.ONLY
-    told.append(_sentence(f"{_pick(rng, when)} {_clause(facts, index, rng)}"))
+    told.append(_sentence(f"{pick(rng, when)} {_clause(facts, index, rng)}"))
     while told[-1] in told[:-1]:  # the same again, but not in the same words
-      told[-1] = _sentence(f"{_pick(rng, when)} {_clause(facts, index, rng)}")
+      told[-1] = _sentence(f"{pick(rng, when)} {_clause(facts, index, rng)}")
   return told
 
 
 def _clause(facts: Facts, index: int, rng, subject: str | None = None) -> str:
   event = facts.events[index]
-  form = _pick(rng, say.EVENTS[event.kind])
+  form = pick(rng, say.EVENTS[event.kind])
   return form.format(
     a=_first(facts, event.who) if subject is None else subject,
     s=_again(facts, event.who, index) if subject is None else subject,
@@ -131,7 +128,7 @@ def _still(facts: Facts, rng) -> list[str]:
   names = [_again(facts, who, end) for who in facts.still]
   if not names:
     return []
-  rest = _pick(rng, say.STILL if len(names) == 1 else say.STILL_MANY)
+  rest = pick(rng, say.STILL if len(names) == 1 else say.STILL_MANY)
   return [_sentence(f"{_listed(names)} {rest}")]
 
 
@@ -139,13 +136,13 @@ def _short(facts: Facts, rng) -> list[str]:
   """One sentence: the main thing, the first thing it does, the place."""
   if not facts.things or facts.background is None:
     return []
-  who = graph.main_thing(facts)
+  who = scene.main_thing(facts)
   doings = [i for i, event in enumerate(facts.events) if event.who == who]
   if doings:
     does = _clause(facts, doings[0], rng, subject="").strip()
   else:
-    does = _pick(rng, say.STILL)
-  form = _pick(rng, say.SHORT)
+    does = pick(rng, say.STILL)
+  form = pick(rng, say.SHORT)
   text = form.format(a=_first(facts, who), does=does, place=_place(facts))
   return [text[0].upper() + text[1:]]
 
@@ -153,18 +150,18 @@ def _short(facts: Facts, rng) -> list[str]:
 def _main_object(facts: Facts, rng) -> list[str]:
   if not facts.things:
     return []
-  who = graph.main_thing(facts)
+  who = scene.main_thing(facts)
   zone = facts.things[who].zone
-  told = [_pick(rng, say.MAIN).format(a=_first(facts, who))]
+  told = [pick(rng, say.MAIN).format(a=_first(facts, who))]
   if zone is None:
-    told.append(_pick(rng, say.MAIN_LATE))
+    told.append(pick(rng, say.MAIN_LATE))
   else:
-    told.append(_pick(rng, say.MAIN_START).format(zone=say.ZONES[zone]))
+    told.append(pick(rng, say.MAIN_START).format(zone=say.ZONES[zone]))
   doings = [i for i, event in enumerate(facts.events) if event.who == who]
   for index in doings:
     when = say.FIRST if index == doings[0] else say.LATER
     clause = _clause(facts, index, rng, subject="it")
-    told.append(_sentence(f"{_pick(rng, when)} {clause}"))
+    told.append(_sentence(f"{pick(rng, when)} {clause}"))
   if not doings:
-    told.append(_pick(rng, say.MAIN_STILL))
+    told.append(pick(rng, say.MAIN_STILL))
   return told

@@ -16,8 +16,8 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from synpo_jax.data import prompts
-from synpo_jax.world import scene as graph
-from synpo_jax.world import telling
+from synpo_jax.world import scene, telling
+from synpo_jax.world.chance import pick
 from synpo_jax.world.scene import Event, Facts, Thing
 
 SPECIAL = ("<unk>", "<s>", "</s>")  # ids 0, 1, 2; padding is <unk>
@@ -41,35 +41,31 @@ def corpus() -> list[str]:
 
 def _anything(rng: np.random.Generator) -> Facts:
   """Facts at random, whether or not a clip could show them."""
-  background = _pick(rng, list(graph.BACKGROUNDS))
+  background = pick(rng, list(scene.BACKGROUNDS))
   things = tuple(
     Thing(
-      _pick(rng, graph.SHAPES),
-      _pick(rng, list(graph.COLOURS)),
-      _pick(rng, list(graph.RADIUS)),
-      _pick(rng, [None, *graph.ZONES]),
+      pick(rng, scene.SHAPES),
+      pick(rng, list(scene.COLOURS)),
+      pick(rng, list(scene.RADIUS)),
+      pick(rng, [None, *scene.ZONES]),
     )
     for _ in range(3)
   )
   where = {
-    "move": list(graph.DIRECTIONS),
-    "turn": list(graph.STEPS),
-    "enter": list(graph.SIDES),
-    "leave": list(graph.SIDES),
-    "colour": list(graph.COLOURS),
+    "move": list(scene.DIRECTIONS),
+    "turn": list(scene.STEPS),
+    "enter": list(scene.SIDES),
+    "leave": list(scene.SIDES),
+    "colour": list(scene.COLOURS),
   }
   events = tuple(
-    Event(kind, int(rng.integers(2)), _pick(rng, where.get(kind, [None])), 2)
-    for kind in rng.permutation(list(graph.EVENTS)).tolist()[:4]
+    Event(kind, int(rng.integers(2)), pick(rng, where.get(kind, [None])), 2)
+    for kind in rng.permutation(list(scene.EVENTS)).tolist()[:4]
   )
-  tone = _pick(rng, graph.BACKGROUNDS[background])
-  camera = _pick(rng, graph.CAMERAS)
+  tone = pick(rng, scene.BACKGROUNDS[background])
+  camera = pick(rng, scene.CAMERAS)
   still = (2,) if rng.random() < 0.5 else (1, 2)
   return Facts(background, tone, camera, things, events, still)
-
-
-def _pick(rng: np.random.Generator, options):
-  return options[int(rng.integers(len(options)))]
 
 
 def words(texts: list[str]) -> list[str]:

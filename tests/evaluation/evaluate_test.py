@@ -20,7 +20,7 @@ from synpo_jax.evaluation import shapes as scoring
 from synpo_jax.generation.shots import Text
 from synpo_jax.runtime import journal
 from synpo_jax.world import rendering, staging, telling
-from synpo_jax.world import scene as graph
+from synpo_jax.world.scene import write_scenes
 from tests.support.judge_server import chat, serve
 from tests.support.paths import ROOT
 
@@ -33,7 +33,7 @@ def world(tmp_path_factory):
   scenes = [staging.sample(seed) for seed in (3, 4)]
   for scene in scenes:
     rendering.encode(folder / "clips" / f"{scene.video}.mp4", scene)
-  graph.write_scenes(str(folder / "scenes.jsonl"), scenes)
+  write_scenes(str(folder / "scenes.jsonl"), scenes)
   return folder, scenes
 
 
@@ -93,7 +93,7 @@ def test_the_clips_to_score_are_those_of_a_file(world, tmp_path):
   }.items():
     c.data.only = str(tmp_path / name)
     (tmp_path / name).write_text(text)
-    found = scoring.read_scenes(c.data.scenes, c.data.only)
+    found = scoring.chosen_scenes(c.data.scenes, c.data.only)
     assert list(found) == [scenes[1].video]
   (tmp_path / "heldout.jsonl").write_text("")
   with pytest.raises(ValueError, match="names no video; .*data.only= takes"):

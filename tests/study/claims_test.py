@@ -11,6 +11,7 @@ from synpo_jax import claims
 from synpo_jax.runtime import journal
 from synpo_jax.study import cell, figure, grid, material, table
 from synpo_jax.world import spoiling, telling
+from synpo_jax.world.scene import read_scenes
 
 KEYS = """method seed lr qa_accuracy hallucination ranking_accuracy
 chosen_logp_drift rejected_logp_drift language_logp distinct_n
@@ -63,7 +64,7 @@ def study(tmp_path_factory):
 
 
 def by_truth(workdir):
-  scenes = material.graph.read_scenes(str(workdir / "world" / "scenes.jsonl"))
+  scenes = read_scenes(str(workdir / "world" / "scenes.jsonl"))
   return {video: told(scene) for video, scene in scenes.items()}
 
 

@@ -12,8 +12,25 @@ import numpy as np
 import pytest
 
 from synpo_jax.world import folder, rendering, staging
-from synpo_jax.world import scene as graph
-from synpo_jax.world.scene import Event, Facts, Scene, Thing, Track
+from synpo_jax.world.scene import (
+  COLOURS,
+  DIRECTIONS,
+  EVENTS,
+  PAN,
+  RADIUS,
+  SHAPES,
+  ZONES,
+  ZOOM,
+  Event,
+  Facts,
+  Scene,
+  Thing,
+  Track,
+  colour_at,
+  read_scenes,
+  to_json,
+  write_scenes,
+)
 
 SEEDS = range(60)
 NEAR = 40  # how far a pixel may be from a pure paint, per channel
@@ -37,7 +54,7 @@ def hand_made(**changes) -> Scene:
 
 def painted(picture: np.ndarray, colour: str) -> np.ndarray:
   """Mask of the pixels that are nearly of a colour."""
-  away = picture.astype(float) - np.array(graph.COLOURS[colour])
+  away = picture.astype(float) - np.array(COLOURS[colour])
   return np.abs(away).max(axis=-1) < NEAR
 
 
@@ -64,16 +81,16 @@ def test_a_circle_is_where_its_track_says():
     mask = painted(rendering.picture(scene, t), "red")
     x, y = centre(mask)
     assert abs(x - (0.2 + 0.6 * t)) < 0.005 and abs(y - 0.5) < 0.005
-    inner = graph.RADIUS["large"] - rendering.OUTLINE
+    inner = RADIUS["large"] - rendering.OUTLINE
     area = math.pi * (96 * inner) ** 2
     assert abs(mask.sum() - area) < 0.06 * area
 
 
-@pytest.mark.parametrize("shape", graph.SHAPES)
+@pytest.mark.parametrize("shape", SHAPES)
 def test_shapes_fill_what_their_outline_encloses(shape):
   scene = hand_made(things=(Thing(shape, "red", "large", "middle left"),))
   mask = painted(rendering.picture(scene, 0.5), "red")
-  area = mask.sum() / (96 * graph.RADIUS["large"]) ** 2
+  area = mask.sum() / (96 * RADIUS["large"]) ** 2
   ring = math.pi * (1 - 0.4**2)
   star = 5 * 0.46 * math.sin(0.2 * math.pi)
   whole = {
@@ -89,10 +106,10 @@ def test_shapes_fill_what_their_outline_encloses(shape):
 def test_a_pan_to_the_right_shifts_the_picture_to_the_left():
   scene = hand_made(camera="pan right", background="stripes")
   first, last = (rendering.picture(scene, t)[0].mean(-1) for t in (0.0, 1.0))
-  shift = round(graph.PAN * 96)
+  shift = round(PAN * 96)
   assert np.abs(first[shift:] - last[: 96 - shift]).mean() < 6
   x, _ = centre(painted(rendering.picture(scene, 1.0), "red"))
-  assert abs(x - (0.8 - graph.PAN)) < 0.01
+  assert abs(x - (0.8 - PAN)) < 0.01
 
 
 def test_a_zoom_enlarges_by_the_square_of_its_ratio():
@@ -102,16 +119,16 @@ def test_a_zoom_enlarges_by_the_square_of_its_ratio():
   small, large = (
     painted(rendering.picture(scene, t), "red").sum() for t in (0.0, 1.0)
   )
-  assert abs(large / small / graph.ZOOM**2 - 1) < 0.06
+  assert abs(large / small / ZOOM**2 - 1) < 0.06
 
 
 def test_every_event_can_be_seen_in_eight_frames():
-  seen = {kind: 0 for kind in graph.EVENTS}
+  seen = {kind: 0 for kind in EVENTS}
   for seed in SEEDS:
     scene = staging.sample(seed)
     pictures = eight(scene)
     for index, event in enumerate(scene.facts.events):
-      colour = graph.colour_at(scene.facts, event.who, index)
+      colour = colour_at(scene.facts, event.who, index)
       if {colour, event.where} & SHARED:
         continue
       counts = [painted(picture, colour).sum() for picture in pictures]
@@ -132,14 +149,14 @@ def test_moves_go_the_way_they_are_told():
     for index, event in enumerate(scene.facts.events):
       if event.kind != "move" or scene.facts.camera != "static":
         continue
-      colour = graph.colour_at(scene.facts, event.who, index)
+      colour = colour_at(scene.facts, event.who, index)
       if colour in SHARED:
         continue
       masks = [
         painted(rendering.picture(scene, t), colour) for t in scene.spans[index]
       ]
       before, after = (np.array(centre(mask)) for mask in masks)
-      way = np.array(graph.DIRECTIONS[event.where])
+      way = np.array(DIRECTIONS[event.where])
       assert np.array_equal(np.sign(np.round(after - before, 1)), way), seed
 
 
@@ -154,7 +171,7 @@ def test_things_start_in_their_zones_and_stay_in_sight():
       if thing.zone is None:
         assert mask.sum() == 0
         continue
-      away = np.subtract(centre(mask), graph.ZONES[thing.zone])
+      away = np.subtract(centre(mask), ZONES[thing.zone])
       assert np.abs(away).max() < 0.13, (seed, thing)
 
 
@@ -164,7 +181,7 @@ def test_nothing_meets_unless_an_event_says_so():
     meetings = {
       frozenset((event.who, event.whom)) for event in scene.facts.events
     }
-    radii = [graph.RADIUS[thing.size] for thing in scene.facts.things]
+    radii = [RADIUS[thing.size] for thing in scene.facts.things]
     for t in np.linspace(0, 1, 30):
       for i, a in enumerate(scene.tracks):
         for j, b in enumerate(scene.tracks[:i]):
@@ -212,17 +229,15 @@ def test_clips_decode_to_what_was_painted(tmp_path):
 
 def test_scenes_survive_json(tmp_path):
   scenes = [staging.sample(seed) for seed in range(5)]
-  graph.write_scenes(str(tmp_path / "scenes.jsonl"), scenes)
-  assert list(graph.read_scenes(str(tmp_path / "scenes.jsonl")).values()) == (
-    scenes
-  )
+  write_scenes(str(tmp_path / "scenes.jsonl"), scenes)
+  assert list(read_scenes(str(tmp_path / "scenes.jsonl")).values()) == (scenes)
 
 
 def test_a_bad_scene_line_is_named(tmp_path):
   path = tmp_path / "scenes.jsonl"
-  path.write_text(graph.to_json(staging.sample(0)) + '\n{"video": "x"}\n')
+  path.write_text(to_json(staging.sample(0)) + '\n{"video": "x"}\n')
   with pytest.raises(ValueError, match=r"scenes.jsonl:2: not a scene"):
-    graph.read_scenes(str(path))
+    read_scenes(str(path))
 
 
 def test_rendering_resumes_and_keeps_what_is_there(tmp_path):
@@ -236,7 +251,7 @@ def test_rendering_resumes_and_keeps_what_is_there(tmp_path):
   assert len(decoded(tmp_path / "clips" / "shapes-00000005.mp4")) == (
     scenes[2].frames
   )
-  known = graph.read_scenes(str(tmp_path / "scenes.jsonl"))
+  known = read_scenes(str(tmp_path / "scenes.jsonl"))
   assert sorted(known) == [scene.video for scene in scenes]
 
 

@@ -11,9 +11,8 @@ import pytest
 
 from synpo_jax.data import pairs, prompts
 from synpo_jax.world import rows as world_rows
-from synpo_jax.world import scene as graph
 from synpo_jax.world import spoiling, staging, telling, vocabulary
-from synpo_jax.world.scene import Event, Facts, Thing
+from synpo_jax.world.scene import SHAPES, Event, Facts, Thing, main_thing
 
 SEEDS = range(60)
 FACTS = Facts(
@@ -101,8 +100,8 @@ def test_partial_captions_keep_to_their_part(scenes):
     background = telling.tell(scene.facts, rng, "background")
     camera = telling.tell(scene.facts, rng, "camera")
     assert "camera" not in background and "view" not in background
-    assert not any(shape in camera for shape in graph.SHAPES)
-    main = scene.facts.things[graph.main_thing(scene.facts)]
+    assert not any(shape in camera for shape in SHAPES)
+    main = scene.facts.things[main_thing(scene.facts)]
     told = telling.tell(scene.facts, rng, "main_object")
     assert f"{main.size} {main.colour} {main.shape}" in told
 
