@@ -53,15 +53,15 @@ def run(c, console: Console) -> list[str]:
 
 def _captions(c, new, faults: list[str]) -> Iterator[dict]:
   """A row per video that can be read, in order; the others' faults."""
-  prepare, write = writer.open_writer(
-    **c.model.to_dict(), **c.placing.to_dict()
-  )
+  ask = shots.Ask(seed=c.seed, question=c.question, **c.captions)
+  opened = writer.open_writer(c.placing.to_dict(), **c.model.to_dict())
   rule = video.FrameRule(**c.frames)
-  contrast = c.captions.contrast_weight > 0
   facts = {}
 
   def load(source):
-    return shots.read(source.id, source.path, rule, prepare, contrast=contrast)
+    return shots.read(
+      source.id, source.path, rule, opened.prepare, contrast=ask.contrast
+    )
 
   def readable():
     for source, future in read_ahead(new, load, c.readers):
@@ -75,12 +75,11 @@ def _captions(c, new, faults: list[str]) -> Iterator[dict]:
         "frames": len(shot.frames),
         "duration": round(clip.duration, 3),
       }
-      if contrast:
+      if ask.contrast:
         facts[source.id]["contrast"] = shots.has_contrast(shot)
       yield shot
 
-  made = write(readable(), seed=c.seed, question=c.question, **c.captions)
-  for name, texts in made:
+  for name, _, texts in opened.write(readable(), ask):
     yield _row(c, name, texts, facts.pop(name))
 
 

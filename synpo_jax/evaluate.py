@@ -18,7 +18,7 @@ from rich import console, table
 from synpo_jax.evaluation import captions as making
 from synpo_jax.evaluation import judge_prompts, preference, recipe, text_model
 from synpo_jax.evaluation.benchmarks import BENCHMARKS
-from synpo_jax.generation import writer
+from synpo_jax.generation import shots, writer
 from synpo_jax.generation.sampling import Sampling
 from synpo_jax.judging import endpoint, judge
 from synpo_jax.runtime import journal, progress
@@ -35,8 +35,8 @@ def run(c, workdir: pathlib.Path, open_writer=writer.open_writer) -> dict:
   Args:
     c: a config like configs/eval_vdc.py.
     workdir: made if missing; captions and judgements in it are kept.
-    open_writer: called with c.model and c.placing when captions are to be
-      made; returns (prepare, write), as synpo_jax.generation.writer has them.
+    open_writer: called with c.placing and c.model when captions are to be
+      made; see synpo_jax.generation.writer.
 
   Raises:
     ValueError, OSError: one line that says what is wrong and where.
@@ -107,6 +107,8 @@ def make_recipe(c, benchmark, prompts) -> dict:
     names = ("frames", "captions")
     if c.benchmark == "preference":
       names = ("answers",)
+    else:
+      made["names_version"] = shots.NAMES_VERSION
     made |= {name: c[name].to_dict() for name in names}
   if benchmark.judged:
     settings = c.judge.to_dict()
@@ -132,7 +134,7 @@ def _captions(c, workdir, items, open_writer) -> dict[str, dict]:
     items,
     files,
     workdir / "captions.jsonl",
-    lambda: open_writer(**c.model.to_dict(), **c.placing.to_dict()),
+    lambda: open_writer(c.placing.to_dict(), **c.model.to_dict()),
     seed=c.seed,
     frames=c.frames.to_dict(),
     readers=c.readers,

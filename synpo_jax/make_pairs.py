@@ -17,6 +17,7 @@ from absl import flags
 from rich import console
 
 from synpo_jax.data import prompts, sources
+from synpo_jax.generation import shots
 from synpo_jax.judging import endpoint
 from synpo_jax.pairing import assembly, criteria, ledger, page, scores, terminal
 from synpo_jax.pairing import segments as cutting
@@ -31,11 +32,11 @@ SAMPLE = flags.DEFINE_integer(
 JUDGE_KEYS = ("temperature", "extra", "asks")
 
 
-def open_captioner(**settings):
+def open_captioner(placing, **model):
   """The writer's open_writer; judging alone does without its imports."""
   from synpo_jax.generation import writer
 
-  return writer.open_writer(**settings)
+  return writer.open_writer(placing, **model)
 
 
 def run(
@@ -46,8 +47,8 @@ def run(
   Args:
     c: a config like configs/pairs.py.
     workdir: made if missing; rows in it are kept and extended.
-    open_writer: called with c.model and c.placing when captions are to be
-      written; returns (prepare, write) of captioning.Work.
+    open_writer: called with c.placing and c.model when captions are to be
+      written; returns the writer of captioning.Work.
     share: which part of the captioning is this process's. Several write files
       of their own side by side; the judge's stage and pairs then take one.
 
@@ -106,21 +107,22 @@ def _cut(c, workdir, faults, share):
 def _caption(c, workdir, stage, caption, faults, share, open_writer):
   from synpo_jax.weights import fingerprint
 
-  how, model = c[stage].to_dict(), c.model.to_dict()
+  asked, model = c[stage].to_dict(), c.model.to_dict()
   held = fingerprint.captioner(model["checkpoint"], model["adapter"])
-  settings = dict(model=model | {"weights": held}, seed=c.seed, **how)
+  settings = dict(model=model | {"weights": held}, seed=c.seed, **asked)
   settings["prompts"] = prompts.PROMPTS_VERSION
+  settings["names"] = shots.NAMES_VERSION
   mark = ledger.register(workdir, stage, settings, share)
   done = ledger.found(workdir, stage)
   left = ledger.rows(workdir, "segments").keys() - done.keys()
   if not any(ledger.is_mine(id_, share) for id_ in left):
     return
-  prepare, write = open_writer(**c.model.to_dict(), **c.placing.to_dict())
+  frames = asked.pop("frames")
+  ask = shots.Ask(seed=c.seed, **asked)
+  writer = open_writer(c.placing.to_dict(), **c.model.to_dict())
   root = Path(c.root)
-  work = captioning.Work(
-    workdir, root, write, prepare, c.seed, c.readers, share, faults
-  )
-  caption(work, mark, **how)
+  work = captioning.Work(workdir, root, writer, c.readers, share, faults)
+  caption(work, mark, frames, ask)
 
 
 def _check_judge(judge):

@@ -9,7 +9,6 @@ from synpo_jax.data import sources, video
 from synpo_jax.evaluation import vdc
 from synpo_jax.evaluation.items import Item, choose_prompt, refuse_missing
 from synpo_jax.generation import shots
-from synpo_jax.generation.shots import WHOLE
 from synpo_jax.runtime import journal, progress
 from synpo_jax.runtime.jsonl import lines
 from synpo_jax.runtime.read_ahead import read_ahead
@@ -131,37 +130,37 @@ def make(
   seed: int,
   frames: dict,
   readers: int,
-  **how,
+  **asked,
 ) -> dict[str, dict]:
   """Captions of all items; those that `path` holds already are kept.
 
   Args:
     path: JSONL that grows by a row per caption, safe to kill.
-    open_writer: () -> (prepare, write), as pairing.captioning has them;
-      called only when something is left to do.
+    open_writer: () -> a generation.captioning.Writer; called only when
+      something is left to do.
     frames: the fields of a video.FrameRule.
     readers: videos that are decoded ahead.
-    how: what else `write` wants to know.
+    asked: the fields of a shots.Ask but seed and question.
   """
   with journal.extend(path) as (rows, append):
     new = [item for item in items if item.id not in rows]
     done = len(items) - len(new)
     if new:
-      prepare, write = open_writer()
-      rule = video.FrameRule(**frames)
-      contrast = how["contrast_weight"] > 0
+      writer, rule = open_writer(), video.FrameRule(**frames)
+      contrast = asked["contrast_weight"] > 0
 
       def read(item):
-        name = (item.id, WHOLE)
         path = files[item.video]
-        return shots.read(name, path, rule, prepare, contrast=contrast)[0]
+        return shots.read(
+          item.id, path, rule, writer.prepare, contrast=contrast
+        )[0]
 
       with progress.bar("captions", len(items), done=done) as advance:
         for prompt, group in _by_prompt(new, seed).items():
           loading = read_ahead(group, read, readers)
           wanted = (future.result() for _, future in loading)
-          written = write(wanted, seed=seed, question=prompt, **how)
-          for (item_id, _), (text,) in written:
+          ask = shots.Ask(seed=seed, question=prompt, **asked)
+          for item_id, _, (text,) in writer.write(wanted, ask):
             row = {"id": item_id, "prompt": prompt, "caption": text.last}
             append(row | {"first_pass": text.first, "tokens": text.tokens})
             advance()

@@ -1,5 +1,6 @@
-"""What is read of a video to caption it, and which shots share a batch."""
+"""What is read of a video and asked of it; which shots share a batch."""
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -11,15 +12,60 @@ from synpo_jax.data import batches, video
 from synpo_jax.models.config import CaptionerConfig
 
 WAITING = 4  # batches of shots that may be held back to fill one of a kind
-WHOLE = -1  # the part that is all of a video
+NAMES_VERSION = "2026-12-a"  # changes when `Shot.name` does
 
 
 class Shot(NamedTuple):
   """Something to be captioned: a video, or a part of one."""
 
-  id: tuple[str, int]  # video id, part
+  id: str
   frames: UInt8[np.ndarray, "F Y X 3"]
   weak: UInt8[np.ndarray, "f Y X 3"] | None = None  # for contrastive decoding
+  part: int | None = None  # None for all of a video
+
+  @property
+  def name(self) -> str:
+    """What its random keys come from; a whole video's is its id."""
+    return self.id if self.part is None else f"{self.id} part {self.part}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Ask:
+  """What is asked of every shot: a config's `captions` section and more.
+
+  seed: of sampling; a caption depends on it and on the shot's name and
+  frames, not on the shots around it. candidates: captions per shot.
+  temperature, top_k, top_p: of sampling; temperature 0 is greedy.
+  retrospective: a second pass sees the first answer and betters it.
+  caution: the second pass is asked for care (clip captions).
+  contrast_weight: of contrastive decoding, 0 for none; every shot then needs
+  weak frames, and one whose weak frames are all its frames goes without.
+  contrast_cutoff: see `sampling.contrast`; None for none.
+  """
+
+  seed: int
+  question: str
+  candidates: int
+  max_new_tokens: int
+  temperature: float
+  top_k: int
+  top_p: float
+  retrospective: bool
+  caution: bool
+  contrast_weight: float
+  contrast_cutoff: float | None
+
+  def __post_init__(self):
+    if not self.contrast_weight >= 0:  # NaN is none either
+      raise ValueError(
+        f"contrast_weight={self.contrast_weight}: must be 0 (no contrast) or "
+        "more"
+      )
+
+  @property
+  def contrast(self) -> bool:
+    """Whether shots need weak frames."""
+    return self.contrast_weight > 0
 
 
 class Text(NamedTuple):
@@ -30,8 +76,21 @@ class Text(NamedTuple):
   tokens: int  # generated in both passes
 
 
+class Captioned(NamedTuple):
+  """The captions of a shot, known by its id and part."""
+
+  id: str
+  part: int | None
+  texts: list[Text]
+
+
 def read(
-  name, path: str | Path, rule: Callable, prepare: Callable, *, contrast: bool
+  id_: str,
+  path: str | Path,
+  rule: Callable,
+  prepare: Callable,
+  *,
+  contrast: bool,
 ) -> tuple[Shot, video.Clip]:
   """A video as a shot, and the clip it was taken from.
 
@@ -41,7 +100,7 @@ def read(
   """
   if not contrast:
     clip = video.read(path, rule, prepare)
-    return Shot(name, clip.frames), clip
+    return Shot(id_, clip.frames), clip
   wanted = {}
 
   def both(duration, total):
@@ -51,8 +110,8 @@ def read(
     return np.union1d(full, weak)
 
   clip = video.read(path, both, prepare)
-  places = (np.searchsorted(clip.indices, wanted[x]) for x in ("full", "weak"))
-  return Shot(name, *(clip.frames[place] for place in places)), clip
+  picks = (np.searchsorted(clip.indices, wanted[x]) for x in ("full", "weak"))
+  return Shot(id_, *(clip.frames[pick] for pick in picks)), clip
 
 
 def has_contrast(shot: Shot) -> bool:
@@ -76,7 +135,7 @@ def grouped(
   pools, waiting = {}, 0
   for shot in shots:
     if contrast and shot.weak is None:
-      raise ValueError(f"{shot.id}: contrast needs the shot's weak frames")
+      raise ValueError(f"{shot.name}: contrast needs the shot's weak frames")
     key = bucket(len(shot.frames))
     pools.setdefault(key, []).append(shot)
     waiting += 1

@@ -1,13 +1,13 @@
 """Opens a captioner: a checkpoint, perhaps an adapter, in place on a mesh."""
 
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 
 from synpo_jax.data import text, video
-from synpo_jax.generation import captioning, prompt_batches
+from synpo_jax.generation.captioning import Writer
+from synpo_jax.generation.prompt_batches import Format
 from synpo_jax.models import sharding
 from synpo_jax.models.config import CaptionerConfig
 from synpo_jax.runtime import workdir
@@ -15,23 +15,36 @@ from synpo_jax.weights import loading
 from synpo_jax.weights.config_reading import captioner_config
 
 
+class Placing(NamedTuple):
+  """Where captions are made, a config's `placing` section; they stay the same.
+
+  mesh: sizes of data, fsdp and model over the devices of this process.
+  attention: "auto", or a back end of `models.attention`. batch_size: shots at
+  once. *_buckets: lengths that prompts and frames are padded to; each
+  combination is compiled once.
+  """
+
+  mesh: dict[str, int]
+  attention: str
+  batch_size: int
+  prefix_buckets: int | tuple[int, ...]
+  frame_buckets: int | tuple[int, ...]
+
+
 def open_writer(
+  placing: dict,
   *,
   checkpoint: str,
   adapter: str,
   kept_ratio: float | None,
   dtype: str,
   template: str,
-  pixels,
-  attention: str,
-  mesh,
-  batch_size: int,
-  prefix_buckets: int | tuple[int, ...],
-  frame_buckets: int | tuple[int, ...],
-) -> tuple[Callable, Callable]:
-  """Loads a captioner: (prepare, write).
+  pixels: dict,
+) -> Writer:
+  """Loads the captioner of a config's `model` section.
 
   Args:
+    placing: the fields of `Placing`.
     checkpoint: a published folder with its tokenizer; "" takes that of the
       run in `adapter`.
     adapter: workdir of a training run, a PEFT folder, or "". Merged into the
@@ -39,15 +52,11 @@ def open_writer(
     kept_ratio: share of visual tokens that stay; None leaves it to the run,
       else to the checkpoint.
     dtype: of weights and computation. template: a key of data.text.TEMPLATES.
-    attention: "auto", or a back end of `models.attention`.
     pixels: resize and resample of video.Preprocess.
-    mesh: sizes of data, fsdp and model over the devices of this process.
-    batch_size: shots at once. *_buckets: lengths that prompts and frames are
-      padded to; each combination is compiled once.
 
   Raises ValueError or OSError: one line that says what does not fit.
   """
-  words = ""
+  placing, words = Placing(**placing), ""
   if workdir.is_run(adapter):
     run = workdir.run_config(adapter)
     checkpoint = checkpoint or run["model"]["checkpoint"]
@@ -56,29 +65,31 @@ def open_writer(
     words = run["model"]["tokenizer"]
   _check(checkpoint)
   dtype = loading.choose_dtype(dtype)
-  places = sharding.make_mesh(**mesh, devices=jax.local_devices())
+  mesh = sharding.make_mesh(**placing.mesh, devices=jax.local_devices())
   config = _sizes(checkpoint, kept_ratio)
-  model = loading.on_mesh(config, places, dtype, attention)
-  params = loading.load_params(model, checkpoint, places)
+  model = loading.on_mesh(config, mesh, dtype, placing.attention)
+  params = loading.load_params(model, checkpoint, mesh)
   if adapter:
-    params = loading.merge_adapter(params, adapter, model, places)
+    params = loading.merge_adapter(params, adapter, model, mesh)
   tokenizer = text.load_tokenizer(words or checkpoint)
-  ends = text.eos_ids(Path(checkpoint), tokenizer)
-  end = text.end_id(tokenizer, template)
-  captioner = captioning.Loaded(
+  side = config.tower.image_size
+  return Writer(
     model,
     {"params": params},
-    prompt_batches.Format(tokenizer, template, config, prefix_buckets),
-    (end, *(i for i in ends if i not in (end, None))),
-    places,
-    batch_size,
-    frame_buckets,
+    Format(tokenizer, template, config, placing.prefix_buckets),
+    _ends(checkpoint, tokenizer, template),
+    mesh,
+    video.Preprocess((side, side), **pixels),
+    placing.batch_size,
+    placing.frame_buckets,
   )
-  side = config.tower.image_size
-  prepare = partial(
-    video.preprocess, how=video.Preprocess((side, side), **pixels)
-  )
-  return prepare, partial(captioning.write, captioner)
+
+
+def _ends(checkpoint, tokenizer, template) -> tuple[int, ...]:
+  """The token that ends a caption, then others that end a text."""
+  end = text.end_id(tokenizer, template)
+  others = text.eos_ids(Path(checkpoint), tokenizer)
+  return end, *(i for i in others if i not in (end, None))
 
 
 def _check(checkpoint):

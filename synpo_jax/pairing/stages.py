@@ -1,30 +1,35 @@
 """The stages before the judge: segments, clip captions, candidates.
 
-Whoever writes the captions is a plain function, so that the stages can be
-run and tested without a model:
-
-  write(shots, *, seed, **how) -> iterator of (shot id, [Text, …])
-
-It may take its time and return shots in any order, but each exactly once.
+Whoever writes the captions is a `Writer`, so that the stages can be run and
+tested without a model.
 """
 
 import collections
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from synpo_jax.data import video
 from synpo_jax.data.sources import Source
-from synpo_jax.generation.shots import WHOLE, Shot, Text
+from synpo_jax.generation import shots
+from synpo_jax.generation.shots import Ask, Captioned, Shot, Text
 from synpo_jax.pairing import ledger
 from synpo_jax.pairing import segments as cutting
 from synpo_jax.runtime import journal, progress
 from synpo_jax.runtime.read_ahead import read_ahead
 
-Write = Callable[..., Iterator[tuple[tuple[str, int], list[Text]]]]
+
+class Writer(Protocol):
+  """What writes captions, as `generation.captioning.Writer` does."""
+
+  def prepare(self, picture):
+    """A picture [y, x, 3] as the model wants it, [Y, X, 3]."""
+
+  def write(self, shots: Iterable[Shot], ask: Ask) -> Iterator[Captioned]:
+    """Each shot's captions once; it may take its time, and any order."""
 
 
 class Work(NamedTuple):
@@ -32,9 +37,7 @@ class Work(NamedTuple):
 
   workdir: Path
   root: Path  # of relative video paths
-  write: Write
-  prepare: Callable  # picture [y, x, 3] -> [Y, X, 3], as the model wants it
-  seed: int
+  writer: Writer
   readers: int  # videos that are decoded ahead
   share: ledger.Share  # whose turn each video is, among several processes
   faults: dict[str, str]  # video id -> why it was left out; filled here
@@ -90,35 +93,27 @@ def cut(
       append({**row, "frames": clip.total, "segments": parts, "config": mark})
 
 
-def caption_segments(
-  work: Work, mark: str, *, frames: int, question: str, **how
-) -> None:
+def caption_segments(work: Work, mark: str, frames: int, ask: Ask) -> None:
   """Stage 2. Appends one caption per segment of each new video.
 
-  Args:
-    mark: hash of the settings, kept in every row.
-    frames: taken from each segment, spread over it.
-    question: asked of every segment.
-    how: what else `write` wants to know.
+  mark: hash of the settings, kept in every row. frames: taken from each
+  segment, spread over it.
   """
   cuts = ledger.rows(work.workdir, "segments")
   todo = (work.workdir, "clips", list(cuts.values()), work.share)
   with stage(*todo) as (new, append):
-    shots = _segment_shots(work, new, frames)
-    written = work.write(shots, seed=work.seed, question=question, **how)
+    written = work.writer.write(_segment_shots(work, new, frames), ask)
     gathered, tokens = collections.defaultdict(dict), 0
-    for (id_, part), (text,) in written:
+    for id_, part, (text,) in written:
       gathered[id_][part] = text
       tokens += text.tokens
       if len(gathered[id_]) == len(cuts[id_]["segments"]):
         texts = [text for _, text in sorted(gathered.pop(id_).items())]
-        row = {"id": id_, **_texts(texts), "seed": work.seed, "config": mark}
+        row = {"id": id_, **_texts(texts), "seed": ask.seed, "config": mark}
         append(row, f"{tokens:,} tokens")
 
 
-def caption_videos(
-  work: Work, mark: str, *, frames: dict, question: str, **how
-) -> None:
+def caption_videos(work: Work, mark: str, frames: dict, ask: Ask) -> None:
   """Stage 3. Appends the candidate captions of each new video.
 
   frames: the fields of a video.FrameRule; the rest as above.
@@ -126,12 +121,12 @@ def caption_videos(
   cuts = ledger.rows(work.workdir, "segments")
   todo = (work.workdir, "candidates", list(cuts.values()), work.share)
   with stage(*todo) as (new, append):
-    shots = _video_shots(work, new, video.FrameRule(**frames))
-    written = work.write(shots, seed=work.seed, question=question, **how)
+    rule = video.FrameRule(**frames)
+    written = work.writer.write(_video_shots(work, new, rule, ask), ask)
     tokens = 0
-    for (id_, _), texts in written:
-      row = {"id": id_, "video": cuts[id_]["video"], "question": question}
-      row |= _texts(texts) | {"seed": work.seed, "config": mark}
+    for id_, _, texts in written:
+      row = {"id": id_, "video": cuts[id_]["video"], "question": ask.question}
+      row |= _texts(texts) | {"seed": ask.seed, "config": mark}
       tokens += row["tokens"]
       append(row, f"{tokens:,} tokens")
 
@@ -144,13 +139,14 @@ def _texts(texts: list[Text]) -> dict:
   }
 
 
-def _video_shots(work: Work, rows, rule) -> Iterator[Shot]:
+def _video_shots(work: Work, rows, rule, ask: Ask) -> Iterator[Shot]:
   def load(row):
-    path = work.root / row["video"]
-    return video.read(path, rule, work.prepare).frames
+    path, prepare = work.root / row["video"], work.writer.prepare
+    shot, _ = shots.read(row["id"], path, rule, prepare, contrast=ask.contrast)
+    return shot
 
-  for row, frames in _readable(work, rows, load):
-    yield Shot((row["id"], WHOLE), frames)
+  for _, shot in _readable(work, rows, load):
+    yield shot
 
 
 def _segment_shots(work: Work, rows, count: int) -> Iterator[Shot]:
@@ -168,12 +164,12 @@ def _segment_shots(work: Work, rows, count: int) -> Iterator[Shot]:
         )
       return wanted
 
-    clip = video.read(path, rule, work.prepare)
+    clip = video.read(path, rule, work.writer.prepare)
     return clip.frames[places.reshape(picks.shape)]
 
   for row, parts in _readable(work, rows, load):
     for part, frames in enumerate(parts):
-      yield Shot((row["id"], part), frames)
+      yield Shot(row["id"], frames, part=part)
 
 
 def _readable(work: Work, rows: Iterable[dict], load) -> Iterator[tuple]:

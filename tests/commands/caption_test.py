@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from synpo_jax import caption
+from configs import pairs
+from synpo_jax import caption, make_pairs
 from synpo_jax.data import prompts, text, video
 from synpo_jax.generation import captioning, shots, writer
-from synpo_jax.generation.sampling import GREEDY
+from synpo_jax.pairing import ledger
 from synpo_jax.weights.config_reading import captioner_config
 from tests.support import clips
 from tests.support.small_captioner import config, write_captioner
@@ -44,16 +45,16 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def opened(one_device, folder):
-  """(prepare, write) of the shipped captioner."""
+  """A writer of the shipped captioner."""
   c = config(folder)
-  return writer.open_writer(**c.model.to_dict(), **c.placing.to_dict())
+  return writer.open_writer(c.placing.to_dict(), **c.model.to_dict())
 
 
 @pytest.fixture(scope="module")
 def seen(opened, folder):
   """The three videos as shots, with weak frames."""
   return [
-    shots.read(name, folder / name, RULE, opened[0], contrast=True)[0]
+    shots.read(name, folder / name, RULE, opened.prepare, contrast=True)[0]
     for name in ("a.mp4", "b.mp4", "d.mp4")
   ]
 
@@ -62,10 +63,11 @@ def seen(opened, folder):
 def ask(opened, folder):
   """write with the config's settings, changed by keywords: {id: texts}."""
   settings = config(folder).captions.to_dict()
+  settings |= dict(seed=0, question=prompts.TRAINING_QUESTION)
 
-  def ask(wanted, *, seed=0, question=prompts.TRAINING_QUESTION, **changed):
-    how = {**settings, **changed}
-    return dict(opened[1](wanted, seed=seed, question=question, **how))
+  def ask(wanted, **changed):
+    asked = shots.Ask(**settings | changed)
+    return {name: texts for name, _, texts in opened.write(wanted, asked)}
 
   return ask
 
@@ -84,16 +86,16 @@ def test_weak_frames_are_spread_over_the_whole_video(folder):
 
 def test_shots_wait_for_their_kind_but_not_for_ever():
   def shot(number, frames):
-    return shots.Shot(number, np.zeros((frames, 1, 1, 3), np.uint8))
+    return shots.Shot(f"{number}", np.zeros((frames, 1, 1, 3), np.uint8))
 
   kinds = [1] + [2] * 9 + [1]
   wanted = [shot(n, kind) for n, kind in enumerate(kinds)]
   groups = shots.grouped(wanted, lambda n: n, size=3, contrast=False)
-  ids = [[s.id for s in group] for group in groups]
+  ids = [[int(s.id) for s in group] for group in groups]
   assert ids == [[1, 2, 3], [4, 5, 6], [7, 8, 9], [0, 10]]
   wanted = [shot(n, n) for n in range(14)]
   first = next(iter(shots.grouped(wanted, int, size=3, contrast=False)))
-  assert [s.id for s in first] == [0]
+  assert [s.id for s in first] == ["0"]
   with pytest.raises(ValueError, match="weak frames"):
     list(shots.grouped(wanted, int, size=3, contrast=True))
 
@@ -147,7 +149,7 @@ def test_an_adapter_is_no_checkpoint_and_a_dtype_is_one_of_three(tmp_path):
   ):
     c.model.update(checkpoint=str(folder), dtype=dtype)
     with pytest.raises(ValueError, match=said):
-      writer.open_writer(**c.model.to_dict(), **c.placing.to_dict())
+      writer.open_writer(c.placing.to_dict(), **c.model.to_dict())
 
 
 def test_a_video_of_more_frames_than_any_bucket_names_the_setting():
@@ -163,10 +165,10 @@ def test_a_contrast_that_makes_no_sense_is_refused(ask, seen, weight):
 
 
 def test_an_answer_cannot_pass_for_a_video():
-  how = captioning.Ask(0, "What?", 1, 1, GREEDY, True, False, 0.0, None)
-  asked = captioning._again("A dog \ufffcruns.", how)
+  ask = shots.Ask(0, "What?", 1, 1, 0.0, 1, 1.0, True, False, 0.0, None)
+  asked = captioning._again("A dog \ufffcruns.", ask)
   assert "A dog runs." in asked and text.MARK not in asked
-  assert captioning._again(" \ufffc ", how) == "What?"
+  assert captioning._again(" \ufffc ", ask) == "What?"
 
 
 def test_the_entry_goes_on_and_takes_in_new_videos(one_device, folder, caplog):
@@ -187,6 +189,25 @@ def test_the_entry_goes_on_and_takes_in_new_videos(one_device, folder, caplog):
   c.captions.max_new_tokens = 13
   with pytest.raises(ValueError, match="other settings"):
     caption.run(c, Console(file=shown))
+
+
+def test_make_pairs_draws_the_same_captions_of_a_video(
+  one_device, folder, tmp_path
+):
+  c, p = config(folder), pairs.get_config()
+  c.videos, c.seed, c.output = "b.mp4", 3, str(tmp_path / "captions.jsonl")
+  c.captions.update(SAMPLED, candidates=2, retrospective=True)
+  caption.run(c, Console(file=io.StringIO()))
+  p.update(videos="*.mp4", root=c.root, seed=3, stages="segments,candidates")
+  p.model, p.placing = c.model, c.placing
+  p.candidates.update(c.captions.to_dict(), question=c.question)
+  p.candidates.frames.update(c.frames.to_dict())
+  make_pairs.run(p, tmp_path)
+  [ours] = map(json.loads, open(c.output))
+  theirs = ledger.rows(tmp_path, "candidates")["b.mp4"]
+  for key in ("captions", "first", "tokens", "question"):
+    assert theirs[key] == ours[key]
+  assert len({*ours["first"], *ours["captions"]}) == 4
 
 
 def test_several_hosts_write_files_of_their_own(

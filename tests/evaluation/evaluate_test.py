@@ -17,7 +17,7 @@ from configs import (
 )
 from synpo_jax import evaluate
 from synpo_jax.evaluation import shapes as scoring
-from synpo_jax.generation.shots import Text
+from synpo_jax.generation.shots import Captioned, Text
 from synpo_jax.runtime import journal
 from synpo_jax.world import rendering, staging, telling
 from synpo_jax.world.scene import write_scenes
@@ -44,21 +44,23 @@ class Writer:
     self.scenes = {scene.video: scene for scene in scenes}
     self.asked, self.opened, self.die_after = [], 0, die_after
 
-  def open(self, **settings):
+  def open(self, placing, **model):
     self.opened += 1
-    self.settings = settings
-    return lambda picture: picture, self.write
+    return self
 
-  def write(self, shots, *, seed, question, **how):
+  def prepare(self, picture):
+    return picture
+
+  def write(self, shots, ask):
     for shot in shots:
       assert shot.frames.dtype == np.uint8 and shot.frames.ndim == 4
       if self.die_after is not None and len(self.asked) == self.die_after:
         raise KeyboardInterrupt
-      self.asked.append((shot.id[0], question))
-      video = shot.id[0].split("/")[-1]
-      rng = np.random.default_rng(seed)
+      self.asked.append((shot.id, ask.question))
+      video = shot.id.split("/")[-1]
+      rng = np.random.default_rng(ask.seed)
       words = telling.tell(self.scenes[video].facts, rng)
-      yield shot.id, [Text(words, words, 7)]
+      yield Captioned(shot.id, shot.part, [Text(words, words, 7)])
 
 
 def shapes_config(folder):

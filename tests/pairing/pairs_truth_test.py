@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from synpo_jax import make_pairs
-from synpo_jax.generation.shots import Text
+from synpo_jax.generation.shots import Captioned, Text
 from synpo_jax.runtime import journal
 from synpo_jax.world import scene, spoiling, staging, telling
 from tests.support import fake_pairs
@@ -27,13 +27,21 @@ def world(tmp_path_factory):
   return root, captions
 
 
-def open_writer(captions):
-  def write(shots, *, candidates, **how):
-    for shot in shots:
-      known = captions[PurePosixPath(shot.id[0]).stem]
-      yield shot.id, [Text(text, text, 9) for text in known[:candidates]]
+class Knowing(fake_pairs.Writer):
+  """Says what it was given, by the video's name."""
 
-  return lambda **model: (lambda picture: picture, write)
+  def __init__(self, captions):
+    self.captions = captions
+
+  def write(self, shots, ask):
+    for shot in shots:
+      known = self.captions[PurePosixPath(shot.id).stem][: ask.candidates]
+      texts = [Text(text, text, 9) for text in known]
+      yield Captioned(shot.id, shot.part, texts)
+
+
+def open_writer(captions):
+  return lambda placing, **model: Knowing(captions)
 
 
 def config(root):

@@ -14,27 +14,33 @@ import numpy as np
 
 from configs import pairs as recipe
 from synpo_jax import make_pairs
-from synpo_jax.generation.shots import Text
+from synpo_jax.generation.shots import Captioned, Text
 from tests.support.judge_server import chat
 
 WORDS = "a red ball rolls left then a blue box turns and the dog waits".split()
 
 
-def open_writer(**model):
-  """A captioner that draws words by (seed, shot, candidate) and pixels."""
+class Writer:
+  """Draws words by (seed, shot, candidate) and pixels."""
 
-  def write(shots, *, seed, candidates, temperature, **how):
+  def prepare(self, picture):
+    return picture
+
+  def write(self, shots, ask):
     for shot in shots:
       texts = []
-      for candidate in range(candidates):
-        mark = f"{seed} {shot.id} {candidate} {shot.frames.sum()}"
+      for candidate in range(ask.candidates):
+        mark = f"{ask.seed} {shot.name} {candidate} {shot.frames.sum()}"
         digest = hashlib.sha256(mark.encode()).digest()
         words = " ".join(WORDS[byte % len(WORDS)] for byte in digest[:12])
         texts.append(Text(f"first {words}", f"Then {words}.", 24))
       time.sleep(float(os.environ.get("SLOW", "0")))
-      yield shot.id, texts
+      yield Captioned(shot.id, shot.part, texts)
 
-  return lambda picture: picture, write
+
+def open_writer(placing, **model):
+  """The stand-in, whatever the settings."""
+  return Writer()
 
 
 def clip(path: Path, frames: int, shade: int):

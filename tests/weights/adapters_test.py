@@ -53,8 +53,8 @@ def weights_of(folder, adapter):
   """The parameters that a writer of these settings captions with."""
   c = config(folder)
   c.model.adapter = str(adapter)
-  _, write = writer.open_writer(**c.model.to_dict(), **c.placing.to_dict())
-  return write.args[0].variables["params"]
+  opened = writer.open_writer(c.placing.to_dict(), **c.model.to_dict())
+  return opened.variables["params"]
 
 
 def test_a_peft_folder_is_merged_into_the_weights(folder, tmp_path):
