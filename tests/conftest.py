@@ -15,7 +15,6 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault(
   "JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "compiled")
 )
-os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(2**31)  # bytes; LRU
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
 
 import jax  # noqa: E402
