@@ -7,6 +7,7 @@ import jax
 from jax.experimental import topologies
 
 from synpo_jax.planning import chips
+from synpo_jax.runtime.terminal import first_line
 
 # What XLA asks of a GPU that it cannot see (NVIDIA's CUDA programming guide
 # and data sheets): multiprocessors, their FP32 units, bytes of shared memory
@@ -57,8 +58,7 @@ def _tpus(wanted: chips.Slice) -> list:
   try:
     found = topologies.get_topology_desc(wanted.name, platform="tpu", **cores)
   except jax.errors.JaxRuntimeError as error:
-    reason = str(error).splitlines()[0]
-    raise ValueError(f"topology={wanted.name}: {reason}") from error
+    raise ValueError(f"topology={wanted.name}: {first_line(error)}") from error
   return list(found.devices)
 
 

@@ -6,6 +6,8 @@ import re
 import jax
 from absl import flags
 
+from synpo_jax.runtime.terminal import first_line
+
 DISTRIBUTED = flags.DEFINE_bool(
   "distributed",
   False,
@@ -73,8 +75,9 @@ def _join(*explicit, **settings):
         "--distributed found no cluster (TPU VM, GKE, srun); give "
         "--coordinator, --processes and --process instead"
       ) from error
-    reason = str(error).splitlines()[0]
-    raise ValueError(f"cannot join the other processes: {reason}") from error
+    raise ValueError(
+      f"cannot join the other processes: {first_line(error)}"
+    ) from error
 
 
 @contextlib.contextmanager
@@ -87,7 +90,7 @@ def joined():
   try:
     yield
   except jax.errors.JaxRuntimeError as error:
-    reason = str(error).splitlines()[0]
+    reason = first_line(error)
     if jax.process_count() == 1 or not LOST.search(reason):
       raise
     raise ConnectionError(

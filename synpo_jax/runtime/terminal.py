@@ -1,6 +1,11 @@
-"""Text of others, made safe to show in a terminal."""
+"""Text of others, made fit to show in a terminal."""
 
 
 def printable(text: str) -> str:
   """The text without the control characters that a terminal would obey."""
   return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
+
+
+def first_line(error: Exception) -> str:
+  """What an error says in one line; its type and all where it says nothing."""
+  return (str(error).strip().splitlines() or [repr(error)])[0]

@@ -4,6 +4,7 @@ import json
 import pathlib
 
 from synpo_jax.runtime.settings import claim
+from synpo_jax.runtime.terminal import first_line
 
 
 def is_run(folder: str | pathlib.Path) -> bool:
@@ -33,15 +34,12 @@ class Unreadable(ValueError):
   """A checkpoint is damaged; the text says which, and how to go on."""
 
 
-def _first_line(error) -> str:
-  return (str(error).strip().splitlines() or [repr(error)])[0][:200]
-
-
 def unreadable(folder, after, error) -> Unreadable:
   """The error of a checkpoint that must go; `after`: what one can do then."""
+  why = first_line(error)[:200]
   return Unreadable(
-    f"{folder}: this checkpoint cannot be read ({_first_line(error)}); delete "
-    f"that folder to {after}"
+    f"{folder}: this checkpoint cannot be read ({why}); delete that folder to "
+    f"{after}"
   )
 
 

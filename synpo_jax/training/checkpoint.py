@@ -7,7 +7,8 @@ import jax
 import orbax.checkpoint as ocp
 
 from synpo_jax.runtime import hosts
-from synpo_jax.runtime.workdir import _first_line, unreadable
+from synpo_jax.runtime.terminal import first_line
+from synpo_jax.runtime.workdir import unreadable
 
 
 class OtherRows(ValueError):
@@ -46,9 +47,10 @@ def _writing(folder):
   except ConnectionError:
     raise
   except Exception as error:  # orbax raises this very class, too
+    why = first_line(error)[:200]
     raise Unwritten(
-      f"{folder}: a checkpoint cannot be written ({_first_line(error)}); make "
-      "room and start again, the run goes on from the last one there"
+      f"{folder}: a checkpoint cannot be written ({why}); make room and start "
+      "again, the run goes on from the last one there"
     ) from error
 
 
