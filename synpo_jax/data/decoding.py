@@ -18,7 +18,7 @@ CRASHED = "the decoder crashed on it"
 def decode(
   jobs: Iterable[Job],
   rule: video.FrameRule,
-  how: video.Preprocess,
+  preprocess: video.Preprocess,
   workers: int,
 ) -> Iterator[Outcome]:
   """Yields (key, clip, or why there is none) in the order of the jobs.
@@ -27,15 +27,15 @@ def decode(
   (a fault in a codec) is found by decoding each file that was under way in a
   process of its own. With 0 workers all happens in this process.
   """
-  task = functools.partial(_attempt, rule=rule, how=how)
+  task = functools.partial(_attempt, rule=rule, preprocess=preprocess)
   if workers == 0:
     return ((key, task(path)) for key, path in jobs)
   return _parallel(iter(jobs), task, workers)
 
 
-def _attempt(path: Path, rule, how) -> video.Clip | str:
+def _attempt(path: Path, rule, preprocess) -> video.Clip | str:
   try:
-    prepare = functools.partial(video.preprocess, how=how)
+    prepare = functools.partial(video.preprocess, form=preprocess)
     return video.read(path, rule, prepare)
   except (ValueError, OSError) as error:
     return str(error)

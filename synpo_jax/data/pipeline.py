@@ -58,7 +58,7 @@ class Data(NamedTuple):
 
   batches[i] is what update i trains on; `row` in it indexes `pairs`. `frames`
   maps a number of `videos` to its uint8 [F, Y, X, 3]. `counts` says in words
-  how many rows met which fate.
+  how many rows were used, changed or dropped.
   """
 
   batches: batches.Batches
@@ -87,7 +87,7 @@ def make(
   settings: Settings,
   *,
   rule: video.FrameRule,
-  how: video.Preprocess,
+  preprocess: video.Preprocess,
   tokenizer: PreTrainedTokenizerBase,
   blocks: Callable[[int], list[int]],
   captions: int,
@@ -104,9 +104,11 @@ def make(
   """
   s = settings
   read = _read(s, captions)
-  kept, names, frames, lost = _with_videos(read.pairs, s, rule, how)
-  rows, fates = _tokenised(kept, names, frames, s, tokenizer, blocks, captions)
-  counts = _counted(read, lost, fates, len(rows.pair))
+  kept, names, frames, lost = _with_videos(read.pairs, s, rule, preprocess)
+  rows, misfits = _tokenised(
+    kept, names, frames, s, tokenizer, blocks, captions
+  )
+  counts = _counted(read, lost, misfits, len(rows.pair))
   if not len(rows.pair):
     raise ValueError(f"{s.pairs}: no row can be used ({summary(counts)})")
   made = batches.Batches(
@@ -133,13 +135,13 @@ def _read(s: Settings, captions: int) -> pairs.Filtered:
   )
 
 
-def _counted(read: pairs.Filtered, lost, fates, used: int) -> dict[str, int]:
-  """How many rows met which fate, in words."""
+def _counted(read: pairs.Filtered, lost, misfits, used: int) -> dict[str, int]:
+  """How many rows were used, changed or dropped, and why, in words."""
   return {
     "rows read": len(read.pairs) + read.below_gap,
     "dropped: score gap too small": read.below_gap,
     **lost,
-    **fates,
+    **misfits,
     "rows used": used,
   }
 
@@ -193,7 +195,7 @@ def with_references(data: Data, logps: Float[np.ndarray, "N C"]) -> Data:
   return data._replace(batches=extended)
 
 
-def _with_videos(read: list[pairs.Pair], s: Settings, rule, how):
+def _with_videos(read: list[pairs.Pair], s: Settings, rule, preprocess):
   """Rows whose video can be used; names, frames, counts of what is lost."""
   wanted = [p.video for p in read if p.video is not None]
   if not wanted:
@@ -203,7 +205,7 @@ def _with_videos(read: list[pairs.Pair], s: Settings, rule, how):
     located.paths,
     s.cache,
     rule=rule,
-    how=how,
+    preprocess=preprocess,
     workers=s.workers,
     missing=located.missing,
   )
@@ -213,7 +215,8 @@ def _with_videos(read: list[pairs.Pair], s: Settings, rule, how):
     f"videos quarantined (see {store.report})": len(store.quarantined),
     "dropped: video quarantined": len(read) - len(kept),
   }
-  return kept, names, shards.Frames(list(store.places.values()), how.size), lost
+  frames = shards.Frames(list(store.places.values()), preprocess.size)
+  return kept, names, frames, lost
 
 
 def _lookup(kept: list[pairs.Pair], names: list[str], frames):

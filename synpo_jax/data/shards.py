@@ -27,6 +27,7 @@ from jaxtyping import UInt8
 
 from synpo_jax.data import decoding, records, video
 from synpo_jax.runtime import journal, progress
+from synpo_jax.runtime.terminal import first_line
 
 CHUNK = 128  # videos; what a killed build loses at most
 LAYOUT = 2  # of the stored records; a new one makes new fingerprints
@@ -91,7 +92,7 @@ def build(
   cache: str | Path,
   *,
   rule: video.FrameRule,
-  how: video.Preprocess,
+  preprocess: video.Preprocess,
   workers: int,
   missing: Mapping[str, str] | None = None,
 ) -> Store:
@@ -108,12 +109,12 @@ def build(
   Raises:
     ValueError: no video at all can be used.
   """
-  folder = Path(cache).resolve() / fingerprint(rule, how)
+  folder = Path(cache).resolve() / fingerprint(rule, preprocess)
   with _alone(folder):
     stored = _inventory(folder)
     keys = {name: _key(path) for name, path in paths.items()}
     todo = {keys[n]: p for n, p in paths.items() if keys[n] not in stored}
-    failed = _decode_chunks(folder, todo, rule, how, workers)
+    failed = _decode_chunks(folder, todo, rule, preprocess, workers)
     stored = _inventory(folder)
     broken = {n: failed[k] for n, k in keys.items() if k in failed}
     bad = dict(missing or {}) | broken
@@ -127,9 +128,9 @@ def build(
   return Store(places, bad, report)
 
 
-def fingerprint(rule: video.FrameRule, how: video.Preprocess) -> str:
+def fingerprint(rule: video.FrameRule, preprocess: video.Preprocess) -> str:
   """Name of a setting: a hash of all that decides the stored frames."""
-  setting = [LAYOUT, dataclasses.asdict(rule), dataclasses.asdict(how)]
+  setting = [LAYOUT, dataclasses.asdict(rule), dataclasses.asdict(preprocess)]
   return hashlib.sha256(json.dumps(setting).encode()).hexdigest()[:16]
 
 
@@ -165,24 +166,24 @@ def _inventory(folder: Path) -> dict[str, Place]:
 
 
 def _damaged(chunk, error) -> records.Damaged:
-  why = (str(error).strip().splitlines() or [repr(error)])[0]
+  why = first_line(error)[:200]
   return records.Damaged(
-    f"{chunk}: its decoded videos cannot be read ({why[:200]}); delete that "
+    f"{chunk}: its decoded videos cannot be read ({why}); delete that "
     "folder and start again, they are decoded anew"
   )
 
 
-def _decode_chunks(folder, todo, rule, how, workers) -> dict[str, str]:
+def _decode_chunks(folder, todo, rule, preprocess, workers) -> dict[str, str]:
   """Builds chunk after chunk; returns why videos failed, by key."""
   failed = {}
   if not todo:
     return failed
   with progress.bar("decoding videos", len(todo)) as advance:
     workers = min(workers, len(todo))
-    results = decoding.decode(todo.items(), rule, how, workers)
+    results = decoding.decode(todo.items(), rule, preprocess, workers)
     while some := list(itertools.islice(results, 1)):
       window = itertools.chain(some, itertools.islice(results, CHUNK - 1))
-      _build_chunk(folder, how.size, window, failed, advance)
+      _build_chunk(folder, preprocess.size, window, failed, advance)
   return failed
 
 

@@ -16,6 +16,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from synpo_jax.data.batches import IMAGE_TOKEN
 from synpo_jax.data.pairs import Message
 from synpo_jax.runtime import shipped
+from synpo_jax.runtime.terminal import first_line
 
 MARK = "\ufffc"  # stands for one visual block while a prompt is put together
 CLOCK = "26 Jul 2024"  # for chat templates that would write today's date
@@ -63,9 +64,8 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
       str(shipped.find(folder)), local_files_only=True
     )
   except (OSError, ValueError, AttributeError) as error:  # the last: no files
-    reason = str(error).strip().splitlines()[0]
     raise ValueError(
-      f"{folder}: holds no tokenizer that loads ({reason})"
+      f"{folder}: holds no tokenizer that loads ({first_line(error)})"
     ) from error
 
 

@@ -49,7 +49,7 @@ def tokenise(
   captions: int,
   limits: Limits,
 ) -> tuple[batches.Rows, Counter]:
-  """Tokens of all pairs that fit, and how many met which fate.
+  """Tokens of all pairs that fit; how many were shortened or dropped, and why.
 
   videos, frames: of each pair, the number of its video (-1: none) and its
   frames. blocks: visual embeddings per block for a number of frames.
@@ -79,18 +79,18 @@ def tokenise(
 
 def _prompts(pairs, frames, tokenizer, template, blocks) -> list[list[int]]:
   """Prompt of each pair; most share theirs, so each is made once."""
-  made, prompts = {}, []
+  known, prompts = {}, []
   for pair, count in zip(pairs, frames, strict=True):
     key = (pair.question, pair.history, count)
-    if key not in made:
-      made[key] = text.prompt_ids(
+    if key not in known:
+      known[key] = text.prompt_ids(
         tokenizer,
         template,
         pair.question,
         blocks=blocks(count) if count else [],
         history=pair.history,
       )
-    prompts.append(made[key])
+    prompts.append(known[key])
   return prompts
 
 

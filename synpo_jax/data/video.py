@@ -111,14 +111,14 @@ class Preprocess:
 
 
 def preprocess(
-  frame: UInt8[np.ndarray, "y x 3"], how: Preprocess
+  frame: UInt8[np.ndarray, "y x 3"], form: Preprocess
 ) -> UInt8[np.ndarray, "Y X 3"]:
   """Resizes with Pillow's antialiasing filters; no scaling to floats here."""
-  rows, columns = how.size
-  image, resample = Image.fromarray(frame), RESAMPLE[how.resample]
-  if how.resize == "squash":
+  rows, columns = form.size
+  image, resample = Image.fromarray(frame), RESAMPLE[form.resample]
+  if form.resize == "squash":
     return np.asarray(image.resize((columns, rows), resample))
-  image = image.resize(_cover(image.width, image.height, how.size), resample)
+  image = image.resize(_cover(image.width, image.height, form.size), resample)
   left, top = (image.width - columns) // 2, (image.height - rows) // 2
   return np.asarray(image.crop((left, top, left + columns, top + rows)))
 

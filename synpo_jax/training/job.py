@@ -111,7 +111,7 @@ def read_data(c, model, texts, section, captions, epochs) -> pipeline.Data:
   return pipeline.make(
     pipeline.Settings(**section),
     rule=video.FrameRule(**c.frames),
-    how=video.Preprocess(size=size, **c.pixels),
+    preprocess=video.Preprocess(size=size, **c.pixels),
     tokenizer=texts.tokenizer,
     blocks=model.config.blocks,
     captions=captions,

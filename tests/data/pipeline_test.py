@@ -13,7 +13,7 @@ from tests.support import clips, tokenizers_made
 
 IMAGE = text.IMAGE_TOKEN
 RULE = video.FrameRule(min_frames=1, max_frames=4, frames_per_second=1.0)
-HOW = video.Preprocess(size=(12, 16))
+PREPROCESS = video.Preprocess(size=(12, 16))
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def make(files, llama, **changed):
   return pipeline.make(
     pipeline.Settings(**settings | changed),
     rule=RULE,
-    how=HOW,
+    preprocess=PREPROCESS,
     tokenizer=llama,
     blocks=lambda frames: [3] * frames,
     captions=2,

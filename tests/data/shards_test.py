@@ -16,7 +16,7 @@ from synpo_jax.data import decoding, records, shards, video
 from tests.support import clips, crashing
 
 RULE = video.FrameRule(min_frames=2, max_frames=4, frames_per_second=1.0)
-HOW = video.Preprocess(size=(12, 16))
+PREPROCESS = video.Preprocess(size=(12, 16))
 
 
 @pytest.fixture
@@ -32,12 +32,14 @@ def paths(tmp_path):
   }
 
 
-def build(paths, tmp_path, rule=RULE, how=HOW, workers=0, missing=None):
+def build(
+  paths, tmp_path, rule=RULE, preprocess=PREPROCESS, workers=0, missing=None
+):
   return shards.build(
     paths,
     tmp_path / "cache",
     rule=rule,
-    how=how,
+    preprocess=preprocess,
     workers=workers,
     missing=missing,
   )
@@ -57,12 +59,12 @@ def decoded(monkeypatch):
 
 
 def frames_of(store):
-  stored = shards.Frames(list(store.places.values()), HOW.size)
+  stored = shards.Frames(list(store.places.values()), PREPROCESS.size)
   return {name: stored(i) for i, name in enumerate(store.places)}
 
 
 def expected(paths):
-  prepare = functools.partial(video.preprocess, how=HOW)
+  prepare = functools.partial(video.preprocess, form=PREPROCESS)
   return {n: video.read(p, RULE, prepare).frames for n, p in paths.items()}
 
 
@@ -78,7 +80,7 @@ def test_frames_are_stored_as_decoded(paths, tmp_path):
 
 def test_frames_travel_to_other_processes(paths, tmp_path):
   store = build(paths, tmp_path)
-  stored = shards.Frames(list(store.places.values()), HOW.size)
+  stored = shards.Frames(list(store.places.values()), PREPROCESS.size)
   first = stored(3)
   np.testing.assert_array_equal(pickle.loads(pickle.dumps(stored))(3), first)
 
@@ -144,7 +146,7 @@ def test_other_settings_live_in_other_folders(paths, tmp_path, decoded):
   one = {"v1": paths["v1"]}
   build(one, tmp_path)
   build(one, tmp_path, rule=video.FrameRule(2, 4, 2.0))
-  build(one, tmp_path, how=video.Preprocess((12, 16), "squash"))
+  build(one, tmp_path, preprocess=video.Preprocess((12, 16), "squash"))
   assert decoded == ["v1"] * 3
   assert len(list((tmp_path / "cache").iterdir())) == 3
 

@@ -79,7 +79,7 @@ def read(setting, cache, size=(48, 48), rule=RULE, **changed):
   return pipeline.make(
     pipeline.Settings(**values | changed),
     rule=rule,
-    how=video.Preprocess(size=size),
+    preprocess=video.Preprocess(size=size),
     tokenizer=setting.tokenizer,
     blocks=setting.model.config.blocks,
     captions=2,
