@@ -9,7 +9,7 @@ export JAX_PLATFORMS ?= cpu
 # More arguments for the command of a target, as ARGS="--config.epochs=1".
 ARGS ?=
 
-.PHONY: demo test check smol pairs-demo claims benchmarks clean
+.PHONY: demo test check smol pairs-demo claims benchmarks docs clean
 
 demo: .venv/installed  ## trains the embedded default and shows the result
 	$(BIN)/python -m synpo_jax.train --config=configs/vdc.py \
@@ -43,6 +43,9 @@ benchmarks: .venv/installed  ## the step beside TRL and PyTorch, and scaling
 	$(BIN)/python benchmarks/floor.py
 	$(BIN)/python benchmarks/scaling.py --out=benchmarks/results
 	$(BIN)/python benchmarks/page.py
+
+docs: .venv/bin/python  ## the list of files in docs/architecture.md
+	$(BIN)/python docs/architecture.py
 
 clean:  ## removes the environment and the runs
 	rm -rf .venv runs

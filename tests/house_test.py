@@ -7,6 +7,7 @@ import inspect
 import re
 import subprocess
 import sys
+import tomllib
 
 import jax
 import pytest
@@ -67,6 +68,13 @@ def test_every_room_is_listed():
   assert rooms == set(ORDER)
   loose = {p.stem for p in PACKAGE.glob("*.py")} - {"__init__"}
   assert loose == set(COMMANDS)
+
+
+def test_an_installation_lists_the_rooms_in_the_same_order():
+  project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+  packages = project["tool"]["setuptools"]["packages"]
+  top = ["synpo_jax", "synpo_jax.configs"]
+  assert packages == top + [f"synpo_jax.{name}" for name in ORDER]
 
 
 def test_imports_point_up_the_list():

@@ -1,0 +1,1 @@
+"""Pairs and videos to batches of arrays; no JAX."""

@@ -1,1 +1,1 @@
-"""Scores for captions, judges included, and the analyses of a run."""
+"""Captions and answers scored on benchmarks, with a judge or without."""

@@ -1,0 +1,1 @@
+"""Networks, and where their arrays lie; nothing published, nothing on disk."""

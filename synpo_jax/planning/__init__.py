@@ -1,0 +1,1 @@
+"""A run compiled and weighed for chips that are not there."""

@@ -1,0 +1,1 @@
+"""What commands share: flags, folders, growing files, other processes."""

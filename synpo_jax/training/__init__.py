@@ -1,0 +1,1 @@
+"""A config and its data to weights that learned."""

@@ -1,0 +1,1 @@
+"""Published folders in and out, and what a run learned put on them."""

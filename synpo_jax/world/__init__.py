@@ -1,0 +1,1 @@
+"""The synthetic world: clips whose truth is known, told and judged exactly."""
