@@ -113,7 +113,7 @@ def _caption(c, workdir, stage, caption, faults, share, open_writer):
   settings["prompts"] = prompts.PROMPTS_VERSION
   settings["names"] = shots.NAMES_VERSION
   mark = ledger.register(workdir, stage, settings, share)
-  done = ledger.found(workdir, stage)
+  done = ledger.written(workdir, stage)
   left = ledger.rows(workdir, "segments").keys() - done.keys()
   if not any(ledger.is_mine(id_, share) for id_ in left):
     return
@@ -188,7 +188,7 @@ def _pair(c, workdir):
 
 def _counts(c, workdir, faults):
   """Rows of each stage, what was unreadable, and what the judge cost."""
-  rows = {name: len(ledger.found(workdir, name)) for name in ledger.FILES}
+  rows = {name: len(ledger.written(workdir, name)) for name in ledger.FILES}
   replies = journal.read(workdir / ledger.CACHE, "key").values()
   paid = {"calls": len(replies)}
   for key in ("prompt_tokens", "completion_tokens"):

@@ -212,12 +212,12 @@ class Batches:
   @functools.cached_property
   def digest(self) -> str:
     """16 hex digits, others where tokens, videos or buckets of a row differ."""
-    held = hashlib.blake2b(digest_size=8)
+    total = hashlib.blake2b(digest_size=8)
     rows = self.rows
     for array in (*rows.prefix, *rows.response, rows.video, rows.frames):
-      held.update(np.ascontiguousarray(array))
-    held.update(np.ascontiguousarray(self.sizes))
-    return held.hexdigest()
+      total.update(np.ascontiguousarray(array))
+    total.update(np.ascontiguousarray(self.sizes))
+    return total.hexdigest()
 
   def _plan(self, epoch: int):
     if epoch not in self._plans:

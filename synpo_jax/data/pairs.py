@@ -142,10 +142,10 @@ def _decode(line: bytes) -> dict[str, Any]:
   if not isinstance(row.get("id"), str | int | None):
     raise Fault("'id' is neither text nor a whole number")
   for field, names in NAMES.items():
-    found = [name for name in names if row.get(name) is not None]
-    if len({json.dumps(row[name]) for name in found}) > 1 and field != "id":
-      raise Fault(f"{' and '.join(found)} say different things")
-    fields[field] = row[found[0]] if found else None
+    given = [name for name in names if row.get(name) is not None]
+    if len({json.dumps(row[name]) for name in given}) > 1 and field != "id":
+      raise Fault(f"{' and '.join(given)} say different things")
+    fields[field] = row[given[0]] if given else None
   return fields
 
 
@@ -264,13 +264,13 @@ def locate(names: Iterable[str], root: str | Path) -> Located:
       paths[name] = root / name
       continue
     index = index_videos(root) if index is None else index
-    found = index.get(name, [])
-    if not found:
+    fitting = index.get(name, [])
+    if not fitting:
       missing[name] = f"no such file, nor a video of that name in {root}"
-    elif len(found) == 1:
-      paths[name] = found[0]
+    elif len(fitting) == 1:
+      paths[name] = fitting[0]
     else:
-      files = ", ".join(str(p.relative_to(root)) for p in found[:3])
+      files = ", ".join(str(p.relative_to(root)) for p in fitting[:3])
       doubtful.append(f"{root}: video {name!r} could be any of {files}")
   _refuse(root, doubtful, empty=False)
   return Located(paths, missing)

@@ -31,7 +31,7 @@ def find(wanted: str, root: str | Path) -> list[Source]:
       UTF-8, under which rows could not be kept.
   """
   root = Path(root)
-  found = {}
+  files = {}
   for part in (part.strip() for part in wanted.split(",")):
     paths = _paths(part, root) if part else []
     if not paths:
@@ -40,8 +40,8 @@ def find(wanted: str, root: str | Path) -> list[Source]:
         f"{root.resolve()}; known suffixes are {' '.join(sorted(SUFFIXES))}"
       )
     for path in paths:
-      found.setdefault(_name(path, root), path)
-  return [Source(name, path) for name, path in found.items()]
+      files.setdefault(_name(path, root), path)
+  return [Source(name, path) for name, path in files.items()]
 
 
 def _paths(part: str, root: Path) -> list[Path]:
@@ -50,8 +50,8 @@ def _paths(part: str, root: Path) -> list[Path]:
     return _videos(path.rglob("*"))
   if path.is_file():
     return _listed(path, root) if path.suffix == ".jsonl" else [path]
-  found = glob.glob(part, root_dir=root, recursive=True)
-  return _videos(root / p for p in found)
+  matches = glob.glob(part, root_dir=root, recursive=True)
+  return _videos(root / p for p in matches)
 
 
 def _videos(paths) -> list[Path]:

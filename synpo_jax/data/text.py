@@ -181,8 +181,8 @@ def response_ids(
 def eos_ids(folder: pathlib.Path, tokenizer) -> tuple[int, ...]:
   """The tokens that end a generation: generation_config.json's, else one."""
   path = shipped.find(folder) / "generation_config.json"
-  held = json.loads(path.read_text()) if path.exists() else {}
-  ids = held["eos_token_id"] if "eos_token_id" in held else None
+  settings = json.loads(path.read_text()) if path.exists() else {}
+  ids = settings["eos_token_id"] if "eos_token_id" in settings else None
   if ids is None:
     ids = tokenizer.eos_token_id
   return tuple(ids) if isinstance(ids, list) else (ids,)

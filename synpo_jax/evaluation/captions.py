@@ -28,18 +28,18 @@ def read_predictions(
   known = {item.category for item in items}
   if known != {""}:  # a file may serve more categories than are scored
     known |= {"", *vdc.CATEGORIES}
-  found = _read_rows(pathlib.Path(path), known)
+  predictions = _read_rows(pathlib.Path(path), known)
   files = collections.defaultdict(list)
-  for (name, category), row in found.items():
+  for (name, category), row in predictions.items():
     files[_stem(name), category].append(row)
   captions = {}
   for item in items:
     for category in (item.category, ""):
       key, rows = (item.video, category), files[_stem(item.video), category]
-      if key not in found and len(rows) > 1:
+      if key not in predictions and len(rows) > 1:
         raise ValueError(f"{path}: {len(rows)} files are called {item.video}")
-      if key in found or rows:
-        captions[item.id] = found[key] if key in found else rows[0]
+      if key in predictions or rows:
+        captions[item.id] = predictions[key] if key in predictions else rows[0]
         break
   refuse_missing(path, items, captions, only_predicted=only_predicted)
   return captions
@@ -55,24 +55,24 @@ def _read_rows(path, known) -> dict[tuple[str, str], dict]:
   """Predictions by (video, category); categories are checked if there are."""
   if not path.exists():
     raise FileNotFoundError(f"{path} not found: predictions names the captions")
-  found, faults = {}, []
+  predictions, faults = {}, []
   for number, line in lines(path):
     try:
       key, row = _prediction(json.loads(line))
     except (ValueError, KeyError, TypeError, AttributeError):
       faults.append(f"{path} line {number}: needs a video and a caption")
       continue
-    if key in found:
+    if key in predictions:
       faults.append(f"{path} line {number}: {key} is there twice")
     if known != {""} and key[1] not in known:
       choice = ", ".join(sorted(known - {""}))
       faults.append(
         f"{path} line {number}: category {key[1]!r} is none of {choice}"
       )
-    found[key] = row
+    predictions[key] = row
   if faults:
     raise ValueError("\n".join(faults))
-  return found
+  return predictions
 
 
 def _prediction(row):

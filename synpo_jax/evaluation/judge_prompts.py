@@ -132,24 +132,25 @@ def from_file(path: str | pathlib.Path, task: str) -> Prompts:
   path = pathlib.Path(path)
   text = path.read_text(encoding="utf-8")
   try:
-    held = json.loads(text)
+    parts = json.loads(text)
   except ValueError as error:
     raise ValueError(f"{path}: not JSON ({error})") from None
-  if not isinstance(held, dict):
+  if not isinstance(parts, dict):
     raise ValueError(f"{path}: not an object of messages by task")
-  for name in (name for name in FIELDS if name in held):
-    if not _is_chat(held[name]):
+  for name in (name for name in FIELDS if name in parts):
+    if not _is_chat(parts[name]):
       raise ValueError(
         f"{path}: {name!r} is not a list of objects with texts role and content"
       )
-  messages = {name: tuple(held[name]) for name in FIELDS if name in held}
+  messages = {name: tuple(parts[name]) for name in FIELDS if name in parts}
   _complete(path, messages, task)
-  captions = held["captions"] if "captions" in held else {}
+  captions = parts["captions"] if "captions" in parts else {}
   if not isinstance(captions, dict) or not all(
     _are_texts(pool) for pool in captions.values()
   ):
     raise ValueError(f"{path}: 'captions' is not lists of prompts by category")
-  version = f"{held['version'] if 'version' in held else 'file'}-{_hash(text)}"
+  name = parts["version"] if "version" in parts else "file"
+  version = f"{name}-{_hash(text)}"
   return Prompts(str(path), version, messages, captions or ours.VDC)
 
 

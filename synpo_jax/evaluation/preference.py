@@ -56,13 +56,13 @@ def read_predictions(
   Raises ValueError, unless `only_predicted`, for instructions without output.
   """
   outputs = read_outputs(path)
-  found = {
+  rows = {
     item.id: {"prompt": item.id, "caption": outputs[item.id]}
     for item in items
     if item.id in outputs
   }
-  refuse_missing(path, items, found, only_predicted=only_predicted)
-  return found
+  refuse_missing(path, items, rows, only_predicted=only_predicted)
+  return rows
 
 
 def write_outputs(

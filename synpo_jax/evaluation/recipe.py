@@ -15,13 +15,13 @@ MADE = ("captions.jsonl", "judge.jsonl", "results.json")
 
 def versions() -> dict[str, str]:
   """Versions of Python and of the packages a score may depend on."""
-  found = {"python": platform.python_version()}
+  installed = {"python": platform.python_version()}
   for name in PACKAGES:
     try:
-      found[name] = importlib.metadata.version(name)
+      installed[name] = importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
-      found[name] = "not installed"
-  return found
+      installed[name] = "not installed"
+  return installed
 
 
 def digest(value) -> str:

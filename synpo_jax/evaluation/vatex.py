@@ -18,7 +18,7 @@ def read_references(path: str | pathlib.Path) -> dict[str, list[str]]:
   path = pathlib.Path(path)
   if not path.exists():
     raise FileNotFoundError(f"{path} not found: data.references names the rows")
-  found, faults = {}, []
+  references, faults = {}, []
   for number, row in enumerate(_rows(path), 1):
     try:
       name = row["videoID"] if "videoID" in row else row["video"]
@@ -35,12 +35,12 @@ def read_references(path: str | pathlib.Path) -> dict[str, list[str]]:
       or not all(isinstance(text, str) for text in texts)
     ):
       faults.append(f"{path} row {number}: enCap is not a list of captions")
-    if name in found:
+    if name in references:
       faults.append(f"{path} row {number}: video {name!r} is there twice")
-    found[name] = texts
+    references[name] = texts
   if faults:
     raise ValueError("\n".join(faults))
-  return found
+  return references
 
 
 def _rows(path):

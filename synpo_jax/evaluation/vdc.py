@@ -71,20 +71,20 @@ def _read(path):
 def _line(line) -> dict[str, list[Question]]:
   """Questions by video of one line; raises ValueError naming the fault."""
   try:
-    held = json.loads(line)
+    by_video = json.loads(line)
   except ValueError:
     raise ValueError("not JSON") from None
-  if not isinstance(held, dict):
+  if not isinstance(by_video, dict):
     raise ValueError("not {video: [question, …]}")
-  found = {}
-  for video, rows in held.items():
+  videos = {}
+  for video, rows in by_video.items():
     if not isinstance(rows, list):
       raise ValueError(f"video {video!r} has no list of questions")
-    found[video] = [
+    videos[video] = [
       _question(row, f"video {video!r}, question {index}")
       for index, row in enumerate(rows, 1)
     ]
-  return found
+  return videos
 
 
 def _question(row, where) -> Question:

@@ -29,7 +29,7 @@ def read_references(path: str | pathlib.Path) -> list[Reference]:
   path = pathlib.Path(path)
   if not path.exists():
     raise FileNotFoundError(f"{path} not found: data.references names the rows")
-  found, faults = {}, []
+  references, faults = {}, []
   for number, line in lines(path):
     try:
       row = json.loads(line)
@@ -43,12 +43,12 @@ def read_references(path: str | pathlib.Path) -> list[Reference]:
       )
       continue
     video = reference.video
-    if video in found:
+    if video in references:
       faults.append(f"{path} line {number}: video {video!r} is there twice")
-    found[video] = reference
+    references[video] = reference
   if faults:
     raise ValueError("\n".join(faults))
-  return list(found.values())
+  return list(references.values())
 
 
 def judge_captions(
@@ -107,12 +107,12 @@ def list_items(c, prompts) -> list[Item]:
 
 def score_captions(c, items, captions, prompts, ask):
   """Detail orientation by a judge."""
-  rows = {row.video: row for row in read_references(c.data.references)}
-  references = [rows[item.video] for item in items]
-  made, usage = judge_captions(
+  by_video = {row.video: row for row in read_references(c.data.references)}
+  references = [by_video[item.video] for item in items]
+  rows, usage = judge_captions(
     references, captions, prompts, ask, **c.judge_tokens
   )
-  return made, summarise(made), usage
+  return rows, summarise(rows), usage
 
 
 BENCHMARK = Benchmark(list_items, score_captions, one_file, True)

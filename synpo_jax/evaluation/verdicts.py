@@ -36,11 +36,11 @@ def text(reply: str) -> str:
 
 def verdict(reply: str) -> Verdict:
   """{"pred": yes or no, "score": 0..5} in any quoting and any case."""
-  found = _fields(reply, ("pred", "score"))
-  word = str(found["pred"]).strip().strip(".!").lower()
+  fields = _fields(reply, ("pred", "score"))
+  word = str(fields["pred"]).strip().strip(".!").lower()
   if word not in ("yes", "no", "true", "false"):
-    raise Unreadable(f"pred is {found['pred']!r}, neither yes nor no")
-  return Verdict(word in ("yes", "true"), _score(found["score"]))
+    raise Unreadable(f"pred is {fields['pred']!r}, neither yes nor no")
+  return Verdict(word in ("yes", "true"), _score(fields["score"]))
 
 
 def score(reply: str) -> float:
@@ -78,11 +78,11 @@ def _fields(reply, names) -> dict:
 
 
 def _words(reply, names) -> dict:
-  found = {}
+  fields = {}
   for name in names:
     pattern = rf"\b{name}\W{{1,4}}(yes|no|\d+(?:\.\d+)?)(?![\w.]*\d)"
     match = re.search(pattern, reply, re.IGNORECASE)
     if not match:
       raise Unreadable(f"no JSON object, and no {name} in words")
-    found[name] = match.group(1)
-  return found
+    fields[name] = match.group(1)
+  return fields

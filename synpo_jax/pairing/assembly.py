@@ -56,16 +56,16 @@ def write(
 def _judged(workdir) -> list[tuple[dict, dict]]:
   """Candidates and their judgement, in the order of judging."""
   candidates = ledger.rows(workdir, "candidates")
-  both = []
-  for id_, judgement in ledger.found(workdir, "judge").items():
+  judged = []
+  for id_, judgement in ledger.written(workdir, "judge").items():
     row = candidates.get(id_)
     if row is None or len(row["captions"]) != len(judgement["factuality"]):
       raise ValueError(
         f"{ledger.path(workdir, 'judge')}: {id_} was judged on other "
         "candidates; move that file away and judge again"
       )
-    both.append((row, judgement))
-  return both
+    judged.append((row, judgement))
+  return judged
 
 
 def _pair(row, judgement, scores, choice, origin) -> dict:

@@ -125,10 +125,10 @@ def consistency_text(captions: list[str]) -> str:
 
 def read_score(text: str, criterion: str) -> int:
   """The score of a reply about one caption; its last object counts."""
-  found = objects(text)[-1]
-  if "score" not in found:
+  reply = objects(text)[-1]
+  if "score" not in reply:
     raise Unreadable("its JSON object has no 'score'")
-  return whole_number(found["score"], *RANGES[criterion], "the score")
+  return whole_number(reply["score"], *RANGES[criterion], "the score")
 
 
 def read_scores(text: str, asked: list[int]) -> dict[int, int]:
@@ -137,8 +137,8 @@ def read_scores(text: str, asked: list[int]) -> dict[int, int]:
   Scores are found by caption number, in any order: every number exactly
   once, or the reply is unreadable.
   """
-  found = objects(text)[-1]
-  listed = found.get("scores", found)
+  reply = objects(text)[-1]
+  listed = reply.get("scores", reply)
   entries = _entries(listed) if listed else []
   scores = {}
   for number, value in entries:

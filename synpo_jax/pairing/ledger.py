@@ -46,7 +46,7 @@ def is_mine(id_: str, share: Share) -> bool:
   return int.from_bytes(number, "big") % share.count == share.index
 
 
-def found(workdir: Path | str, stage: str) -> dict[str, dict]:
+def written(workdir: Path | str, stage: str) -> dict[str, dict]:
   """What a stage has written so far in all of its files, by video id.
 
   Raises ValueError for a video that two files have.
@@ -65,8 +65,8 @@ def found(workdir: Path | str, stage: str) -> dict[str, dict]:
 
 
 def rows(workdir: Path | str, stage: str) -> dict[str, dict]:
-  """As `found`; raises FileNotFoundError when there is nothing."""
-  known = found(workdir, stage)
+  """As `written`; raises FileNotFoundError when there is nothing."""
+  known = written(workdir, stage)
   if not known:
     raise FileNotFoundError(
       f"{path(workdir, stage)}: no rows; run the stage {stage!r} first"
@@ -101,7 +101,7 @@ def register(
   mark = digest(settings, 12)
   file = path(workdir, stage)
   known = journal.read(Path(workdir) / SETTINGS, "stage")
-  begun = bool(found(workdir, stage))
+  begun = bool(written(workdir, stage))
   if begun and stage in known and known[stage]["hash"] != mark:
     differing = [
       f"{key}: {then!r} then, {now!r} now"

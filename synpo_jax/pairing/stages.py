@@ -60,7 +60,7 @@ def stage(
   """
   mine = [item for item in items if ledger.is_mine(item["id"], share)]
   with journal.extend(ledger.path(workdir, name, share)) as (_, keep):
-    rows = ledger.found(workdir, name)
+    rows = ledger.written(workdir, name)
     new = [item for item in mine if item["id"] not in rows]
     known = len(mine) - len(new)
     with progress.bar(name, len(mine), done=known) as advance:

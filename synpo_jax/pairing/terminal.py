@@ -50,7 +50,7 @@ def show_summary(out: console.Console, summary: dict, workdir: Path) -> None:
 
 def show_sample(out: console.Console, workdir: Path, count: int) -> None:
   """`count` pairs, evenly spread, with their differences marked."""
-  rows = list(ledger.found(workdir, "pairs").values())
+  rows = list(ledger.written(workdir, "pairs").values())
   if not rows:
     out.print(f"{ledger.path(workdir, 'pairs')}: no pairs to show")
   for row in page.thinned(rows, count):

@@ -213,5 +213,5 @@ def _rising(places: Sequence[int]) -> int:
 def _order(places: Sequence[int], events: int) -> float | None:
   if events < 2:
     return None
-  told = sum(a < b for a, b in itertools.combinations(places, 2))
-  return told / (events * (events - 1) / 2)
+  rising = sum(a < b for a, b in itertools.combinations(places, 2))
+  return rising / (events * (events - 1) / 2)

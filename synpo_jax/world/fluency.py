@@ -123,12 +123,12 @@ def _repeated(told: list[str]) -> list[tuple[float, str]]:
 
 
 def _taste(text: str) -> list[tuple[float, str]]:
-  found = []
+  costs = []
   if _STILL_IMAGE.search(text):
-    found.append((TASTE, "speaks of a still image"))
+    costs.append((TASTE, "speaks of a still image"))
   if _PRAISE.search(text):
-    found.append((TASTE, "subjective remark"))
-  return found
+    costs.append((TASTE, "subjective remark"))
+  return costs
 
 
 def _broken(sentence: str) -> list[tuple[float, str]]:

@@ -173,7 +173,7 @@ _SCANNER = _compiled()
 
 def scan(text: str) -> list[Token]:
   """Lower-case text -> (tag, value or the words themselves), in order."""
-  found = []
+  tokens = []
   for match in _SCANNER.finditer(text):
     name = match.lastgroup
     if name is None:
@@ -181,13 +181,13 @@ def scan(text: str) -> list[Token]:
     word = match.group(name)
     if name.startswith("p") and name[1:].isdigit():
       tag, _, value = PATTERNS[int(name[1:])][0].partition(":")
-      found.append((tag, value or word))
+      tokens.append((tag, value or word))
     elif name == "shape":
-      found.append((name, SHAPE_WORDS[word]))
+      tokens.append((name, SHAPE_WORDS[word]))
     elif name == "hue":
-      found.append((name, COLOUR_WORDS[word]))
+      tokens.append((name, COLOUR_WORDS[word]))
     elif name == "size":
-      found.append((name, SIZE_WORDS[word]))
+      tokens.append((name, SIZE_WORDS[word]))
     else:
-      found.append((name, word))
-  return found
+      tokens.append((name, word))
+  return tokens

@@ -138,20 +138,20 @@ def _collide(actor, other, start, end) -> bool:
 
 def _clear(camera, actors, events, spans: Spans) -> bool:
   """Whether everything stays in sight and nothing overlaps by accident."""
-  told = list(zip(events, spans, strict=True))
-  if not all(_plain(camera, actors[e.who], e, *span) for e, span in told):
+  timed = list(zip(events, spans, strict=True))
+  if not all(_plain(camera, actors[e.who], e, *span) for e, span in timed):
     return False
   ways = [_sampled(actor) for actor in actors]
   there = [(a.present[0] <= PROBES) & (PROBES <= a.present[1]) for a in actors]
   for i, actor in enumerate(actors):
     watched = there[i].copy()
-    for event, (start, end) in told:
+    for event, (start, end) in timed:
       if event.who == i and event.kind in ("enter", "leave"):
         watched &= (PROBES < start) | (PROBES > end)
     if not _in_sight(camera, actor, ways[i][watched], PROBES[watched]):
       return False
   return all(
-    _apart(actors, i, j, ways, there[i] & there[j], told)
+    _apart(actors, i, j, ways, there[i] & there[j], timed)
     for i, j in itertools.combinations(range(len(actors)), 2)
   )
 

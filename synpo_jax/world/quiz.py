@@ -51,10 +51,10 @@ def questions(facts: Facts) -> list[Question]:
     *_main_object(facts),
     *_detailed(facts),
   ]
-  found = [(*parts, ask(parts[2], facts)) for parts in asked]
+  answered = [(*parts, ask(parts[2], facts)) for parts in asked]
   return [
     Question(text, answer, category, probe)
-    for text, category, probe, answer in found
+    for text, category, probe, answer in answered
     if answer is not None
   ]
 
@@ -132,8 +132,8 @@ def _detailed(facts: Facts) -> list[Asked]:
     ]
   for event in dict.fromkeys(happenings(facts)):
     asked.append((f"Does it happen that {event}?", ("happens that", event)))
-  told = [e for e in happenings(facts) if happenings(facts).count(e) == 1]
-  for first, second in itertools.pairwise(told):
+  once = [e for e in happenings(facts) if happenings(facts).count(e) == 1]
+  for first, second in itertools.pairwise(once):
     pair = sorted((first, second))
     text = f"Which comes first: {pair[0]}, or {pair[1]}?"
     asked.append((text, ("earlier", *pair)))
@@ -213,8 +213,8 @@ def _main_does(facts: Facts) -> str | None:
   shape = _main_shape(facts)
   if shape is None:
     return None
-  told = doings(facts, shape)
-  return told[0] if told else "nothing"
+  done = doings(facts, shape)
+  return done[0] if done else "nothing"
 
 
 def _thing(facts: Facts, shape: str, field: str) -> str | None:
@@ -233,13 +233,13 @@ def _moves(facts: Facts, shape: str) -> str | None:
 
 
 def _does(facts: Facts, shape: str, index: str) -> str | None:
-  told = doings(facts, shape)
-  return told[int(index)] if int(index) < len(told) else None
+  done = doings(facts, shape)
+  return done[int(index)] if int(index) < len(done) else None
 
 
 def _happens(facts: Facts, index: str) -> str | None:
-  told = happenings(facts)
-  return told[int(index)] if told else None
+  events = happenings(facts)
+  return events[int(index)] if events else None
 
 
 def _happens_that(facts: Facts, event: str) -> str | None:
@@ -249,10 +249,10 @@ def _happens_that(facts: Facts, event: str) -> str | None:
 
 
 def _earlier(facts: Facts, first: str, second: str) -> str | None:
-  told = happenings(facts)
-  if first not in told or second not in told:
+  events = happenings(facts)
+  if first not in events or second not in events:
     return None
-  return min((first, second), key=told.index)
+  return min((first, second), key=events.index)
 
 
 PROBES = {

@@ -26,9 +26,9 @@ CAPTIONS = 400  # enough to hold every wording
 
 def corpus() -> list[str]:
   """Every prompt, and captions enough to hold every word and wording."""
-  asked = [text for texts in prompts.VDC.values() for text in texts]
-  asked += [prompts.CAUTION, prompts.retrospective("A", caution=True)]
-  texts = [f"USER: \n{text}\n ASSISTANT:" for text in asked]
+  requests = [text for texts in prompts.VDC.values() for text in texts]
+  requests += [prompts.CAUTION, prompts.retrospective("A", caution=True)]
+  texts = [f"USER: \n{text}\n ASSISTANT:" for text in requests]
   for seed in range(CAPTIONS):
     rng = np.random.default_rng([seed, 20250606])
     facts = _anything(rng)
@@ -70,8 +70,8 @@ def _anything(rng: np.random.Generator) -> Facts:
 
 def words(texts: list[str]) -> list[str]:
   """The distinct words of some texts, in lower case, sorted."""
-  found = (re.findall(r"[a-z]+", text.lower()) for text in texts)
-  return sorted(set().union(*found))
+  by_text = (re.findall(r"[a-z]+", text.lower()) for text in texts)
+  return sorted(set().union(*by_text))
 
 
 def make_tokenizer(folder: str | Path) -> int:
