@@ -23,7 +23,9 @@ def digest(value, digits: int, *, ensure_ascii: bool = True) -> str:
   ensure_ascii: whether other characters are escaped before they are hashed.
   """
   text = json.dumps(value, sort_keys=True, ensure_ascii=ensure_ascii)
-  return hashlib.sha256(text.encode()).hexdigest()[:digits]
+  # The names of files may hold bytes that are not UTF-8: lone surrogates here.
+  content = text.encode("utf-8", "surrogatepass")
+  return hashlib.sha256(content).hexdigest()[:digits]
 
 
 def differences(then: dict, now: dict) -> Iterator[Difference]:

@@ -20,6 +20,16 @@ def test_marks_that_files_hold_stay_valid():
   assert settings.digest(backwards, 12) == "7cebc79a7e56"
 
 
+def test_names_that_are_not_utf_8_have_a_digest_too():
+  plain, torn = "clips/x", "clips/\udcff"
+  for escaped in (True, False):
+    named = [
+      settings.digest({"root": root}, 16, ensure_ascii=escaped)
+      for root in (plain, torn)
+    ]
+    assert len(set(named)) == 2
+
+
 def test_differences_have_their_sections_and_both_values():
   assert list(settings.differences(VALUE, OTHER)) == [
     ("data.root", "clips/é", "clips/e"),
