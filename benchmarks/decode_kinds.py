@@ -57,6 +57,7 @@ def ours(task: Task) -> list[float]:
   import jax.numpy as jnp
 
   from synpo_jax.generation import decode
+  from synpo_jax.generation.decode_loop import Prompts
   from synpo_jax.generation.sampling import Sampling
   from synpo_jax.models.captioner import Captioner
   from synpo_jax.weights import folders
@@ -69,7 +70,7 @@ def ours(task: Task) -> list[float]:
   else:
     params = initial.params(model, 0, dtype=jnp.float32)
   prompt = ids(task).astype(np.int32)
-  batch = dict(prefix=prompt, prefix_mask=np.ones(prompt.shape, bool))
+  batch = Prompts(prompt, np.ones(prompt.shape, bool))
 
   def work():
     decode.generate(
@@ -79,7 +80,7 @@ def ours(task: Task) -> list[float]:
       decode.row_keys(0, ["prompt"]),
       candidates=task.candidates,
       max_new_tokens=task.new,
-      how=Sampling(**DRAW),
+      sampling=Sampling(**DRAW),
       eos_ids=(NO_TOKEN,),
     )
 

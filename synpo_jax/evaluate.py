@@ -145,12 +145,11 @@ def _captions(c, workdir, items, open_writer) -> dict[str, dict]:
 def _answers(c, workdir, items) -> dict[str, dict]:
   """Answers of our text model, in outputs.json too."""
   settings = c.answers.to_dict()
-  sampling_ = Sampling(**settings.pop("sampling"))
+  settings["sampling"] = Sampling(**settings["sampling"])
   rows = preference.answer(
     items,
     workdir / "captions.jsonl",
     lambda: text_model.load(c.model.checkpoint, **c.text_model),
-    how=sampling_,
     seed=c.seed,
     **settings,
   )

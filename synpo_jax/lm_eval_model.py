@@ -200,7 +200,7 @@ class JaxLM(TemplateLM):
       self.lm,
       prompts,
       max_new_tokens=kwargs["max_gen_toks"],
-      how=sampling_of(kwargs, len(self.tokenizer)),
+      sampling=sampling_of(kwargs, len(self.tokenizer)),
       seed=self.seed,
     )
     for batch in made:

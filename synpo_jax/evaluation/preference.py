@@ -89,7 +89,7 @@ def answer(
   *,
   template: str,
   max_new_tokens: int,
-  how: Sampling,
+  sampling: Sampling,
   seed: int,
 ) -> dict[str, dict]:
   """{item id: {"prompt", "caption"}}: a text model's own answers.
@@ -107,7 +107,11 @@ def answer(
         for item in new
       }
       made = text_model.generate(
-        lm, prompts, max_new_tokens=max_new_tokens, how=how, seed=seed
+        lm,
+        prompts,
+        max_new_tokens=max_new_tokens,
+        sampling=sampling,
+        seed=seed,
       )
       done = len(items) - len(new)
       with progress.bar("answers", len(items), done=done) as advance:

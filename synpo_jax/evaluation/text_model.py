@@ -7,13 +7,13 @@ import pathlib
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-import numpy as np
 import transformers
 
 from synpo_jax.data import text
 from synpo_jax.data.text import eos_ids
 from synpo_jax.evaluation import text_scores
-from synpo_jax.generation import decode
+from synpo_jax.generation import decode, prompt_batches
+from synpo_jax.generation.decode_loop import Prompts
 from synpo_jax.generation.sampling import Sampling
 from synpo_jax.models import sharding
 from synpo_jax.models.captioner import Captioner
@@ -84,7 +84,7 @@ def generate(
   prompts: dict[str, list[int]],
   *,
   max_new_tokens: int,
-  how: Sampling,
+  sampling: Sampling,
   seed: int,
 ) -> Iterator[dict[str, str]]:
   """Continuations of prompts by name, a batch at a time, long ones first.
@@ -96,14 +96,18 @@ def generate(
   for start in range(0, len(order), lm.batch_size):
     names = order[start : start + lm.batch_size]
     filled = names + names[-1:] * (lm.batch_size - len(names))
+    rows = [prompts[name] for name in filled]
+    P = text_scores.bucket(max(map(len, rows)))
+    prefix, mask = prompt_batches.left_padded(rows, P)
+    placed = text_scores.put(dict(prefix=prefix, prefix_mask=mask), lm.mesh)
     out = decode.generate(
       lm.model,
       lm.variables,
-      text_scores.put(_prefixes([prompts[n] for n in filled]), lm.mesh),
+      Prompts(**placed),
       decode.row_keys(seed, filled),
       candidates=1,
       max_new_tokens=max_new_tokens,
-      how=how,
+      sampling=sampling,
       eos_ids=lm.eos_ids,
     )
     yield {
@@ -112,14 +116,3 @@ def generate(
       )
       for n, name in enumerate(names)
     }
-
-
-def _prefixes(rows: list[list[int]]) -> dict[str, np.ndarray]:
-  """Left-padded prompts."""
-  P = text_scores.bucket(max(map(len, rows)))
-  prefix = np.zeros((len(rows), P), np.int32)
-  mask = np.zeros((len(rows), P), bool)
-  for n, row in enumerate(rows):
-    prefix[n, P - len(row) :] = row
-    mask[n, P - len(row) :] = True
-  return {"prefix": prefix, "prefix_mask": mask}

@@ -4,10 +4,11 @@ import jax
 
 from synpo_jax.data import pipeline
 from synpo_jax.generation import decode
+from synpo_jax.generation.decode_loop import Prompts
 from synpo_jax.generation.sampling import GREEDY, Sampling
 from synpo_jax.models import sharding
 
-PROMPT = ("prefix", "prefix_mask", "frames", "features")  # without responses
+PROMPT = ("prefix", "prefix_mask", "frames", "features")  # of a data batch
 
 
 def write(
@@ -29,7 +30,7 @@ def write(
   batch: as `data.batches` describes it. names: of the rows, for their random
   keys. end: the token that ends a caption.
   """
-  prompts = {name: batch[name] for name in PROMPT if name in batch}
+  prompts = Prompts(**{name: batch[name] for name in PROMPT if name in batch})
   made = decode.generate(
     model,
     variables,
@@ -37,7 +38,7 @@ def write(
     decode.row_keys(seed, names),
     candidates=candidates,
     max_new_tokens=max_new_tokens,
-    how=sampling,
+    sampling=sampling,
     eos_ids=(end,),
   )
   return [

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, UInt8
 
 from synpo_jax.data import prompts, text, video
 from synpo_jax.generation import decode, prompt_batches, shots
+from synpo_jax.generation.decode_loop import Prompts
 from synpo_jax.generation.sampling import Sampling
 from synpo_jax.generation.shots import Ask, Captioned, Shot, Text
 from synpo_jax.models import sharding
@@ -140,8 +141,8 @@ def _rows(writer, count: int) -> int:
   return rows
 
 
-def _place(writer, array):
-  return jax.device_put(array, sharding.rows_sharding(writer.mesh))
+def _place(writer, arrays):
+  return jax.device_put(arrays, sharding.rows_sharding(writer.mesh))
 
 
 def _answer(writer, ask, views: Views, names, asked):
@@ -162,7 +163,7 @@ def _answer(writer, ask, views: Views, names, asked):
     decode.row_keys(ask.seed, names + names[-1:] * filler),
     candidates=ask.candidates,
     max_new_tokens=ask.max_new_tokens,
-    how=Sampling(ask.temperature, ask.top_k, ask.top_p),
+    sampling=Sampling(ask.temperature, ask.top_k, ask.top_p),
     eos_ids=writer.eos_ids,
     contrast=contrast,
   )
@@ -179,8 +180,7 @@ def _text(writer, tokens, length) -> str:
   return writer.format.tokenizer.decode(ids, skip_special_tokens=True).strip()
 
 
-def _batch(writer, seen: Seen, asked) -> dict:
+def _batch(writer, seen: Seen, asked) -> Prompts:
   rows = seen.visual.shape[0]
-  batch = prompt_batches.make(writer.format, seen.counts, asked, rows)
-  placed = {name: _place(writer, array) for name, array in batch.items()}
-  return {"visual": seen.visual, **placed}
+  made = prompt_batches.make(writer.format, seen.counts, asked, rows)
+  return _place(writer, made)._replace(visual=seen.visual)

@@ -19,11 +19,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
-from jaxtyping import Array, Key
+from jaxtyping import Array, Float, Int, Key
 
-from synpo_jax.generation import decode_loop, sampling
-from synpo_jax.generation.decode_loop import How
-from synpo_jax.generation.sampling import Sampling
+from synpo_jax.generation import decode_loop
+from synpo_jax.generation.decode_loop import Choice, Prompts
+from synpo_jax.generation.sampling import Sampling, check
 
 FIRST_BLOCK, LARGEST_BLOCK = 64, 256
 
@@ -31,85 +31,80 @@ FIRST_BLOCK, LARGEST_BLOCK = 64, 256
 class Contrast(NamedTuple):
   """The second stream of contrastive decoding.
 
-  batch: its own prefix, prefix_mask and frames (or features), same videos;
-  weight float32 [B]: (1 + weight) * full - weight * contrast; 0 turns a row's
-  contrast off; cutoff: see `sampling.contrast`.
+  weight: (1 + weight) * full - weight * contrast; 0 turns a row's contrast
+  off.
   """
 
-  batch: dict
-  weight: Array
-  cutoff: float | None
+  prompts: Prompts  # of the same videos; the tails are those of the full
+  weight: Float[Array, "B"]
+  cutoff: float | None  # see `sampling.contrast`
 
 
 class Generated(NamedTuple):
-  """NumPy arrays of what was generated, prompt not included.
+  """What was generated, prompt not included.
 
-  tokens int32 [B,C,R]: filled with EOS behind a row's end; lengths int32
-  [B,C]: tokens up to and with the first EOS, R where none came; logps float32
-  [B,C,R]: log-probability of each token at temperature 1, without filters,
-  under the mixed logits where there is contrast; 0 behind a row's end.
+  tokens: filled with EOS behind a row's end. lengths: tokens up to and with
+  the first EOS, R where none came. logps: log-probability of each token at
+  temperature 1, without filters, under the mixed logits where there is
+  contrast; 0 behind a row's end.
   """
 
-  tokens: np.ndarray
-  lengths: np.ndarray
-  logps: np.ndarray
+  tokens: Int[np.ndarray, "B C R"]
+  lengths: Int[np.ndarray, "B C"]
+  logps: Float[np.ndarray, "B C R"]
 
 
 def generate(
   model,
   variables: dict,
-  batch: dict,
+  prompts: Prompts,
   keys: Key[Array, " B"],
   *,
   candidates: int,
   max_new_tokens: int,
-  how: Sampling,
+  sampling: Sampling,
   eos_ids: tuple[int, ...],
   contrast: Contrast | None = None,
 ) -> Generated:
-  """Continues every prompt of a batch C = `candidates` times.
+  """Continues every prompt C = `candidates` times.
 
   Args:
     model, variables: a Captioner and its variables, on a mesh or not.
-    batch: prefix int32 [B,P] left-padded, prefix_mask bool [B,P], and one of
-      frames uint8 [B,F,Y,X,3], features [B,F,K,Dv], visual [B,M,D], or none.
-      With tail int32 [B,C,Q] and tail_mask, left-padded, candidate c goes on
-      from prefix + tail c: prompts that differ share what they have in common.
+    prompts: with tails, candidate c goes on from prefix + tail c.
     keys: one per video (`row_keys`); candidate and step are folded in.
     max_new_tokens: R; a row ends with its first EOS or there.
-    how: the sampler's settings.
     eos_ids: any of them ends a row; the first is the filler.
     contrast: a second stream, behind the same tails.
 
   Raises ValueError for settings that make no sense.
   """
-  _check(candidates, max_new_tokens, how, eos_ids, contrast)
-  B, C, R = batch["prefix"].shape[0], candidates, max_new_tokens
-  cutoff = None if contrast is None else contrast.cutoff
-  static = How(how, tuple(eos_ids), cutoff)
-  second, weight = None, jnp.zeros(B, jnp.float32)
+  _check(candidates, max_new_tokens, sampling, eos_ids, contrast)
+  B, C, R = prompts.prefix.shape[0], candidates, max_new_tokens
+  weak, weight, cutoff = None, jnp.zeros(B, jnp.float32), None
   if contrast is not None:
-    second, weight = contrast.batch, jnp.asarray(contrast.weight, jnp.float32)
+    weak, weight, cutoff = contrast
+    weight = jnp.asarray(weight, jnp.float32)
+  choice = Choice(sampling, tuple(eos_ids), cutoff)
   tokens = np.full((B * C, R), eos_ids[0], np.int32)
   logps = np.zeros((B * C, R), np.float32)
   state, first = decode_loop.begin(
-    model, variables, batch, second, keys, weight, C, static
+    model, variables, prompts, weak, keys, weight, C, choice
   )
   rows = np.arange(B * C).reshape(B, C)  # of `tokens`, for each row of state
   tokens[rows, 0], logps[rows, 0] = state.token, first
-  shards = _shards(batch["prefix"])
+  shards = _shards(prompts.prefix)
   for start, size in blocks(R):
     state, rows = _drop_ended(state, rows, shards)
     if state is None:
       break
-    state, new = decode_loop.fill(model, variables, state, size, static)
+    state, new = decode_loop.fill(model, variables, state, size, choice)
     into = slice(start + 1, start + 1 + size)
     tokens[rows, into], logps[rows, into] = new
   return _result(tokens, logps, eos_ids, (B, C, R))
 
 
-def _check(candidates, max_new_tokens, how, eos_ids, contrast):
-  sampling.check(how)
+def _check(candidates, max_new_tokens, sampling, eos_ids, contrast):
+  check(sampling)
   if candidates < 1 or max_new_tokens < 1 or not eos_ids:
     raise ValueError(
       f"candidates={candidates} and max_new_tokens={max_new_tokens} must be "

@@ -8,17 +8,36 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Key, UInt8
 
 from synpo_jax.generation import sampling
 from synpo_jax.generation.sampling import Sampling
 from synpo_jax.models.decoder import KV
 
-ROWS = KV(k=1, v=1, mask=0, positions=0)  # the axis of rows in a cache
+ROWS = (1, 1, 0, 0)  # the axis of rows in each array of a KV
 
 
-class How(NamedTuple):
-  """What is compiled in."""
+class Prompts(NamedTuple):
+  """B prompts to go on from, C times each.
+
+  prefix: padded on the left, its mask True at real tokens. At most one of
+  frames, features (what the tower makes of frames) and visual (what the
+  decoder reads of features) stands behind its IMAGE_TOKENs. tail: how each
+  candidate's prompt goes on, also padded on the left, where prompts differ
+  that have a prefix in common.
+  """
+
+  prefix: Int[Array, "B P"]
+  prefix_mask: Bool[Array, "B P"]
+  frames: UInt8[Array, "B F Y X 3"] | None = None
+  features: Float[Array, "B S K Dv"] | None = None
+  visual: Float[Array, "B M D"] | None = None
+  tail: Int[Array, "B C Q"] | None = None
+  tail_mask: Bool[Array, "B C Q"] | None = None
+
+
+class Choice(NamedTuple):
+  """How a token is chosen; compiled in."""
 
   sampling: Sampling
   eos_ids: tuple[int, ...]
@@ -26,39 +45,43 @@ class How(NamedTuple):
 
 
 class State(NamedTuple):
-  """Everything between two blocks.
+  """Everything between two blocks."""
 
-  past: prompt, tail and filled blocks; token int32 [B,C]: chosen, not yet
-  read by the model; done bool [B,C]; place int32 [B,S,C]: position of a row's
-  token 0; step int32: tokens chosen so far; candidate int32 [B,C]: its number
-  (rows may have been dropped); keys [B]; weight float32 [B].
-  """
-
-  past: tuple[KV, ...]
-  token: Array
-  done: Array
-  place: Array
-  step: Array
-  candidate: Array
-  keys: Array
-  weight: Array
+  past: tuple[KV, ...]  # prompt, tail and filled blocks
+  token: Int[Array, "B C"]  # chosen, not yet read by the model
+  done: Bool[Array, "B C"]  # whether the row has ended
+  place: Int[Array, "B S C"]  # position of a row's token 0
+  step: Int[Array, ""]  # tokens chosen so far
+  candidate: Int[Array, "B C"]  # its number; others may have been dropped
+  keys: Key[Array, "B"]
+  weight: Float[Array, "B"]  # of each video's contrast
 
 
-def prefill(model, variables, batch):
-  """Reads prompts: (caches, next positions int32 [B], logits float32 [B,V])."""
+def prefill(
+  model, variables, prompts: Prompts
+) -> tuple[KV, Int[Array, "B"], Float[Array, "B V"]]:
+  """Reads prompts: (caches, next positions, logits)."""
   apply = partial(model.apply, variables)
-  tokens, mask = batch["prefix"], batch["prefix_mask"]
-  x = apply(tokens, _visual(apply, batch), method="embed")
+  tokens, mask = prompts.prefix, prompts.prefix_mask
+  x = apply(tokens, _visual(apply, prompts), method="embed")
   positions, place = apply(tokens, mask, method="positions")
   segments = mask.astype(jnp.int32)
   hidden, kv = apply(x, positions, segments, method="decode")
   return kv, place, apply(hidden[:, -1], method="logits")
 
 
-def read_tokens(model, variables, tokens, mask, place, past):
-  """Reads tokens [N,T] behind `past`: (caches, logits float32 [N,V]).
+def read_tokens(
+  model,
+  variables,
+  tokens: Int[Array, "N T"],
+  mask: Bool[Array, "N T"],
+  place: Int[Array, "N"],
+  past: tuple[KV, ...],
+) -> tuple[KV, Float[Array, "N V"]]:
+  """Reads tokens behind `past`: (caches, logits).
 
-  place int32 [N]: position of a row's first real token (mask True).
+  mask: True at real tokens, the last of which ends the row. place: position
+  of a row's first real token.
   """
   apply = partial(model.apply, variables)
   x = apply(tokens, None, method="embed")
@@ -69,33 +92,44 @@ def read_tokens(model, variables, tokens, mask, place, past):
   return kv, apply(hidden[:, -1], method="logits")
 
 
-def _visual(apply, batch):
-  if "visual" in batch:
-    return batch["visual"]
-  if "features" in batch:
-    return apply(batch["features"], method="connect")
-  if "frames" in batch:
-    return apply(apply(batch["frames"], method="encode"), method="connect")
-  return None
+def _visual(apply, prompts):
+  if prompts.visual is not None:
+    return prompts.visual
+  features = prompts.features
+  if features is None and prompts.frames is not None:
+    features = apply(prompts.frames, method="encode")
+  return None if features is None else apply(features, method="connect")
 
 
-@partial(jax.jit, static_argnames=("model", "candidates", "how"))
-def begin(model, variables, batch, second, keys, weight, candidates, how):
-  """Reads the prompts, chooses token 0: (state, logps [B,C])."""
-  B, C = batch["prefix"].shape[0], candidates
-  kv, place, logits = prefill(model, variables, batch)
+@partial(jax.jit, static_argnames=("model", "candidates", "choice"))
+def begin(
+  model,
+  variables,
+  prompts: Prompts,
+  weak: Prompts | None,
+  keys: Key[Array, "B"],
+  weight: Float[Array, "B"],
+  candidates: int,
+  choice: Choice,
+) -> tuple[State, Float[Array, "B C"]]:
+  """Reads the prompts, chooses token 0: (state, its log-probs).
+
+  weak: the second stream of contrastive decoding, None for none.
+  """
+  B, C = prompts.prefix.shape[0], candidates
+  kv, place, logits = prefill(model, variables, prompts)
   place, logits = place[:, None], logits[:, None]
-  if second is not None:
-    weak, *rest = prefill(model, variables, second)
-    kv = _interleave(kv, weak)
+  if weak is not None:
+    second, *rest = prefill(model, variables, weak)
+    kv = _interleave(kv, second)
     place, logits = (
       jnp.concatenate([a, b[:, None]], axis=1)
       for a, b in zip((place, logits), rest, strict=True)
     )
   S, V = logits.shape[1:]
   past, place = (kv,), jnp.broadcast_to(place[..., None], (B, S, C))
-  if "tail" in batch:
-    tail, place, logits = _read_tails(model, variables, batch, place, past)
+  if prompts.tail is not None:
+    tail, place, logits = _read_tails(model, variables, prompts, place, past)
     past = (*past, tail)
   else:
     logits = jnp.broadcast_to(logits[:, :, None], (B, S, C, V))
@@ -103,15 +137,15 @@ def begin(model, variables, batch, second, keys, weight, candidates, how):
   token, done = jnp.zeros((B, C), jnp.int32), jnp.zeros((B, C), bool)
   step = jnp.int32(0)
   state = State(past, token, done, place, step, candidate, keys, weight)
-  return _choose(state, logits, how)
+  return _choose(state, logits, choice)
 
 
-def _read_tails(model, variables, batch, place, past):
+def _read_tails(model, variables, prompts, place, past):
   """Reads what candidates do not share: (caches, next places, logits)."""
   B, S, C = place.shape
   tail, mask = (
-    jnp.repeat(batch[name][:, None], S, axis=1).reshape(B * S * C, -1)
-    for name in ("tail", "tail_mask")
+    jnp.repeat(x[:, None], S, axis=1).reshape(B * S * C, -1)
+    for x in (prompts.tail, prompts.tail_mask)
   )
   kv, logits = read_tokens(
     model, variables, tail, mask, place.reshape(-1), past
@@ -120,14 +154,14 @@ def _read_tails(model, variables, batch, place, past):
   return kv, place + length, logits.reshape(B, S, C, -1)
 
 
-def fill(model, variables, state, size, how):
+def fill(model, variables, state: State, size: int, choice: Choice):
   """Adds a block: (state, (tokens [B,C,size], logps [B,C,size]))."""
-  block, changed, new = _fill(model, variables, state, size, how)
+  block, changed, new = _fill(model, variables, state, size, choice)
   return state._replace(past=(*state.past, block), **changed), new
 
 
-@partial(jax.jit, static_argnames=("model", "size", "how"))
-def _fill(model, variables, state, size, how):
+@partial(jax.jit, static_argnames=("model", "size", "choice"))
+def _fill(model, variables, state, size, choice):
   """The loop: read the last token, choose the next, until all are done."""
   B, S, C = state.place.shape
   first = state.step - 1  # number of the first token that is read
@@ -153,7 +187,7 @@ def _fill(model, variables, state, size, how):
     )
     k = jax.lax.dynamic_update_slice_in_dim(k, kv.k, at, axis=2)
     v = jax.lax.dynamic_update_slice_in_dim(v, kv.v, at, axis=2)
-    now, logps = _choose(now, logits.reshape(B, S, C, -1), how)
+    now, logps = _choose(now, logits.reshape(B, S, C, -1), choice)
     new = (
       jax.lax.dynamic_update_index_in_dim(out, column, at, 2)
       for out, column in zip(new, (now.token, logps), strict=True)
@@ -161,7 +195,7 @@ def _fill(model, variables, state, size, how):
     return now, k, v, *new
 
   empty = (_empty(x, B * S * C, size) for x in state.past[0][:2])
-  tokens = jnp.full((B, C, size), how.eos_ids[0], jnp.int32)
+  tokens = jnp.full((B, C, size), choice.eos_ids[0], jnp.int32)
   logps = jnp.zeros((B, C, size), jnp.float32)
   start = state._replace(past=()), *empty, tokens, logps
   now, k, v, *new = jax.lax.while_loop(unfinished, body, start)
@@ -175,7 +209,7 @@ def _empty(like, rows, size):
 
 
 def _choose(
-  state: State, logits: Float[Array, "B S C V"], how: How
+  state: State, logits: Float[Array, "B S C V"], choice: Choice
 ) -> tuple[State, Float[Array, "B C"]]:
   """Step `state.step`: (state, logps); ended rows get EOS and 0."""
   B, S, C, V = logits.shape
@@ -183,15 +217,15 @@ def _choose(
   if S == 2:
     weak = logits[:, 1].reshape(B * C, V)
     weight = jnp.repeat(state.weight, C)
-    rows = sampling.contrast(rows, weak, weight, how.cutoff)
+    rows = sampling.contrast(rows, weak, weight, choice.cutoff)
   fold = jax.vmap(jax.random.fold_in)
   keys = fold(jnp.repeat(state.keys, C), state.candidate.reshape(-1))
   keys = fold(keys, jnp.broadcast_to(state.step, (B * C,)))
-  token = sampling.choose(keys, rows, how.sampling, how.eos_ids[0])
-  logps = sampling.token_logps(rows, token).reshape(B, C)
+  token = sampling.choose(keys, rows, choice.sampling, choice.eos_ids[0])
+  logps = sampling.chosen_logps(rows, token).reshape(B, C)
   logps = jnp.where(state.done, 0.0, logps)
-  token = jnp.where(state.done, how.eos_ids[0], token.reshape(B, C))
-  ended = jnp.isin(token, jnp.asarray(how.eos_ids, jnp.int32))
+  token = jnp.where(state.done, choice.eos_ids[0], token.reshape(B, C))
+  ended = jnp.isin(token, jnp.asarray(choice.eos_ids, jnp.int32))
   state = state._replace(
     token=token, done=state.done | ended, step=state.step + 1
   )

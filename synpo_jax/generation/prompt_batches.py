@@ -3,10 +3,12 @@
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, Int
 from transformers import PreTrainedTokenizerBase
 
 from synpo_jax.data import batches, text
 from synpo_jax.data.batches import IMAGE_TOKEN
+from synpo_jax.generation.decode_loop import Prompts
 from synpo_jax.models.config import CaptionerConfig
 
 
@@ -20,33 +22,32 @@ class Format(NamedTuple):
 
 
 def make(
-  how: Format, counts: list[int], asked: list[list[str]], rows: int
-) -> dict[str, np.ndarray]:
-  """prefix and prefix_mask [rows, P], left-padded, for B videos.
+  form: Format, counts: list[int], asked: list[list[str]], rows: int
+) -> Prompts:
+  """`rows` prompts for B videos, NumPy arrays without the videos themselves.
 
   counts: frames of each video. asked: one question for each video, or C of
-  them; then the prefix is what a video's C prompts have in common, and tail,
-  tail_mask [rows, C, Q] hold the rest of each. Rows behind B repeat the last.
+  them; then the prefix is what a video's C prompts have in common, and the
+  tails hold the rest of each. Rows behind B repeat the last.
   """
   prompts = [
-    [_prompt(how, question, count) for question in row]
+    [_prompt(form, question, count) for question in row]
     for row, count in zip(asked, counts, strict=True)
   ]
   prompts += prompts[-1:] * (rows - len(prompts))
   shared = [_shared(row) for row in prompts]
   both = list(zip(prompts, shared, strict=True))
-  prefix, mask = _padded(how, [row[0][:n] for row, n in both])
-  batch = {"prefix": prefix, "prefix_mask": mask}
-  if len(prompts[0]) > 1:
-    padded = _padded(how, [ids[n:] for row, n in both for ids in row])
-    tail, mask = (x.reshape(rows, -1, x.shape[1]) for x in padded)
-    batch |= {"tail": tail, "tail_mask": mask}
-  return batch
+  made = Prompts(*_padded(form, [row[0][:n] for row, n in both]))
+  if len(prompts[0]) == 1:
+    return made
+  padded = _padded(form, [ids[n:] for row, n in both for ids in row])
+  tail, mask = (x.reshape(rows, -1, x.shape[1]) for x in padded)
+  return made._replace(tail=tail, tail_mask=mask)
 
 
-def _prompt(how, question, count) -> list[int]:
-  blocks = how.config.blocks(count)
-  return text.prompt_ids(how.tokenizer, how.template, question, blocks=blocks)
+def _prompt(form, question, count) -> list[int]:
+  blocks = form.config.blocks(count)
+  return text.prompt_ids(form.tokenizer, form.template, question, blocks=blocks)
 
 
 def _shared(row: list[list[int]]) -> int:
@@ -61,10 +62,19 @@ def _shared(row: list[list[int]]) -> int:
   return same
 
 
-def _padded(how, rows: list[list[int]]):
+def _padded(form, rows: list[list[int]]):
   longest = np.array([max(map(len, rows))])
-  P = int(batches.round_up(longest, how.prefix_buckets)[0])
-  ids, mask = np.zeros((len(rows), P), np.int32), np.zeros((len(rows), P), bool)
+  return left_padded(
+    rows, int(batches.round_up(longest, form.prefix_buckets)[0])
+  )
+
+
+def left_padded(
+  rows: list[list[int]], length: int
+) -> tuple[Int[np.ndarray, "N P"], Bool[np.ndarray, "N P"]]:
+  """(token ids, mask) of rows that end together."""
+  ids = np.zeros((len(rows), length), np.int32)
+  mask = np.zeros(ids.shape, bool)
   for n, row in enumerate(rows):
-    ids[n, P - len(row) :], mask[n, P - len(row) :] = row, True
+    ids[n, length - len(row) :], mask[n, length - len(row) :] = row, True
   return ids, mask

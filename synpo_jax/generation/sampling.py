@@ -99,7 +99,7 @@ def choose(
   return jnp.where(dead, eos_id, token).astype(jnp.int32)
 
 
-def token_logps(
+def chosen_logps(
   logits: Float[Array, "N V"], tokens: Int[Array, " N"]
 ) -> Float[Array, " N"]:
   """Log-probability of each row's token at temperature 1, without filters.

@@ -42,15 +42,12 @@ XLA = Backend("xla")
 
 
 class Past(NamedTuple):
-  """Keys of earlier positions: M rows, each read by N / M rows of queries.
+  """Keys of earlier positions: M rows, each read by N / M rows of queries."""
 
-  k, v [M, S, G, h]; mask bool [M, S]; positions int32 [M, S].
-  """
-
-  k: Array
-  v: Array
-  mask: Array
-  positions: Array
+  k: Float[Array, "M S G h"]
+  v: Float[Array, "M S G h"]
+  mask: Bool[Array, "M S"]  # True at real tokens
+  positions: Int[Array, "M S"]
 
 
 def choose(
@@ -146,8 +143,18 @@ def attend(
     rows = attention_xla.Rows(segments, positions, _width(window, slides))
     return _over_blocks(q, k, v, rows, past, scale, softcap)
   if backend.name == "splash":
-    how = dict(scale=scale, softcap=softcap, interpret=backend.emulated)
-    run = partial(_splash, backend, (q, k, v, segments > 0), slots, how)
+    kernel = partial(
+      attention_splash.attend,
+      slots=slots,
+      scale=scale,
+      softcap=softcap,
+      interpret=backend.emulated,
+    )
+
+    def run(window):
+      once = partial(kernel, window=window)
+      return _on_shards(backend.mesh, once, q, k, v, segments > 0)
+
     if window is None or slides is None:
       return run(window)
     return jax.lax.cond(slides, lambda: run(window), lambda: run(None))
@@ -165,11 +172,6 @@ def _width(window, slides):
   if window is None or slides is None:
     return window
   return jnp.where(slides, window, jnp.iinfo(jnp.int32).max)
-
-
-def _splash(backend, operands, slots, how, window):
-  run = partial(attention_splash.attend, slots=slots, window=window, **how)
-  return _on_shards(backend.mesh, run, *operands)
 
 
 def _cudnn(backend, q, k, v, segments, positions, width, scale, softcap):

@@ -20,11 +20,11 @@ SHORTEST_STRIP = 64
 
 
 class Rows(NamedTuple):
-  """Who may see whom: segments and positions int32 [N, T], window a count."""
+  """Who may see whom."""
 
-  segments: Array
-  positions: Array
-  window: Array | None
+  segments: Int[Array, "N T"]
+  positions: Int[Array, "N T"]
+  window: Int[Array, ""] | int | None  # positions that are seen back
 
 
 def attend(

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from synpo_jax.models import attention, rope
 from synpo_jax.models.attention import XLA, Backend
@@ -32,31 +32,27 @@ REMAT = {  # which values of a layer the backward pass finds saved
 
 
 class KV(NamedTuple):
-  """Keys and values of N rows, all layers.
+  """Keys and values of N rows, all layers; padding may lie anywhere."""
 
-  k, v [L, N, T, G, h]; mask bool [N, T]; positions int32 [N, T].
-  """
+  k: Float[Array, "L N T G h"]
+  v: Float[Array, "L N T G h"]
+  mask: Bool[Array, "N T"]  # True at real tokens
+  positions: Int[Array, "N T"]  # of time, where there are three axes
 
-  k: Array
-  v: Array
-  mask: Array
-  positions: Array
+
+# cos and sin of half a head, the same for all heads.
+Angles = tuple[Float[Array, "N T 1 half"], Float[Array, "N T 1 half"]]
 
 
 class View(NamedTuple):
-  """What every layer needs to know about the rows and their past.
+  """What every layer needs to know about the rows and their past."""
 
-  Angles are (cos, sin) pairs [N, T, 1, h/2]; `local` is None unless sliding
-  layers rotate by another base. slots: the layout, where rows are packed.
-  past: a (mask, positions) pair per block.
-  """
-
-  angles: tuple
-  local: tuple | None
-  segments: Array
-  positions: Array
-  slots: Slots | None
-  past: tuple
+  angles: Angles
+  local: Angles | None  # None unless sliding layers rotate by another base
+  segments: Int[Array, "N T"]  # as `attention.attend` has them
+  positions: Int[Array, "N T"]
+  slots: Slots | None  # the layout, where rows are packed
+  past: tuple[tuple[Bool[Array, "M S"], Int[Array, "M S"]], ...]  # of blocks
 
 
 class Attention(nn.Module):

@@ -20,8 +20,11 @@ SAMPLED = Sampling(temperature=1.5, top_k=40, top_p=0.95)
 
 def micro_batch(asked, rows):
   """Rows of prompts as data batches hold them; -1 is filler."""
-  picked = {name: values[None, rows] for name, values in asked.items()}
-  return picked | {"row": np.array([rows])}
+  return dict(
+    prefix=asked.prefix[None, rows],
+    prefix_mask=asked.prefix_mask[None, rows],
+    row=np.array([rows]),
+  )
 
 
 def test_captions_are_those_of_the_prompts_and_fillers_are_left_out():
@@ -63,10 +66,10 @@ def test_captions_are_those_of_the_prompts_and_fillers_are_left_out():
   drawn = run(
     model,
     variables,
-    {k: v[2:] for k, v in asked.items()},
+    jax.tree.map(lambda x: x[2:], asked),
     decode.row_keys(3, names),
     max_new_tokens=5,
-    how=SAMPLED,
+    sampling=SAMPLED,
     candidates=2,
   )
   made = batch_captions.write(

@@ -37,7 +37,7 @@ def golden(request, tmp_path_factory):
     for b, (row, seen) in enumerate(zip(rows, picked, strict=True)):
       prefix[b, width - len(row) :], mask[b, width - len(row) :] = row, True
       visual[b, : len(seen)] = seen
-    return dict(prefix=prefix, prefix_mask=mask, visual=visual)
+    return decode_loop.Prompts(prefix, mask, visual=visual)
 
   sizes = z["frames_per_pair"]
   all_frames = [starts[b] + np.arange(n) for b, n in enumerate(sizes)]
@@ -125,8 +125,8 @@ def test_greedy_is_what_transformers_generates(tmp_path):
     max_new_tokens=20,
   )
   want = theirs.generate(
-    torch.tensor(batch["prefix"]).long(),
-    attention_mask=torch.tensor(batch["prefix_mask"]).long(),
+    torch.tensor(batch.prefix).long(),
+    attention_mask=torch.tensor(batch.prefix_mask).long(),
     do_sample=False,
     max_new_tokens=20,
   )[:, 9:].numpy()
@@ -191,7 +191,7 @@ def test_smollm2_answers_20_questions_as_in_transformers(tmp_path):
   out = run(
     Captioner(config, dtype=jnp.dtype("float32")),
     {"params": params},
-    dict(prefix=prefix, prefix_mask=mask),
+    decode_loop.Prompts(prefix, mask),
     decode.row_keys(0, list(QUESTIONS)),
     max_new_tokens=48,
   )

@@ -97,7 +97,7 @@ def check_rows(model, variables, batch, keys, out, how, eos_ids=(EOS,)):
     start, length = len(row) - R, int(out.lengths[b, c])
     steps = jnp.asarray(logits[n, start - 1 : start - 1 + length])
     tokens = out.tokens[b, c, :length]
-    logps = sampling.token_logps(steps, jnp.asarray(tokens))
+    logps = sampling.chosen_logps(steps, jnp.asarray(tokens))
     # Rounding 4e-6; a position off by one is 1e-1.
     np.testing.assert_allclose(out.logps[b, c, :length], logps, atol=3e-5)
     key = jax.random.fold_in(keys[b], c)
@@ -112,10 +112,10 @@ def check_rows(model, variables, batch, keys, out, how, eos_ids=(EOS,)):
 
 def prompt_of(batch, b, c):
   """The real tokens of a row's prompt, its tail included."""
-  prompt = batch["prefix"][b][batch["prefix_mask"][b]]
-  if "tail" not in batch:
+  prompt = batch.prefix[b][batch.prefix_mask[b]]
+  if batch.tail is None:
     return prompt
-  return np.concatenate([prompt, batch["tail"][b, c][batch["tail_mask"][b, c]]])
+  return np.concatenate([prompt, batch.tail[b, c][batch.tail_mask[b, c]]])
 
 
 @pytest.fixture
@@ -145,7 +145,7 @@ def test_cached_sampling_equals_the_full_forward(llama, small_blocks):
   batch = prompts([9, 4, 7], width=11)
   keys = decode.row_keys(1, ["a", "b", "c"])
   eos_ids = (EOS, *range(30, 40))
-  settings = dict(how=SAMPLED, candidates=4, eos_ids=eos_ids)
+  settings = dict(sampling=SAMPLED, candidates=4, eos_ids=eos_ids)
   out = run(model, variables, batch, keys, **settings)
   check_rows(model, variables, batch, keys, out, SAMPLED, eos_ids)
   lengths = out.lengths.reshape(-1)
@@ -157,8 +157,10 @@ def test_candidates_may_go_on_from_tails_of_their_own(llama):
   model, variables = llama
   batch = prompts([6, 3], width=8)
   tails = prompts([4, 2, 3, 1], width=5, seed=1)
-  batch["tail"] = tails["prefix"].reshape(2, 2, 5)
-  batch["tail_mask"] = tails["prefix_mask"].reshape(2, 2, 5)
+  batch = batch._replace(
+    tail=tails.prefix.reshape(2, 2, 5),
+    tail_mask=tails.prefix_mask.reshape(2, 2, 5),
+  )
   keys = decode.row_keys(0, ["a", "b"])
   out = run(model, variables, batch, keys, candidates=2)
   check_rows(model, variables, batch, keys, out, GREEDY)
@@ -168,17 +170,14 @@ def test_a_caption_does_not_depend_on_mates_padding_or_place(llama):
   model, variables = llama
   ids, lengths = ["a", "b", "c"], [9, 4, 7]
   batch = prompts(lengths, width=11)
-  settings = dict(how=SAMPLED)
+  settings = dict(sampling=SAMPLED)
   keys = decode.row_keys(0, ids)
   together = run(model, variables, batch, keys, candidates=3, **settings)
-  alone = dict(
-    prefix=np.pad(batch["prefix"][1:2], ((0, 0), (5, 0))),
-    prefix_mask=np.pad(batch["prefix_mask"][1:2], ((0, 0), (5, 0))),
-  )
+  alone = jax.tree.map(lambda x: np.pad(x[1:2], ((0, 0), (5, 0))), batch)
   keys = decode.row_keys(0, ["b"])
   single = run(model, variables, alone, keys, candidates=2, **settings)
   np.testing.assert_array_equal(single.tokens[0], together.tokens[1, :2])
-  turned = {name: x[::-1] for name, x in batch.items()}
+  turned = jax.tree.map(lambda x: x[::-1], batch)
   keys = decode.row_keys(0, ids[::-1])
   again = run(model, variables, turned, keys, candidates=3, **settings)
   np.testing.assert_array_equal(again.tokens[::-1], together.tokens)
@@ -203,13 +202,13 @@ def test_the_prompt_is_stored_once(llama):
   """Ten candidates cost less than one more copy of a long prompt."""
   config = CaptionerConfig(DecoderConfig(**{**LLAMA, "head_dim": 64}))
   model, P = Captioner(config, dtype=jnp.dtype("float32")), 2048
-  static = decode_loop.How(GREEDY, (EOS,), None)
+  choice = decode_loop.Choice(GREEDY, (EOS,), None)
 
   def bytes_of(candidates):
     def inputs():
       variables = model.init(jax.random.key(0), None, jnp.zeros((1, 2), int))
       prefix, mask = jnp.zeros((1, P), jnp.int32), jnp.ones((1, P), bool)
-      batch = dict(prefix=prefix, prefix_mask=mask)
+      batch = decode_loop.Prompts(prefix, mask)
       state, _ = decode_loop.begin(
         model,
         variables,
@@ -218,12 +217,12 @@ def test_the_prompt_is_stored_once(llama):
         decode.row_keys(0, ["a"]),
         jnp.zeros(1),
         candidates,
-        static,
+        choice,
       )
       return variables, state
 
     abstract = jax.eval_shape(inputs)
-    fill = decode_loop._fill.lower(model, *abstract, 8, static).compile()
+    fill = decode_loop._fill.lower(model, *abstract, 8, choice).compile()
     memory = fill.memory_analysis()
     return memory.argument_size_in_bytes + memory.temp_size_in_bytes
 
@@ -235,7 +234,7 @@ def test_a_mesh_changes_nothing(llama):
   model, variables = llama
   batch = prompts([9, 4, 7, 5], width=11)
   keys = decode.row_keys(0, ["a", "b", "c", "d"])
-  settings = dict(how=SAMPLED, candidates=2)
+  settings = dict(sampling=SAMPLED, candidates=2)
   want = run(model, variables, batch, keys, **settings)
   mesh = sharding.make_mesh(data=2, fsdp=2, model=2)
   variables = jax.device_put(
@@ -253,7 +252,7 @@ def test_a_mesh_changes_nothing(llama):
     (dict(candidates=0), "candidates=0"),
     (dict(max_new_tokens=0), "max_new_tokens=0"),
     (dict(eos_ids=()), "eos_ids"),
-    (dict(how=Sampling(1.0, 0, 1.0)), "top_k"),
+    (dict(sampling=Sampling(1.0, 0, 1.0)), "top_k"),
   ],
 )
 def test_bad_settings_are_named(llama, wrong, said):

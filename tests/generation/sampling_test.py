@@ -97,12 +97,12 @@ def test_cutoff_keeps_plausible_tokens_and_weight_0_keeps_full():
   np.testing.assert_allclose(got[1, :2], full[1, :2])
 
 
-def test_token_logps_are_those_of_the_raw_softmax():
+def test_chosen_logps_are_those_of_the_raw_softmax():
   rng = np.random.default_rng(0)
   logits = rng.normal(size=(4, 50)).astype(np.float32)
   logits[3] = -np.inf
   tokens = rng.integers(0, 50, 4).astype(np.int32)
-  got = sampling.token_logps(jnp.asarray(logits), jnp.asarray(tokens))
+  got = sampling.chosen_logps(jnp.asarray(logits), jnp.asarray(tokens))
   p = np.exp(np.float64(logits[:3]))
   want = np.log(p[np.arange(3), tokens[:3]] / p.sum(-1))
   np.testing.assert_allclose(got, [*want, 0], atol=1e-6)

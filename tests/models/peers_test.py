@@ -14,6 +14,7 @@ import torch
 
 from synpo_jax.data.batches import IMAGE_TOKEN
 from synpo_jax.generation import decode, sampling
+from synpo_jax.generation.decode_loop import Prompts
 from synpo_jax.models.captioner import normalise
 from synpo_jax.models.config import WindowTowerConfig
 from synpo_jax.models.connectors import bilinear
@@ -132,7 +133,7 @@ def test_qwen_goes_on_as_published(tmp_path_factory):
   rng = np.random.default_rng(6)
   video = rng.integers(0, 256, (2, 6, side, side, 3), np.uint8)
   tokens, mask = prompts(captioner.config, frames, rng)
-  batch = dict(prefix=tokens.astype(np.int32), prefix_mask=mask, frames=video)
+  batch = Prompts(tokens.astype(np.int32), mask, frames=video)
   ours = decode.generate(
     captioner,
     variables,
@@ -140,7 +141,7 @@ def test_qwen_goes_on_as_published(tmp_path_factory):
     decode.row_keys(0, ["a", "b"]),
     candidates=1,
     max_new_tokens=6,
-    how=sampling.GREEDY,
+    sampling=sampling.GREEDY,
     eos_ids=(VOCAB,),
   )
   tower = captioner.config.tower

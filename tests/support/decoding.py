@@ -3,6 +3,7 @@
 import numpy as np
 
 from synpo_jax.generation import decode
+from synpo_jax.generation.decode_loop import Prompts
 from synpo_jax.generation.sampling import GREEDY
 
 V, EOS = 64, 2
@@ -16,11 +17,13 @@ def prompts(lengths, width, seed=0):
   prefix = rng.integers(3, V, (len(lengths), width))
   for row, length in enumerate(lengths):
     prefix[row, width - length :] = ids[row, :length]
-  return dict(prefix=prefix.astype(np.int32), prefix_mask=mask)
+  return Prompts(prefix.astype(np.int32), mask)
 
 
 def run(model, variables, batch, keys, **kwargs):
-  settings = dict(candidates=1, max_new_tokens=7, how=GREEDY, eos_ids=(EOS,))
+  settings = dict(
+    candidates=1, max_new_tokens=7, sampling=GREEDY, eos_ids=(EOS,)
+  )
   return decode.generate(
     model, variables, batch, keys, **{**settings, **kwargs}
   )

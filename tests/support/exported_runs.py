@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
-from synpo_jax.generation import decode, sampling
+from synpo_jax.generation import decode, decode_loop, sampling
 from synpo_jax.models import initial
 from synpo_jax.models.config import LoraConfig
 from synpo_jax.runtime.workdir import claim_workdir
@@ -78,11 +78,11 @@ def our_tokens(module, variables, prefix, **inputs):
   made = decode.generate(
     module,
     variables,
-    {"prefix": prefix, "prefix_mask": np.ones_like(prefix, bool), **inputs},
+    decode_loop.Prompts(prefix, np.ones_like(prefix, bool), **inputs),
     decode.row_keys(0, ["a"]),
     candidates=1,
     max_new_tokens=NEW,
-    how=sampling.GREEDY,
+    sampling=sampling.GREEDY,
     eos_ids=(2,),
   )
   return made.tokens[0, 0].tolist()
