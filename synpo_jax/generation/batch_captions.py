@@ -31,7 +31,7 @@ def write(
   keys. end: the token that ends a caption.
   """
   prompts = Prompts(**{name: batch[name] for name in PROMPT if name in batch})
-  made = decode.generate(
+  generated = decode.generate(
     model,
     variables,
     jax.device_put(prompts, sharding.rows_sharding(mesh)),
@@ -43,7 +43,7 @@ def write(
   )
   return [
     [tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in row]
-    for row in made.tokens
+    for row in generated.tokens
   ]
 
 
@@ -66,7 +66,7 @@ def greedy(
       break
     batch = {name: value[0] for name, value in data.batches[index].items()}
     names = [data.pairs[row].video for row in batch["row"]]
-    made = write(
+    texts = write(
       model,
       variables,
       batch,
@@ -76,7 +76,7 @@ def greedy(
       sampling=GREEDY,
       **settings,
     )
-    for name, row, (text,) in zip(names, batch["row"], made, strict=True):
+    for name, row, (text,) in zip(names, batch["row"], texts, strict=True):
       if row >= 0 and len(captions) < most:
         captions.setdefault(name, text)
   return captions

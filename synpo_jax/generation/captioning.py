@@ -38,7 +38,7 @@ class Writer(NamedTuple):
 
   def write(self, wanted: Iterable[Shot], ask: Ask) -> Iterator[Captioned]:
     """Yields the captions of every shot, in the order of the shots."""
-    order, made = collections.deque(), {}
+    order, done = collections.deque(), {}
 
     def noted():
       for shot in wanted:
@@ -53,10 +53,10 @@ class Writer(NamedTuple):
     )
     for group in groups:
       for shot, texts in zip(group, _caption(self, group, ask), strict=True):
-        made[shot.id, shot.part] = texts
-      while order and order[0] in made:
+        done[shot.id, shot.part] = texts
+      while order and order[0] in done:
         key = order.popleft()
-        yield Captioned(*key, made.pop(key))
+        yield Captioned(*key, done.pop(key))
 
 
 def _bucket(writer, count):
@@ -182,5 +182,5 @@ def _text(writer, tokens, length) -> str:
 
 def _batch(writer, seen: Seen, asked) -> Prompts:
   rows = seen.visual.shape[0]
-  made = prompt_batches.make(writer.format, seen.counts, asked, rows)
-  return _place(writer, made)._replace(visual=seen.visual)
+  words = prompt_batches.make(writer.format, seen.counts, asked, rows)
+  return _place(writer, words)._replace(visual=seen.visual)

@@ -216,8 +216,8 @@ class Decoder(nn.Module):
       local = rope.angles(positions, slow)
     angles = rope.angles(positions, freqs, c.mrope_sections)
     flat = positions if positions.ndim == 2 else positions[..., 0]
-    where = tuple((block.mask, block.positions) for block in past)
-    return View(angles, local, segments, flat, slots, where)
+    behind = tuple((block.mask, block.positions) for block in past)
+    return View(angles, local, segments, flat, slots, behind)
 
   def head_kernel(self) -> Float[Array, "D V"]:
     """The matrix that turns hidden states into logits."""

@@ -24,20 +24,21 @@ def params(model: Captioner, seed: int, *, dtype=jnp.float32, shardings=None):
   """
   offset = model.config.decoder.unit_offset_norm
   wanted = traverse_util.flatten_dict(shapes(model)["params"], sep="/")
-  places = dict.fromkeys(wanted)
-  if shardings is not None:
-    places = traverse_util.flatten_dict(shardings, sep="/")
-  put = {}
+  if shardings is None:
+    shardings = dict.fromkeys(wanted)
+  else:
+    shardings = traverse_util.flatten_dict(shardings, sep="/")
+  drawn = {}
   for name, leaf in wanted.items():
     key = _key(seed, name)
     if leaf.dtype == jnp.int8:
       paths = name, f"{name}_scale"
-      where = tuple(places[path] for path in paths)
-      put |= zip(paths, _draw_int8(key, leaf.shape, where), strict=True)
+      both = tuple(shardings[path] for path in paths)
+      drawn |= zip(paths, _draw_int8(key, leaf.shape, both), strict=True)
     elif not name.endswith("/kernel_scale"):  # drawn with their kernels
       start = _start(name, offset)
-      put[name] = _draw(key, leaf.shape, dtype, start, places[name])
-  return traverse_util.unflatten_dict(put, sep="/")
+      drawn[name] = _draw(key, leaf.shape, dtype, start, shardings[name])
+  return traverse_util.unflatten_dict(drawn, sep="/")
 
 
 def adapter(model: Captioner, seed: int, shardings=None):

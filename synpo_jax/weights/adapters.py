@@ -68,10 +68,10 @@ def _restore(path: pathlib.Path) -> dict:
   reader = ocp.PyTreeCheckpointer()
   shapes = reader.metadata(path).item_metadata.tree["trained"]
   wanted = {"trained": jax.tree.map(_shape, shapes)}
-  how = ocp.RestoreArgs(restore_type=np.ndarray)
+  as_numpy = ocp.RestoreArgs(restore_type=np.ndarray)
   args = ocp.args.PyTreeRestore(
     item=wanted,
-    restore_args=jax.tree.map(lambda _: how, wanted),
+    restore_args=jax.tree.map(lambda _: as_numpy, wanted),
     partial_restore=True,
   )
   return reader.restore(path, args=args)["trained"]

@@ -58,11 +58,11 @@ def _node(f, file, name) -> dict:
     raise ValueError(f"{file}: cut off; download it again")
   f.seek(-1, 1)
   if marker[0] in MAPS:
-    found = {}
+    inner = {}
     for _ in range(_small(f, "read_map_header")):
       key = _small(f, "unpack").replace("/", ".")
-      found |= _node(f, file, f"{name}.{key}" if name else key)
-    return found
+      inner |= _node(f, file, f"{name}.{key}" if name else key)
+    return inner
   if marker[0] in EXTENSIONS or marker[0] in FIXED:
     return {name: _array(f, file, name)}
   return {name: _small(f, "unpack")}

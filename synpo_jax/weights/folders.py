@@ -47,10 +47,10 @@ def load(
   folder = shipped.find(folder)
   parts = sorted({leaf.part for leaf in tensor_names.leaves(config)})
   rename = partial(tensor_names.published, config=config)
-  found = {
+  opened = {
     part: stores.renamed(open_folder(folder / part), rename) for part in parts
   }
-  return _assemble(config, found, dtype, shardings)
+  return _assemble(config, opened, dtype, shardings)
 
 
 def open_folder(folder: pathlib.Path) -> Store:
@@ -86,46 +86,48 @@ def from_flax(
   model, `projector` {"model": {"0": {"kernel", "bias"}, "2": ...}}.
   """
   trees = {"": llm, "visual_encoder": tower, "projector": projector}
-  found = {
+  opened = {
     part: stores.in_memory(tree, part or "language model")
     for part, tree in trees.items()
     if tree is not None
   }
-  return _assemble(config, found, dtype, shardings)
+  return _assemble(config, opened, dtype, shardings)
 
 
-def _assemble(config, found, dtype, shardings):
+def _assemble(config, opened, dtype, shardings):
   wanted = traverse_util.flatten_dict(
     shapes(Captioner(config))["params"], sep="/"
   )
   leaves = tensor_names.leaves(config)
-  _check(config, leaves, wanted, found)
-  places = dict.fromkeys(wanted, _one_device())
-  if shardings is not None:
-    places = traverse_util.flatten_dict(shardings, sep="/")
-  put = {}
+  _check(config, leaves, wanted, opened)
+  if shardings is None:
+    shardings = dict.fromkeys(wanted, _one_device())
+  else:
+    shardings = traverse_util.flatten_dict(shardings, sep="/")
+  params = {}
   for leaf in leaves:
-    shape, store = wanted[leaf.path].shape, found[leaf.part]
+    shape, store = wanted[leaf.path].shape, opened[leaf.part]
     if wanted[leaf.path].dtype == jnp.int8:
       paths = leaf.path, f"{leaf.path}_scale"
-      where = tuple(places[path] for path in paths)
-      put |= zip(paths, _place_int8(leaf, store, shape, where), strict=True)
+      both = tuple(shardings[path] for path in paths)
+      params |= zip(paths, _place_int8(leaf, store, shape, both), strict=True)
     else:
-      put[leaf.path] = _place(leaf, store, shape, dtype, places[leaf.path])
-  return traverse_util.unflatten_dict(put, sep="/")
+      sharding = shardings[leaf.path]
+      params[leaf.path] = _place(leaf, store, shape, dtype, sharding)
+  return traverse_util.unflatten_dict(params, sep="/")
 
 
 def _one_device():
   return jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
 
 
-def _check(config, leaves, wanted, found) -> None:
+def _check(config, leaves, wanted, opened) -> None:
   """Compares names and shapes before anything is read."""
-  faults, known = [], {part: set() for part in found}
+  faults, known = [], {part: set() for part in opened}
   for leaf in leaves:
-    if leaf.part not in found:
+    if leaf.part not in opened:
       raise ValueError(f"no weights given for {leaf.part}")
-    store = found[leaf.part]
+    store = opened[leaf.part]
     shape = leaf.published_shape(wanted[leaf.path].shape, store.flax)
     for name in leaf.names(store.flax):
       known[leaf.part].add(name)
@@ -136,7 +138,7 @@ def _check(config, leaves, wanted, found) -> None:
   unused = "|".join((*tensor_names.UNUSED, tensor_names.above_tap(config)))
   if config.decoder.tied:
     unused += r"|(language_model\.)?lm_head\..*"
-  for part, store in found.items():
+  for part, store in opened.items():
     surplus = [
       f"surplus: {name} {store.shapes[name]}"
       for name in sorted(set(store.shapes) - known[part])
@@ -144,7 +146,7 @@ def _check(config, leaves, wanted, found) -> None:
     ]
     faults += surplus
   if faults:
-    where = ", ".join(store.place for store in found.values())
+    where = ", ".join(store.place for store in opened.values())
     lines = "\n  ".join(faults)
     raise ValueError(f"{where}: the weights do not fit config.json\n  {lines}")
 

@@ -120,14 +120,14 @@ def tokenizer(reader: gguf.GGUFReader) -> PreTrainedTokenizerFast:
   tokens = said("tokens")
   vocab = {token: i for i, token in enumerate(tokens)}
   merges = [tuple(merge.split(" ")) for merge in said("merges")]
-  made = Tokenizer(models.BPE(vocab=vocab, merges=merges))
-  made.pre_tokenizer = pre_tokenizers.Sequence(SPLITTERS[splitter]())
-  made.decoder = decoders.ByteLevel()
+  bpe = Tokenizer(models.BPE(vocab=vocab, merges=merges))
+  bpe.pre_tokenizer = pre_tokenizers.Sequence(SPLITTERS[splitter]())
+  bpe.decoder = decoders.ByteLevel()
   kinds = zip(tokens, said("token_type"), strict=True)
   control = [token for token, kind in kinds if kind == CONTROL]
-  made.add_special_tokens([AddedToken(t, special=True) for t in control])
+  bpe.add_special_tokens([AddedToken(t, special=True) for t in control])
   return PreTrainedTokenizerFast(
-    tokenizer_object=made,
+    tokenizer_object=bpe,
     bos_token=tokens[said("bos_token_id")],
     eos_token=tokens[said("eos_token_id")],
     unk_token=tokens[said("unknown_token_id")],

@@ -13,9 +13,9 @@ def read(path: str | pathlib.Path) -> dict:
   if not path.exists():
     raise FileNotFoundError(f"{path}: no such file")
   try:
-    found = json.loads(path.read_text("utf-8"))
+    content = json.loads(path.read_text("utf-8"))
   except ValueError as error:  # of JSON, or of UTF-8
     raise ValueError(f"{path}: no JSON ({error}); fetch it again") from error
-  if not isinstance(found, dict):
+  if not isinstance(content, dict):
     raise ValueError(f"{path}: holds no JSON object")
-  return found
+  return content

@@ -95,8 +95,8 @@ def merge_adapter(
   params: dict, folder, model: captioner.Captioner, mesh: Mesh
 ) -> dict:
   """`params` with what a run or a PEFT folder holds added, leaf by leaf."""
-  found = adapters.read(folder, model.config)
-  return learned.apply(params, found, _shardings(model, mesh)["params"])
+  adapter = adapters.read(folder, model.config)
+  return learned.apply(params, adapter, _shardings(model, mesh)["params"])
 
 
 def load_variables(

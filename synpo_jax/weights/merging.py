@@ -88,7 +88,7 @@ def changes(
   values = traverse_util.flatten_dict(learned.params, sep="/")
   pairs = _pairs(learned.lora)
   scale = learned.config.alpha / learned.config.rank if pairs else 0.0
-  found = {}
+  changed = {}
   for leaf in tensor_names.leaves(config):
     value, pair = values.pop(leaf.path, None), pairs.pop(leaf.path, None)
     if value is None and pair is None:
@@ -96,13 +96,13 @@ def changes(
     for i, name in enumerate(leaf.names(flax=False)):
       at = i if leaf.stacked else ...
       mine = jax.tree.map(lambda x, at=at: np.asarray(x[at]), (value, pair))
-      found[leaf.part, name] = Change(leaf, *mine, scale)
+      changed[leaf.part, name] = Change(leaf, *mine, scale)
   if values or pairs:
     raise ValueError(
       f"the run trained {', '.join([*values, *pairs][:3])}, which its "
       "checkpoint does not have"
     )
-  return found
+  return changed
 
 
 def _pairs(lora: dict) -> dict[str, tuple]:

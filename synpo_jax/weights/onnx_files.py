@@ -24,7 +24,7 @@ def tensors(
   """
   graph = onnx.load(path).graph
   arrays = {a.name: numpy_helper.to_array(a) for a in graph.initializer}
-  found = {
+  tower = {
     name.removeprefix(f"{PREFIX}."): array
     for name, array in arrays.items()
     if name.startswith(f"{PREFIX}.")
@@ -36,12 +36,12 @@ def tensors(
     if node.op_type == "MatMul" and node.input[1] in arrays:
       layer = node.name.removeprefix(f"/{PREFIX}/").removesuffix("/MatMul")
       name = layer.replace("/", ".") + ".weight"
-      found[name] = arrays[node.input[1]].T
+      tower[name] = arrays[node.input[1]].T
     elif node.name.startswith(f"/{PREFIX}/embeddings/"):
       unnamed = [i for i in node.input if i in arrays and "::" in i]
       positions += [arrays[i] for i in unnamed if arrays[i].ndim == 3]
-  found["embeddings.position_embeddings"] = _table(path, positions)
-  return found
+  tower["embeddings.position_embeddings"] = _table(path, positions)
+  return tower
 
 
 def _table(path, parts) -> Float[np.ndarray, "1 T D"]:

@@ -42,8 +42,9 @@ def write(
         name = f"{module}.lora_{theirs}.weight"
         tensors[name] = np.ascontiguousarray(matrix)
   save_file(tensors, folder / "adapter_model.safetensors", {"format": "pt"})
-  said = _config(learned.config, sorted(tensors), config, base)
-  (folder / "adapter_config.json").write_text(json.dumps(said, indent=2) + "\n")
+  options = _config(learned.config, sorted(tensors), config, base)
+  text = json.dumps(options, indent=2)
+  (folder / "adapter_config.json").write_text(f"{text}\n")
 
 
 def _at(tree: dict, path: str) -> dict | None:
@@ -103,17 +104,17 @@ def read_peft(folder: str | pathlib.Path, config: CaptionerConfig) -> Learned:
   that are missing, surplus or misshapen.
   """
   folder = pathlib.Path(folder)
-  said = json_file.read(folder / "adapter_config.json")
+  options = json_file.read(folder / "adapter_config.json")
   for key, plain in PLAIN.items():
-    if key in said and said[key] not in plain:
+    if key in options and options[key] not in plain:
       raise ValueError(
-        f"{folder}/adapter_config.json: {key}={said[key]!r} is not supported"
+        f"{folder}/adapter_config.json: {key}={options[key]!r} is not supported"
       )
   for key in ("r", "lora_alpha"):
-    if key not in said:
+    if key not in options:
       raise ValueError(f"{folder}/adapter_config.json: {key} is missing")
-  rank, alpha = said["r"], float(said["lora_alpha"])
-  if "use_rslora" in said and said["use_rslora"]:
+  rank, alpha = options["r"], float(options["lora_alpha"])
+  if "use_rslora" in options and options["use_rslora"]:
     alpha *= rank**0.5  # alpha / sqrt(rank), in our alpha / rank
   tensors = _tensors(folder, config)
   tree, faults = {}, []
@@ -142,13 +143,13 @@ def _tensors(folder, config) -> dict[str, np.ndarray]:
   path = folder / "adapter_model.safetensors"
   if not path.exists():
     raise FileNotFoundError(f"{path}: no such file")
-  found = {}
+  tensors = {}
   with safe_open(path, framework="np") as file:
     for name in file.keys():
       short = name.removeprefix("base_model.model.")
       short = re.sub(r"(\.default)?\.weight$", "", short)
-      found[tensor_names.published(short, config)] = file.get_tensor(name)
-  return found
+      tensors[tensor_names.published(short, config)] = file.get_tensor(name)
+  return tensors
 
 
 def _stack(tensors, stems, end, rank, faults):

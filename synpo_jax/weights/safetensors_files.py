@@ -23,19 +23,19 @@ def listed(folder: pathlib.Path, name: str) -> list[pathlib.Path]:
     table = json_file.read(index)
     if "weight_map" not in table:
       raise ValueError(f"{index}: no weight_map in it")
-    listed = set(table["weight_map"].values())
-    return [folder / file for file in sorted(listed)]
+    names = set(table["weight_map"].values())
+    return [folder / file for file in sorted(names)]
   return [folder / name] if (folder / name).exists() else []
 
 
 def open_files(files: list[pathlib.Path]) -> Store:
   """The tensors of some files as a store."""
-  found = {}
+  tensors = {}
   for file in files:
-    found |= spans(file)
-  shapes = {name: span.shape for name, span in found.items()}
+    tensors |= spans(file)
+  shapes = {name: span.shape for name, span in tensors.items()}
   return Store(
-    str(files[0].parent), False, shapes, lambda name: found[name].read()
+    str(files[0].parent), False, shapes, lambda name: tensors[name].read()
   )
 
 
@@ -56,7 +56,7 @@ def spans(file: pathlib.Path) -> dict[str, Span]:
     except ValueError as error:
       raise ValueError(f"{file}: its header is no JSON ({error})") from error
   header.pop("__metadata__", None)
-  found = {}
+  table = {}
   for name, entry in header.items():
     start, stop = entry["data_offsets"]
     if 8 + length + stop > size:
@@ -64,8 +64,8 @@ def spans(file: pathlib.Path) -> dict[str, Span]:
     if entry["dtype"] not in DTYPES:
       raise ValueError(f"{file}: {name} has dtype {entry['dtype']}")
     dtype, shape = DTYPES[entry["dtype"]], tuple(entry["shape"])
-    found[name] = Span(file, 8 + length + start, shape, dtype)
-  return found
+    table[name] = Span(file, 8 + length + start, shape, dtype)
+  return table
 
 
 def write(file: pathlib.Path, shapes, dtype, tensors) -> None:

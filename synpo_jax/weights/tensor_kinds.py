@@ -86,10 +86,10 @@ class Leaf(NamedTuple):
 
 def linear(path, part, stem, biased, layers=0) -> list[Leaf]:
   """Kernel, and bias if there is one, of a linear layer or a stack of them."""
-  found = [stack(f"{path}/kernel", part, stem, "linear", layers)]
+  leaves = [stack(f"{path}/kernel", part, stem, "linear", layers)]
   if biased:
-    found.append(stack(f"{path}/bias", part, stem, "bias", layers))
-  return found
+    leaves.append(stack(f"{path}/bias", part, stem, "bias", layers))
+  return leaves
 
 
 def norm(path, part, stem, layers=0) -> list[Leaf]:

@@ -1,6 +1,6 @@
 """Published tensor names <-> places in our tree; the only file that knows.
 
-How a single array is published is said in `leaf`.
+How a single array is published is said in `tensor_kinds`.
 """
 
 import re
@@ -19,8 +19,8 @@ def leaves(config: CaptionerConfig) -> list[Leaf]:
   """Every array of the model's `params`."""
   family = config.connector.family if config.connector else None
   if family is None or family == "auroracap":
-    found = decoder_leaves(config.decoder, "model.", "lm_head")
-    return found + (_auroracap(config) if family else [])
+    arrays = decoder_leaves(config.decoder, "model.", "lm_head")
+    return arrays + (_auroracap(config) if family else [])
   if family == "qwen2_5_vl":
     return decoder_leaves(config.decoder, "model.", "lm_head") + _qwen(config)
   return _llava(config)
@@ -28,61 +28,61 @@ def leaves(config: CaptionerConfig) -> list[Leaf]:
 
 def _auroracap(c: CaptionerConfig) -> list[Leaf]:
   """Tower and projector in folders of their own."""
-  found = tower_leaves(c.tower, "visual_encoder")
+  arrays = tower_leaves(c.tower, "visual_encoder")
   for name, number in (("fc0", 0), ("fc1", 2)):
     stem = f"model.{number}"
-    found += tensor_kinds.linear(f"projector/{name}", "projector", stem, True)
-  return found
+    arrays += tensor_kinds.linear(f"projector/{name}", "projector", stem, True)
+  return arrays
 
 
 def _llava(c: CaptionerConfig) -> list[Leaf]:
   """All parts in one folder, each behind a prefix."""
   prefix = "language_model."
-  found = decoder_leaves(c.decoder, prefix + "model.", prefix + "lm_head")
-  found += tower_leaves(c.tower, "", "vision_tower.")
+  arrays = decoder_leaves(c.decoder, prefix + "model.", prefix + "lm_head")
+  arrays += tower_leaves(c.tower, "", "vision_tower.")
   for name, number in (("fc0", 1), ("fc1", 2)):
     stem = f"multi_modal_projector.linear_{number}"
-    found += tensor_kinds.linear(f"projector/{name}", "", stem, True)
+    arrays += tensor_kinds.linear(f"projector/{name}", "", stem, True)
   if c.connector.newline:
-    found.append(
+    arrays.append(
       tensor_kinds.single("projector/newline", "", "image_newline", "raw")
     )
-  return found
+  return arrays
 
 
 def _qwen(c: CaptionerConfig) -> list[Leaf]:
   """Tower and patch merger of Qwen2.5-VL."""
   tower: WindowTowerConfig = c.tower
   patch, merger = "visual.patch_embed.proj", "visual.merger."
-  found = [
+  arrays = [
     tensor_kinds.single("tower/patch/kernel", "", patch, "conv3"),
     tensor_kinds.single("projector/norm/scale", "", merger + "ln_q", "rms"),
   ]
   for name, number in (("fc0", 0), ("fc1", 2)):
     stem = f"{merger}mlp.{number}"
-    found += tensor_kinds.linear(f"projector/{name}", "", stem, True)
+    arrays += tensor_kinds.linear(f"projector/{name}", "", stem, True)
   layer, deep = "visual.blocks.{}.", tower.layers
   places = {"attn/qkv": "attn.qkv", "attn/o": "attn.proj"}
   places |= {f"mlp/{n}": f"mlp.{n}_proj" for n in ("gate", "up", "down")}
   for ours, theirs in places.items():
     path = f"tower/layers/{ours}"
-    found += tensor_kinds.linear(path, "", layer + theirs, True, deep)
+    arrays += tensor_kinds.linear(path, "", layer + theirs, True, deep)
   for ours, theirs in (("attn_norm", "norm1"), ("mlp_norm", "norm2")):
     path = f"tower/layers/{ours}/scale"
-    found.append(tensor_kinds.stack(path, "", layer + theirs, "rms", deep))
-  return found
+    arrays.append(tensor_kinds.stack(path, "", layer + theirs, "rms", deep))
+  return arrays
 
 
 def decoder_leaves(c: DecoderConfig, prefix: str, head: str) -> list[Leaf]:
   """A decoder published as `prefix`embed_tokens ..., with its head."""
-  found = [
+  arrays = [
     tensor_kinds.single(
       "decoder/embed/embedding", "", prefix + "embed_tokens", "embedding"
     ),
     tensor_kinds.single("decoder/norm/scale", "", prefix + "norm", "rms"),
   ]
   if not c.tied:
-    found += tensor_kinds.linear("decoder/head", "", head, False)
+    arrays += tensor_kinds.linear("decoder/head", "", head, False)
   layer, deep = prefix + "layers.{}.", c.layers
   for name, biased in (
     ("q", c.qkv_bias),
@@ -91,18 +91,18 @@ def decoder_leaves(c: DecoderConfig, prefix: str, head: str) -> list[Leaf]:
     ("o", c.o_bias),
   ):
     stem = f"{layer}self_attn.{name}_proj"
-    found += tensor_kinds.linear(
+    arrays += tensor_kinds.linear(
       f"decoder/layers/attn/{name}", "", stem, biased, deep
     )
   for name in ("gate", "up", "down"):
     stem = f"{layer}mlp.{name}_proj"
-    found += tensor_kinds.linear(
+    arrays += tensor_kinds.linear(
       f"decoder/layers/mlp/{name}", "", stem, c.mlp_bias, deep
     )
   for ours, theirs in _decoder_norms(c).items():
     path = f"decoder/layers/{ours}/scale"
-    found.append(tensor_kinds.stack(path, "", layer + theirs, "rms", deep))
-  return found
+    arrays.append(tensor_kinds.stack(path, "", layer + theirs, "rms", deep))
+  return arrays
 
 
 def _decoder_norms(c: DecoderConfig) -> dict[str, str]:
@@ -129,21 +129,21 @@ def _clip(c: TowerConfig, part: str, prefix: str) -> list[Leaf]:
   """CLIP's names, which SigLIP shares."""
   root = prefix + "vision_model."
   table, patch = "embeddings.position_embedding", "embeddings.patch_embedding"
-  found = [
+  arrays = [
     tensor_kinds.single("tower/positions", part, root + table, "embedding"),
     tensor_kinds.single("tower/patch/kernel", part, root + patch, "conv"),
   ]
   if c.layout == "siglip":
-    found.append(
+    arrays.append(
       tensor_kinds.single("tower/patch/bias", part, root + patch, "bias")
     )
   if c.class_token:
     stem = root + "embeddings.class_embedding"
-    found.append(tensor_kinds.single("tower/class_token", part, stem, "raw"))
+    arrays.append(tensor_kinds.single("tower/class_token", part, stem, "raw"))
   if c.layout == "clip":
-    found += tensor_kinds.norm("tower/embed_norm", part, root + "pre_layrnorm")
+    arrays += tensor_kinds.norm("tower/embed_norm", part, root + "pre_layrnorm")
   if c.final_norm:
-    found += tensor_kinds.norm("tower/norm", part, root + "post_layernorm")
+    arrays += tensor_kinds.norm("tower/norm", part, root + "post_layernorm")
   places = {
     "attn/q": "self_attn.q_proj",
     "attn/k": "self_attn.k_proj",
@@ -154,20 +154,20 @@ def _clip(c: TowerConfig, part: str, prefix: str) -> list[Leaf]:
   }
   norms = {"attn_norm": "layer_norm1", "mlp_norm": "layer_norm2"}
   stem = root + "encoder.layers.{}."
-  return found + _tower_layers(c, part, stem, places, norms)
+  return arrays + _tower_layers(c, part, stem, places, norms)
 
 
 def _dinov2(c: TowerConfig, part: str, prefix: str) -> list[Leaf]:
   root = prefix + "embeddings."
   patch, table = root + "patch_embeddings.projection", "position_embeddings"
-  found = [
+  arrays = [
     tensor_kinds.single("tower/class_token", part, root + "cls_token", "token"),
     tensor_kinds.single("tower/positions", part, root + table, "table"),
     tensor_kinds.single("tower/patch/kernel", part, patch, "conv"),
     tensor_kinds.single("tower/patch/bias", part, patch, "bias"),
   ]
   if c.final_norm:
-    found += tensor_kinds.norm("tower/norm", part, prefix + "layernorm")
+    arrays += tensor_kinds.norm("tower/norm", part, prefix + "layernorm")
   places = {
     "attn/q": "attention.attention.query",
     "attn/k": "attention.attention.key",
@@ -178,25 +178,25 @@ def _dinov2(c: TowerConfig, part: str, prefix: str) -> list[Leaf]:
   }
   norms = {"attn_norm": "norm1", "mlp_norm": "norm2"}
   stem = prefix + "encoder.layer.{}."
-  found += _tower_layers(c, part, stem, places, norms)
+  arrays += _tower_layers(c, part, stem, places, norms)
   for ours, theirs in (("attn_scale", "1"), ("mlp_scale", "2")):
     name = f"{stem}layer_scale{theirs}.lambda1"
-    found.append(
+    arrays.append(
       tensor_kinds.stack(f"tower/layers/{ours}", part, name, "raw", c.tap)
     )
-  return found
+  return arrays
 
 
 def _tower_layers(c, part, stem, places, norms) -> list[Leaf]:
-  found = []
+  arrays = []
   for ours, theirs in places.items():
     path = f"tower/layers/{ours}"
-    found += tensor_kinds.linear(path, part, stem + theirs, True, c.tap)
+    arrays += tensor_kinds.linear(path, part, stem + theirs, True, c.tap)
   for ours, theirs in norms.items():
-    found += tensor_kinds.norm(
+    arrays += tensor_kinds.norm(
       f"tower/layers/{ours}", part, stem + theirs, c.tap
     )
-  return found
+  return arrays
 
 
 # Published tensors that a model may carry and that are never computed with.

@@ -69,9 +69,12 @@ def window_fields(hf: dict, pixels: dict | None) -> dict:
 def _pixels(kind: str, pixels: dict | None) -> dict:
   """Mean and deviation: the preprocessor's, else the family's."""
   mean, std = PIXELS[kind]
-  said = pixels or {}
+  given = pixels or {}
   for key in ("do_rescale", "do_normalize"):
-    if said.get(key, True) is False:
+    if given.get(key, True) is False:
       raise ValueError(f"preprocessor's {key}=false is not supported")
-  mean, std = said.get("image_mean") or mean, said.get("image_std") or std
+  mean, std = (
+    given.get("image_mean") or mean,
+    given.get("image_std") or std,
+  )
   return dict(mean=tuple(mean), std=tuple(std))
