@@ -27,22 +27,31 @@ from synpo_jax.training import checkpoint, job, pair_logps, update
 VIDEOS = flags.DEFINE_integer("videos", 64, "Held-out pairs to use.")
 
 
-def make_measure(model, how):
+def make_measure(model, scoring):
   """Returns (base, tuned, batch) -> float32 [3, B, R], to be jitted.
 
   base, tuned: variables before and after training. batch: one micro-batch
   with frames; its first caption of each row is the reference. Stacked are
   the log-probs of its tokens under base, under base without the video, and
-  under tuned. how: see `layout.token_logps`.
+  under tuned.
   """
 
   def measure(base, tuned, batch):
     blank = batch | {"frames": blanked(model, batch["frames"])}
     runs = ((base, batch), (base, blank), (tuned, batch))
-    logps = [pair_logps.token_logps(model, v, b, **how)[:, 0] for v, b in runs]
-    return jax.numpy.stack(logps)
+    logps = [pair_logps.pair_logps(model, v, b, scoring) for v, b in runs]
+    return jax.numpy.stack([logps_BCR[:, 0] for logps_BCR in logps])
 
   return measure
+
+
+def jitted(c, ready):
+  """`make_measure` for a run, jitted as its config's `step` says."""
+  scoring = pair_logps.make_scoring(**c.step, mesh=ready.mesh)
+  return jax.jit(
+    make_measure(ready.model, scoring),
+    out_shardings=sharding.replicated(ready.mesh),
+  )
 
 
 def blanked(model, frames):
@@ -91,11 +100,7 @@ def run(workdir: pathlib.Path, videos: int) -> list[dict]:
     raise ValueError(f"{workdir} holds no checkpoint yet")
   base = update.merge(ready.state.trained, ready.frozen)
   tuned = update.merge(found[0].trained, ready.frozen)
-  how = dict(layout=c.step.layout_name, head_chunk=c.step.head_chunk)
-  measure = jax.jit(
-    make_measure(ready.model, how),
-    out_shardings=sharding.replicated(ready.mesh),
-  )
+  measure = jitted(c, ready)
   rows = []
   names = [pair.video for pair in held.pairs]
   batches = held.batches

@@ -15,7 +15,7 @@ from synpo_jax.generation import batch_captions
 from synpo_jax.models import sharding
 from synpo_jax.study import material
 from synpo_jax.study.grid import Method
-from synpo_jax.training import heldout, job, optim, update
+from synpo_jax.training import heldout, job, optim, pair_logps, update
 from synpo_jax.training.memory import peak_bytes
 from synpo_jax.weights import loading
 
@@ -88,12 +88,14 @@ def make_meter(c, captioner, stuff: material.Material) -> Meter:
     }
     for split in ("validation", "test")
   }
-  how = _how(c)
+  scoring = _scoring(c, captioner)
   everywhere = sharding.replicated(captioner.mesh)
   ranks, texts = (
     jax.jit(
       update.make_eval_step(
-        update.make_objective(captioner.model, how, name=name, coefficients=k)
+        update.make_objective(
+          captioner.model, scoring, name=name, coefficients=k
+        )
       ),
       out_shardings=everywhere,
     )
@@ -110,8 +112,8 @@ def make_meter(c, captioner, stuff: material.Material) -> Meter:
   )
 
 
-def _how(c) -> dict:
-  return dict(layout=c.run.step.layout_name, head_chunk=c.run.step.head_chunk)
+def _scoring(c, captioner) -> pair_logps.Scoring:
+  return pair_logps.make_scoring(**c.run.step, mesh=captioner.mesh)
 
 
 def measure(
@@ -169,7 +171,9 @@ def make_norms(c, captioner):
   @functools.cache
   def jitted(name):
     return jax.jit(
-      update.make_reward_norms(captioner.model, _how(c), name=name),
+      update.make_reward_norms(
+        captioner.model, _scoring(c, captioner), name=name
+      ),
       out_shardings=sharding.replicated(captioner.mesh),
     )
 
@@ -190,7 +194,10 @@ def make_bench(c, captioner, method: Method, data, start, norms) -> Bench:
   tx, _ = optim.make(**settings, updates=data.updates)
   tx = scaled(tx)
   objective = update.make_objective(
-    captioner.model, _how(c), name=method.loss, coefficients=method.coefficients
+    captioner.model,
+    _scoring(c, captioner),
+    name=method.loss,
+    coefficients=method.coefficients,
   )
   step = update.make_train_step(objective, tx, dropout=False)
   state, places = job.init_state(start, tx, captioner.mesh)

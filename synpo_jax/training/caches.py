@@ -19,11 +19,10 @@ class Caches(NamedTuple):
     return self.references(self.features(data))
 
 
-def make(c, model, trained, frozen, mesh, how) -> Caches:
+def make(c, model, trained, frozen, mesh, scoring) -> Caches:
   """The caches that a config asks for and its model and loss can use.
 
-  how: what `layout.token_logps` takes. Raises ValueError for a cache of what
-  training changes.
+  Raises ValueError for a cache of what training changes.
   """
   params = update.merge(trained, frozen)["params"]
   learned = trained["params"] if "params" in trained else {}
@@ -48,7 +47,7 @@ def make(c, model, trained, frozen, mesh, how) -> Caches:
         f"trains {', '.join(learned)}; set cache.references=False"
       )
     references = reference_cache.make(
-      model, params, c.data.cache, mesh, how, verify=c.cache.verify
+      model, params, c.data.cache, mesh, scoring, verify=c.cache.verify
     )
   return Caches(features, references)
 

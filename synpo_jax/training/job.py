@@ -80,7 +80,8 @@ def prepare(c, workdir) -> Job:
   hosts.say(f"attention: {how}")
   fates, much = pipeline.summary(data.counts), f"{data.updates} updates"
   hosts.say(f"data: {fates}; {much}, shapes of batches: {data.shapes}")
-  cached = caches.make(c, model, trained, frozen, mesh, scoring(c, mesh))
+  scoring = pair_logps.make_scoring(**c.step, mesh=mesh)
+  cached = caches.make(c, model, trained, frozen, mesh, scoring)
   data, held = cached(data), cached(held) if held else None
   return Job(mesh, model, texts, frozen, state, data, held, steps, rate, cached)
 
@@ -157,26 +158,11 @@ def state_shardings(trained, tx, mesh) -> update.TrainState:
   )
 
 
-def scoring(c, mesh) -> dict:
-  """How a config wants log-probs computed: `layout.token_logps`' arguments."""
-  if c.step.layout_name not in pair_logps.LAYOUTS:
-    raise ValueError(
-      f"step.layout_name={c.step.layout_name}: choose one of "
-      f"{', '.join(pair_logps.LAYOUTS)}"
-    )
-  return dict(
-    layout=c.step.layout_name,
-    head_chunk=c.step.head_chunk,
-    head_sharding=sharding.head_sharding(mesh),
-    rows_sharding=sharding.rows_sharding(mesh),
-  )
-
-
 def make_steps(c, model, tx, mesh, places) -> Steps:
   """Jits the update, the held-out scores and the reward norms."""
-  how = scoring(c, mesh)
+  scoring = pair_logps.make_scoring(**c.step, mesh=mesh)
   loss = dict(name=c.loss.name, coefficients=dict(c.loss.coefficients))
-  objective = update.make_objective(model, how, **loss)
+  objective = update.make_objective(model, scoring, **loss)
   dropout = c.lora.rank > 0 and c.lora.dropout > 0
   train = update.make_train_step(objective, tx, dropout=dropout)
   everywhere = sharding.replicated(mesh)
@@ -184,7 +170,7 @@ def make_steps(c, model, tx, mesh, places) -> Steps:
     jax.jit(train, donate_argnums=0, out_shardings=(places, everywhere)),
     jax.jit(update.make_eval_step(objective), out_shardings=everywhere),
     jax.jit(
-      update.make_reward_norms(model, how, name=c.loss.name),
+      update.make_reward_norms(model, scoring, name=c.loss.name),
       out_shardings=everywhere,
     ),
   )

@@ -11,10 +11,41 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh, Sharding
 from jaxtyping import Array, Float, Int
 
-from synpo_jax.models import head
+from synpo_jax.models import head, sharding
 from synpo_jax.models.packed_rows import Slots
+
+
+class Scoring(NamedTuple):
+  """How captions are scored, whoever asks.
+
+  layout: key of LAYOUTS. head_chunk: positions of a row that meet the
+  vocabulary at once. head_sharding: of the head's kernel while it scores.
+  rows_sharding: holds the embeddings to a split by rows: those of a table
+  whose width is split (FSDP) would else be split by width, and the layers
+  after them. None off a mesh.
+  """
+
+  layout: str
+  head_chunk: int
+  head_sharding: Sharding | None
+  rows_sharding: Sharding | None
+
+
+def make_scoring(*, layout_name: str, head_chunk: int, mesh: Mesh) -> Scoring:
+  """The scoring of a config's `step` section on a mesh."""
+  if layout_name not in LAYOUTS:
+    raise ValueError(
+      f"step.layout_name={layout_name}: choose one of {', '.join(LAYOUTS)}"
+    )
+  return Scoring(
+    layout_name,
+    head_chunk,
+    sharding.head_sharding(mesh),
+    sharding.rows_sharding(mesh),
+  )
 
 
 class Rows(NamedTuple):
@@ -31,35 +62,30 @@ class Rows(NamedTuple):
   slots: Slots | None
 
 
-def token_logps(
+def pair_logps(
   model,
   variables,
   batch,
+  scoring: Scoring,
   *,
-  layout,
-  head_chunk,
-  head_sharding=None,
-  rows_sharding=None,
   train_head=False,
   rngs=None,
 ) -> Float[Array, "B C R"]:
   """Float32 log-prob of each caption token; padding holds finite values.
 
   `batch` is one micro-batch as `data.batches` describes it; `rngs` switches
-  LoRA dropout on. `head_chunk` and `head_sharding` are the head's chunk and
-  kernel_sharding; `train_head` says that the head learns. `rows_sharding`
-  holds the embeddings to a split by rows: those of a table whose width is
-  split (FSDP) would else be split by width, and the layers after them. The
-  video is encoded once per pair in either layout.
+  LoRA dropout on; `train_head` says that the head learns. The video is
+  encoded once per pair in either layout.
   """
+  layout = LAYOUTS[scoring.layout]
   visual = visual_embeddings(model, variables, batch)
-  rows = LAYOUTS[layout].rows(model, variables, batch)
+  rows = layout.rows(model, variables, batch)
   if visual is not None:
     repeats = rows.tokens.shape[0] // visual.shape[0]
     visual = jnp.repeat(visual, repeats, axis=0)
   x = model.apply(variables, rows.tokens, visual, method="embed")
-  if rows_sharding is not None:
-    x = jax.lax.with_sharding_constraint(x, rows_sharding)
+  if scoring.rows_sharding is not None:
+    x = jax.lax.with_sharding_constraint(x, scoring.rows_sharding)
   hidden, _ = model.apply(
     variables,
     x,
@@ -70,17 +96,17 @@ def token_logps(
     rngs=rngs,
     method="decode",
   )
-  scored_BCRD = LAYOUTS[layout].scored(hidden, batch)
+  scored_BCRD = layout.scored(hidden, batch)
   B, C, R, D = scored_BCRD.shape
   logps_BM = head.token_logps(
     scored_BCRD.reshape(B, C * R, D),
     model.apply(variables, method="head_kernel"),
     batch["response"].reshape(B, C * R),
-    chunk=head_chunk,
+    chunk=scoring.head_chunk,
     softcap=model.config.decoder.final_softcap,
     trainable=train_head,
     tied=model.config.decoder.tied,
-    kernel_sharding=head_sharding,
+    kernel_sharding=scoring.head_sharding,
   )
   return logps_BM.reshape(B, C, R)
 
@@ -183,12 +209,11 @@ LAYOUTS = {
 }
 
 
-def reference_logps(model, variables, batch, **how) -> Float[Array, "B C"]:
-  """Summed log-probs of the same network with its LoRA tree off.
-
-  `how` is what `token_logps` takes: layout, head_chunk and shardings.
-  """
+def reference_logps(
+  model, variables, batch, scoring: Scoring
+) -> Float[Array, "B C"]:
+  """Summed log-probs of the same network with its LoRA tree off."""
   base = {"params": variables["params"]}
-  logps = token_logps(model.clone(lora=None), base, batch, **how)
+  logps = pair_logps(model.clone(lora=None), base, batch, scoring)
   sums_BC = jnp.sum(logps, axis=-1, where=batch["response_mask"])
   return jax.lax.stop_gradient(sums_BC)

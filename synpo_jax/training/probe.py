@@ -17,7 +17,7 @@ from synpo_jax.evaluation.tokenizer import tokenize
 from synpo_jax.generation import batch_captions
 from synpo_jax.models import sharding
 from synpo_jax.runtime import hosts, journal, shipped
-from synpo_jax.training import heldout, job, metrics, update
+from synpo_jax.training import heldout, job, metrics, pair_logps, update
 from synpo_jax.world import scene, telling
 
 
@@ -98,13 +98,9 @@ def _read(c, ready, path):
 
 def _scorer(ready, c):
   """The jitted eval step of single captions; its log-probs alone are used."""
-  how = dict(
-    layout=c.step.layout_name,
-    head_chunk=c.step.head_chunk,
-    head_sharding=sharding.head_sharding(ready.mesh),
-  )
+  scoring = pair_logps.make_scoring(**c.step, mesh=ready.mesh)
   objective = update.make_objective(
-    ready.model, how, name="sft", coefficients={}
+    ready.model, scoring, name="sft", coefficients={}
   )
   return jax.jit(
     update.make_eval_step(objective),

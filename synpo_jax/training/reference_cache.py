@@ -33,7 +33,13 @@ TOLERANCE = {"float32": 1e-4, "bfloat16": 1e-2}
 
 
 def make(
-  model, params, cache: str | Path, mesh, how: dict, *, verify: int
+  model,
+  params,
+  cache: str | Path,
+  mesh,
+  scoring: pair_logps.Scoring,
+  *,
+  verify: int,
 ) -> Callable[[pipeline.Data], pipeline.Data]:
   """Returns a function that adds ref_logps to the batches of data.
 
@@ -44,14 +50,13 @@ def make(
     model: a Captioner; its adapter is left out.
     params: the frozen weights `params`, all of them.
     cache: folder that the first process reads and writes: data.cache.
-    how: what `layout.token_logps` takes (layout, head_chunk, head_sharding).
     verify: rows to recompute.
 
   The function raises ValueError where stored and recomputed log-probs differ
   by more than TOLERANCE.
   """
   folder = Path(cache).resolve() / f"references-{_setting(model, params)}"
-  score = make_scorer(model, params, mesh, how)
+  score = make_scorer(model, params, mesh, scoring)
   tolerance = TOLERANCE[jnp.dtype(model.dtype).name]
 
   def attach(data):
@@ -78,13 +83,14 @@ def _setting(model, params) -> str:
   return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def make_scorer(model, params, mesh, how):
+def make_scorer(model, params, mesh, scoring):
   """Returns batches -> iterator of (rows [n], summed log-probs [n, C])."""
 
   @functools.partial(jax.jit, out_shardings=sharding.replicated(mesh))
   def step(params, batch):
     micro = jax.tree.map(lambda x: x[0], batch)
-    return pair_logps.reference_logps(model, {"params": params}, micro, **how)
+    variables = {"params": params}
+    return pair_logps.reference_logps(model, variables, micro, scoring)
 
   def score(source):
     stream = pipeline.Stream(source, 0) if len(source) else ()

@@ -64,10 +64,9 @@ def _nested(flat):
   return traverse_util.unflatten_dict(flat, sep="/")
 
 
-def make_objective(model, how, *, name, coefficients):
+def make_objective(model, scoring, *, name, coefficients):
   """Returns (trained, frozen, batch, key) -> (summed loss, sums).
 
-  how: what `layout.token_logps` takes (layout, head_chunk, head_sharding).
   Raises ValueError for a loss with a reference where no adapter can be
   switched off.
   """
@@ -84,15 +83,15 @@ def make_objective(model, how, *, name, coefficients):
     rngs = None if key is None else {"dropout": key}
     decoder = trained.get("params", {}).get("decoder", {})
     train_head = bool({"head", "embed"} & set(decoder))
-    logps = pair_logps.token_logps(
-      model, variables, batch, train_head=train_head, rngs=rngs, **how
+    logps = pair_logps.pair_logps(
+      model, variables, batch, scoring, train_head=train_head, rngs=rngs
     )
     extra = {}
     if needs_reference:
       extra["ref_logps"] = (
         batch["ref_logps"]
         if "ref_logps" in batch
-        else pair_logps.reference_logps(model, variables, batch, **how)
+        else pair_logps.reference_logps(model, variables, batch, scoring)
       )
     if name in losses.COUPLED:
       extra["weight"] = batch["weight"]
@@ -215,7 +214,7 @@ def make_eval_step(objective):
   return eval_step
 
 
-def make_reward_norms(model, how, *, name):
+def make_reward_norms(model, scoring, *, name):
   """Returns (trained, frozen, batch) -> gradient norms of the two rewards.
 
   The reward is S, or the summed log-prob where the loss has a reference (the
@@ -227,7 +226,7 @@ def make_reward_norms(model, how, *, name):
 
   def reward(trained, frozen, batch, caption):
     variables = merge(trained, frozen)
-    logps = pair_logps.token_logps(model, variables, batch, **how)
+    logps = pair_logps.pair_logps(model, variables, batch, scoring)
     mask = batch["response_mask"]
     stats = sequences.sequence_stats(logps, mask)
     reward_B = (stats.sum_logp if summed else stats.geo_prob)[:, caption]

@@ -8,9 +8,10 @@ from configs import tiny_sft
 from synpo_jax import importance
 from synpo_jax.data.batches import IMAGE_TOKEN
 from synpo_jax.models import sharding
+from synpo_jax.training.pair_logps import Scoring
 from synpo_jax.weights import loading
 
-HOW = dict(layout="shared", head_chunk=16)
+SCORING = Scoring("shared", 16, head_sharding=None, rows_sharding=None)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def setting():
     frames=rng.integers(0, 256, size=(2, 2, 48, 48, 3)).astype(np.uint8),
     row=np.array([7, -1], np.int32),
   )
-  measure = jax.jit(importance.make_measure(model, HOW))
+  measure = jax.jit(importance.make_measure(model, SCORING))
   return model, base, tuned, batch, measure
 
 

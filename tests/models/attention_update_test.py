@@ -12,6 +12,7 @@ from synpo_jax.models.attention import XLA, Backend
 from synpo_jax.models.captioner import Captioner, shapes
 from synpo_jax.models.config import LoraConfig
 from synpo_jax.training import update
+from synpo_jax.training.pair_logps import Scoring
 from tests.support.small_gemma import CONFIG
 
 
@@ -34,7 +35,7 @@ def test_an_update_is_the_same_over_eight_devices():
   def loss_and_gradients(backend):
     objective = update.make_objective(
       model.clone(attention=backend),
-      dict(layout="shared", head_chunk=8),
+      Scoring("shared", 8, head_sharding=None, rows_sharding=None),
       name="synpo",
       coefficients=dict(alpha=30.0, beta=0.2),
     )

@@ -15,6 +15,7 @@ from synpo_jax.models import initial, int8, lora, sharding
 from synpo_jax.models.captioner import Captioner
 from synpo_jax.models.config import LoraConfig
 from synpo_jax.training import update
+from synpo_jax.training.pair_logps import Scoring
 from synpo_jax.weights import folders, loading
 from synpo_jax.weights.config_reading import captioner_config
 
@@ -125,8 +126,8 @@ def make_batch(rows):
 def loss_and_gradients(config, places=None):
   """A jitted (lora, params, batch) -> (loss, gradients of lora)."""
   model = Captioner(config, LORA)
-  how = dict(layout="shared", head_chunk=4, head_sharding=places)
-  objective = update.make_objective(model, how, **LOSS)
+  scoring = Scoring("shared", 4, head_sharding=places, rows_sharding=None)
+  objective = update.make_objective(model, scoring, **LOSS)
 
   @jax.jit
   def compute(tree, params, batch):

@@ -57,9 +57,8 @@ def our_logits(model, variables, pixels, tokens, mask):
 def our_logps(model, variables, batch, pixels):
   features = model.apply(variables, pixels, method="encode_pixels")
   batch = batch | {"features": features}
-  return pair_logps.token_logps(
-    model, variables, batch, layout="shared", head_chunk=4
-  )
+  scoring = pair_logps.Scoring("shared", 4, None, None)
+  return pair_logps.pair_logps(model, variables, batch, scoring)
 
 
 def assert_close(ours, theirs, mask):

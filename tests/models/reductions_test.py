@@ -15,6 +15,7 @@ from synpo_jax.models import initial, sharding
 from synpo_jax.models.captioner import Captioner
 from synpo_jax.models.config import LoraConfig
 from synpo_jax.training import update
+from synpo_jax.training.pair_logps import Scoring
 from synpo_jax.weights.config_reading import captioner_config
 from tests.support.paths import ROOT
 
@@ -54,8 +55,8 @@ def test_lora_gradients_are_summed_over_devices_in_float32():
   }
   places = sharding.tree_shardings(variables, mesh)
   trained, frozen = update.split(jax.device_put(variables, places), "lora/.*")
-  how = dict(layout="shared", head_chunk=2)
-  objective = update.make_objective(model, how, **LOSS)
+  scoring = Scoring("shared", 2, head_sharding=None, rows_sharding=None)
+  objective = update.make_objective(model, scoring, **LOSS)
   tx = optax.sgd(1.0)
   step = jax.jit(update.make_train_step(objective, tx, dropout=False))
   state = update.init_state(trained, tx)

@@ -25,7 +25,7 @@ from tests.support.cached_data import (
   write_pairs,
 )
 
-HOW = dict(layout="shared", head_chunk=8)
+SCORING = pair_logps.Scoring("shared", 8, None, None)
 DPO = dict(name="dpo", coefficients=dict(beta=0.1))
 
 
@@ -34,7 +34,7 @@ def setting(tmp_path_factory):
   """A captioner, data for it, and its update by DPO."""
   made = make_setting(tmp_path_factory.mktemp("references"))
   made.tx, _ = optim.make(**made.c.optim, updates=4)
-  objective = update.make_objective(made.model, HOW, **DPO)
+  objective = update.make_objective(made.model, SCORING, **DPO)
   step = update.make_train_step(objective, made.tx, dropout=False)
   made.step = jax.jit(step)
   return made
@@ -50,7 +50,7 @@ def filled(setting):
 def references(setting, cache, verify=0):
   params = setting.variables["params"]
   return reference_cache.make(
-    setting.model, params, cache, setting.mesh, HOW, verify=verify
+    setting.model, params, cache, setting.mesh, SCORING, verify=verify
   )
 
 
@@ -86,7 +86,7 @@ def test_cached_references_are_those_of_the_step(setting, case):
   assert case.said == "references: 0 read, 3 computed; verified 3\n"
   in_step = jax.jit(
     lambda variables, batch: pair_logps.reference_logps(
-      setting.model, variables, batch, **HOW
+      setting.model, variables, batch, SCORING
     )
   )
   batch = {name: x[0] for name, x in case.data.batches[0].items()}
@@ -169,12 +169,12 @@ def test_features_change_the_losses_by_their_rounding_only(setting, filled):
 
 
 def test_what_training_changes_is_not_cached(setting, filled):
-  c, how = setting.c.copy_and_resolve_references(), HOW
+  c = setting.c.copy_and_resolve_references()
 
   def make(pattern):
     c.trainable = pattern
     split = update.split(setting.variables, pattern)
-    return caches.make(c, setting.model, *split, setting.mesh, how)
+    return caches.make(c, setting.model, *split, setting.mesh, SCORING)
 
   with pytest.raises(ValueError, match="cache.features needs a frozen tower"):
     make("params/.*")

@@ -20,6 +20,7 @@ from synpo_jax.models import sharding
 from synpo_jax.models.captioner import Captioner
 from synpo_jax.models.config import LoraConfig
 from synpo_jax.training import optim, update
+from synpo_jax.training.pair_logps import Scoring
 from tests.support.golden_captioner import expand, lora_tree, write_folder
 from tests.support.paths import GOLDEN
 from tests.support.read_folder import read_folder
@@ -28,8 +29,8 @@ SYNPO = dict(name="synpo", coefficients=dict(alpha=30.0, beta=0.2))
 DPO = dict(name="dpo", coefficients=dict(beta=0.1))
 
 
-def how(layout):
-  return dict(layout=layout, head_chunk=8)
+def scoring(layout):
+  return Scoring(layout, 8, head_sharding=None, rows_sharding=None)
 
 
 @pytest.fixture(scope="module", params=["a", "b"])
@@ -114,7 +115,7 @@ def with_filler(batch):
 
 
 def gradients(case, batch, loss, layout):
-  objective = update.make_objective(case.model, how(layout), **loss)
+  objective = update.make_objective(case.model, scoring(layout), **loss)
 
   @jax.jit
   def compute(trained, frozen, batch):
@@ -178,7 +179,7 @@ def test_dpo_compares_with_the_adapter_off(case):
 @pytest.mark.parametrize("loss", ["synpo", "dpo"])
 def test_reward_gradient_norms(case, loss):
   norms = jax.jit(
-    update.make_reward_norms(case.model, how("shared"), name=loss)
+    update.make_reward_norms(case.model, scoring("shared"), name=loss)
   )
   for kind, batch in (
     ("batch", case.batch),
@@ -207,7 +208,7 @@ def test_a_training_run(case):
     clip_norm=None,
     updates=updates,
   )
-  objective = update.make_objective(case.model, how("shared"), **SYNPO)
+  objective = update.make_objective(case.model, scoring("shared"), **SYNPO)
   step = jax.jit(update.make_train_step(objective, tx, dropout=False))
   state = update.init_state(case.trained, tx)
   elements = sum(leaf.size for leaf in jax.tree.leaves(case.trained))
@@ -249,7 +250,7 @@ def test_a_gradient_that_is_not_finite_changes_nothing(case):
     clip_norm=None,
     updates=4,
   )[0]
-  objective = update.make_objective(case.model, how("shared"), **SYNPO)
+  objective = update.make_objective(case.model, scoring("shared"), **SYNPO)
   step = jax.jit(update.make_train_step(objective, tx, dropout=False))
   bad = case.batch | {"features": case.batch["features"].at[:, 0].set(np.nan)}
   before = update.init_state(case.trained, tx)
@@ -297,4 +298,4 @@ def test_a_pattern_that_matches_nothing_is_refused():
 
 def test_a_loss_with_a_reference_needs_an_adapter(case):
   with pytest.raises(ValueError, match="without its adapter"):
-    update.make_objective(case.model.clone(lora=None), how("shared"), **DPO)
+    update.make_objective(case.model.clone(lora=None), scoring("shared"), **DPO)
