@@ -19,8 +19,8 @@ from ml_collections import config_dict
 from configs import published
 from synpo_jax.data import prompts
 
-# The coefficients of each paper, as losses.py cites them (r_dpo's are ours);
-# aot, bco and kto want large batches.
+# The coefficients of each paper, as the docstrings in synpo_jax/losses cite
+# them (r_dpo's are ours); aot, bco and kto want large batches.
 LOSSES = {
   "synpo": dict(alpha=30.0, beta=0.2),
   "dpo": dict(beta=0.1),

@@ -18,6 +18,7 @@ import pathlib
 import numpy as np
 from absl import flags
 
+from synpo_jax import losses
 from synpo_jax.runtime import journal
 from synpo_jax.runtime import progress as progress_bar
 from synpo_jax.runtime.flags import CONFIG, WORKDIR, command
@@ -56,7 +57,7 @@ def run(c, workdir: pathlib.Path) -> list[dict]:
 
 def _maker(c, captioner, stuff, rows, folder):
   """Returns cell -> row. What cells share is made once, when first needed."""
-  frozen, losses = {"params": captioner.params}, c.losses.to_dict()
+  frozen, known = {"params": captioner.params}, c.losses.to_dict()
   norms = cell.make_norms(c, captioner)
   meter = functools.cache(lambda: cell.make_meter(c, captioner, stuff))
   start = functools.partial(cell.fresh_adapter, captioner)
@@ -69,18 +70,18 @@ def _maker(c, captioner, stuff, rows, folder):
 
   @functools.lru_cache(maxsize=1)  # cells of a method follow each other
   def bench(name):
-    method = grid.parse(name, losses)
-    batches = data(_captions(method), c.tuning_seed)
+    method = grid.parse(name, known)
+    batches = data(losses.captions(method.loss), c.tuning_seed)
     return cell.make_bench(c, captioner, method, batches, start(0), norms)
 
   def make(one):
     if one == grid.BASE:
       return _score(meter(), one, start(0), frozen, None, folder)
-    method = grid.parse(one.method, losses)
+    method = grid.parse(one.method, known)
     done = cell.train_cell(
       captioner,
       bench(one.method),
-      data(_captions(method), one.seed),
+      data(losses.captions(method.loss), one.seed),
       start(one.seed),
       one.lr,
       norms_every=c.reward_norms,
@@ -98,10 +99,6 @@ def _maker(c, captioner, stuff, rows, folder):
     return row
 
   return make
-
-
-def _captions(method):
-  return 1 if method.loss == "sft" else 2
 
 
 def _score(meter, one, trained, frozen, base, folder) -> dict:

@@ -2,7 +2,8 @@
 
 Each takes logps float32 [B, 2, R] (index 0 chosen, 1 rejected), mask bool
 [B, 2, R] (True on supervised tokens) and its coefficients by keyword, and
-returns one loss per pair, float32 [B]. Padding may hold anything. Those of
+returns one loss per pair, float32 [B]. The papers' coefficients are written
+once, in configs/vdc.py. Padding may hold anything. Those of
 NEEDS_REFERENCE take ref_logps float32 [B, 2] too; those of COUPLED take
 weight float32 [B], because a row's loss depends on the others'.
 
@@ -72,3 +73,8 @@ def _taking(parameter):
 
 NEEDS_REFERENCE = _taking("ref_logps")
 COUPLED = _taking("weight")
+
+
+def captions(name: str) -> int:
+  """How many captions of a pair a loss reads: both, or the chosen alone."""
+  return 1 if name == "sft" else 2

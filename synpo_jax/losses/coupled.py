@@ -21,7 +21,7 @@ def aot(
   mask: Mask,
   ref_logps: Refs = None,
   *,
-  beta=0.01,
+  beta,
   weight: Weight = None,
 ) -> Losses:
   """-log s(beta (u_(k) - v_(k))) over the batch's sorted margins.
@@ -49,7 +49,7 @@ def bco(
   mask: Mask,
   ref_logps: Refs = None,
   *,
-  beta=0.01,
+  beta,
   weight: Weight = None,
 ) -> Losses:
   """-log s(beta r_w - d) - log s(-(beta r_l - d)).
@@ -70,9 +70,9 @@ def kto(
   mask: Mask,
   ref_logps: Refs = None,
   *,
-  beta=0.1,
-  desirable=1.0,
-  undesirable=1.0,
+  beta,
+  desirable,
+  undesirable,
   weight: Weight = None,
 ) -> Losses:
   """a (1 - s(beta (r_w - z_w))) + b (1 - s(beta (z_l - r_l))).

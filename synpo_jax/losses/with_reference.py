@@ -6,8 +6,8 @@ captions under the reference) -> one loss per pair, float32 [B]. Without
 ref_logps they raise ValueError.
 
 r is the log-ratio of a caption, log policy - log reference, summed over its
-tokens. Defaults are the papers' own settings; where a paper sets none the
-docstring says whose the value is.
+tokens. Docstrings say where the coefficients in configs/vdc.py are from: the
+papers' own settings; where a paper sets none, whose they are.
 """
 
 import jax
@@ -33,9 +33,7 @@ def log_ratio_gap(logps, mask, ref_logps):
   return chosen - rejected
 
 
-def dpo(
-  logps: Logps, mask: Mask, ref_logps: Refs = None, *, beta=0.1
-) -> Losses:
+def dpo(logps: Logps, mask: Mask, ref_logps: Refs = None, *, beta) -> Losses:
   """-log s(beta (r_w - r_l)).
 
   Direct Preference Optimization, Rafailov et al. 2023, arXiv:2305.18290,
@@ -45,13 +43,14 @@ def dpo(
 
 
 def cdpo(
-  logps: Logps, mask: Mask, ref_logps: Refs = None, *, beta=0.1, epsilon=0.0
+  logps: Logps, mask: Mask, ref_logps: Refs = None, *, beta, epsilon
 ) -> Losses:
   """DPO against labels believed flipped with probability epsilon.
 
   -(1 - e) log s(beta D) - e log s(-beta D), D = r_w - r_l: Mitchell 2023, "A
   note on DPO with noisy preferences & relationship to IPO", eq. 3. The
-  authors' release leaves epsilon at 0, which is DPO: set it (below 0.5).
+  authors' release leaves epsilon at 0, which is DPO; ours, which must be below
+  0.5, is that of robust_dpo.
   """
   logit = beta * log_ratio_gap(logps, mask, ref_logps)
   clean, flipped = -jax.nn.log_sigmoid(logit), -jax.nn.log_sigmoid(-logit)
@@ -59,7 +58,7 @@ def cdpo(
 
 
 def robust_dpo(
-  logps: Logps, mask: Mask, ref_logps: Refs = None, *, beta=0.1, epsilon=0.1
+  logps: Logps, mask: Mask, ref_logps: Refs = None, *, beta, epsilon
 ) -> Losses:
   """DPO made unbiased under label flips of probability epsilon below 0.5.
 
@@ -72,9 +71,7 @@ def robust_dpo(
   return ((1 - epsilon) * clean - epsilon * flipped) / (1 - 2 * epsilon)
 
 
-def ipo(
-  logps: Logps, mask: Mask, ref_logps: Refs = None, *, beta=0.1
-) -> Losses:
+def ipo(logps: Logps, mask: Mask, ref_logps: Refs = None, *, beta) -> Losses:
   """(r_w/n_w - r_l/n_l - 1/(2 beta))^2, with n the token counts.
 
   Azar et al. 2023, arXiv:2310.12036, eq. 17, where beta is tau (which the
@@ -87,9 +84,7 @@ def ipo(
   return (gap - 1 / (2 * beta)) ** 2
 
 
-def hinge(
-  logps: Logps, mask: Mask, ref_logps: Refs = None, *, beta=0.05
-) -> Losses:
+def hinge(logps: Logps, mask: Mask, ref_logps: Refs = None, *, beta) -> Losses:
   """max(0, 1 - beta (r_w - r_l)).
 
   The hinge-norm loss of Liu et al. 2023 (RSO), arXiv:2309.06657, with its
@@ -100,7 +95,7 @@ def hinge(
 
 
 def exo(
-  logps: Logps, mask: Mask, ref_logps: Refs = None, *, beta=0.1, epsilon=1e-3
+  logps: Logps, mask: Mask, ref_logps: Refs = None, *, beta, epsilon
 ) -> Losses:
   """Reverse KL from the policy's to the smoothed label's distribution.
 
@@ -113,9 +108,7 @@ def exo(
   return jax.nn.sigmoid(logit) * right + jax.nn.sigmoid(-logit) * wrong
 
 
-def nca(
-  logps: Logps, mask: Mask, ref_logps: Refs = None, *, beta=0.01
-) -> Losses:
+def nca(logps: Logps, mask: Mask, ref_logps: Refs = None, *, beta) -> Losses:
   """-log s(beta r_w) - 1/2 log s(-beta r_w) - 1/2 log s(-beta r_l).
 
   Noise contrastive alignment on pairs, Chen et al. 2024, arXiv:2402.05369;
@@ -128,9 +121,7 @@ def nca(
   return -jax.nn.log_sigmoid(beta * chosen) - 0.5 * noise
 
 
-def sppo(
-  logps: Logps, mask: Mask, ref_logps: Refs = None, *, beta=0.001
-) -> Losses:
+def sppo(logps: Logps, mask: Mask, ref_logps: Refs = None, *, beta) -> Losses:
   """(r_w - 1/(2 beta))^2 + (r_l + 1/(2 beta))^2.
 
   Self-Play Preference Optimization with certain labels (P = 1 and 0), Wu et
@@ -142,7 +133,7 @@ def sppo(
 
 
 def apo_zero(
-  logps: Logps, mask: Mask, ref_logps: Refs = None, *, beta=0.1
+  logps: Logps, mask: Mask, ref_logps: Refs = None, *, beta
 ) -> Losses:
   """1 - s(beta r_w) + s(beta r_l): chosen up, rejected down.
 
@@ -154,7 +145,7 @@ def apo_zero(
 
 
 def apo_down(
-  logps: Logps, mask: Mask, ref_logps: Refs = None, *, beta=0.1
+  logps: Logps, mask: Mask, ref_logps: Refs = None, *, beta
 ) -> Losses:
   """s(beta r_w) + 1 - s(beta (r_w - r_l)): both down, rejected further.
 
@@ -167,7 +158,7 @@ def apo_down(
 
 
 def discopop(
-  logps: Logps, mask: Mask, ref_logps: Refs = None, *, beta=0.05, tau=0.05
+  logps: Logps, mask: Mask, ref_logps: Refs = None, *, beta, tau
 ) -> Losses:
   """(1 - k) log(1 + exp(-x)) + k exp(-x); x = beta (r_w - r_l), k = s(x/tau).
 
@@ -181,7 +172,7 @@ def discopop(
 
 
 def rpo(
-  logps: Logps, mask: Mask, ref_logps: Refs = None, *, beta=0.1, alpha=1.0
+  logps: Logps, mask: Mask, ref_logps: Refs = None, *, beta, alpha
 ) -> Losses:
   """-log s(beta (r_w - r_l)) - alpha l_w / n_w: DPO and the chosen NLL.
 
@@ -193,13 +184,13 @@ def rpo(
 
 
 def r_dpo(
-  logps: Logps, mask: Mask, ref_logps: Refs = None, *, beta=0.1, alpha=0.01
+  logps: Logps, mask: Mask, ref_logps: Refs = None, *, beta, alpha
 ) -> Losses:
   """-log s(beta (r_w - r_l) + alpha (n_w - n_l)), n the token counts.
 
   Park et al. 2024, arXiv:2403.19159. The sign follows from the
   objective, reward - alpha n - beta KL: a caption's reward is beta r + alpha
-  n, so a pair that its length explains teaches less. The defaults are
+  n, so a pair that its length explains teaches less. The coefficients are
   ours: DPO's usual beta, and ten tokens weighing as much as one nat of r.
   """
   gap = log_ratio_gap(logps, mask, ref_logps)

@@ -7,7 +7,7 @@ from jaxtyping import Array, Bool, Float
 from synpo_jax.losses.sequences import Logps, Losses, Mask, sequence_stats
 
 
-def synpo(logps: Logps, mask: Mask, *, alpha=30.0, beta=0.2) -> Losses:
+def synpo(logps: Logps, mask: Mask, *, alpha, beta) -> Losses:
   """-s(alpha (S_w - S_l)) - beta P_w.
 
   S = exp(m) is a caption's geometric-mean token probability, P the
@@ -20,7 +20,7 @@ def synpo(logps: Logps, mask: Mask, *, alpha=30.0, beta=0.2) -> Losses:
   return -jax.nn.sigmoid(alpha * gap) - beta * stats.avg_prob[:, 0]
 
 
-def cpo(logps: Logps, mask: Mask, *, beta=0.1, alpha=1.0) -> Losses:
+def cpo(logps: Logps, mask: Mask, *, beta, alpha) -> Losses:
   """-log s(beta (l_w - l_l)) - alpha l_w.
 
   Contrastive Preference Optimization, Xu et al. 2024, arXiv:2401.08417,
@@ -30,18 +30,18 @@ def cpo(logps: Logps, mask: Mask, *, beta=0.1, alpha=1.0) -> Losses:
   return -jax.nn.log_sigmoid(beta * (chosen - rejected)) - alpha * chosen
 
 
-def simpo(logps: Logps, mask: Mask, *, beta=2.0, gamma=0.5) -> Losses:
+def simpo(logps: Logps, mask: Mask, *, beta, gamma) -> Losses:
   """-log s(beta (m_w - m_l) - gamma).
 
-  Meng et al. 2024, arXiv:2405.14734, eq. 6. Defaults of the authors' release
-  (beta 2, gamma/beta 0.25, no NLL term); they tune beta in 2 to 10 and
+  Meng et al. 2024, arXiv:2405.14734, eq. 6. Coefficients of the authors'
+  release (beta 2, gamma/beta 0.25, no NLL term); they tune beta in 2 to 10 and
   gamma/beta in 0.1 to 0.8.
   """
   chosen, rejected = sequence_stats(logps, mask).mean_logp.T
   return -jax.nn.log_sigmoid(beta * (chosen - rejected) - gamma)
 
 
-def orpo(logps: Logps, mask: Mask, *, lam=0.1) -> Losses:
+def orpo(logps: Logps, mask: Mask, *, lam) -> Losses:
   """-m_w - lam log s(log odds_w - log odds_l), odds = exp(m)/(1 - exp(m)).
 
   Odds Ratio Preference Optimization, Hong et al. 2024, arXiv:2403.07691,
@@ -54,18 +54,18 @@ def orpo(logps: Logps, mask: Mask, *, lam=0.1) -> Losses:
   return -mean[:, 0] - lam * jax.nn.log_sigmoid(chosen - rejected)
 
 
-def slic_hf(logps: Logps, mask: Mask, *, delta=1.0, lam=0.1) -> Losses:
+def slic_hf(logps: Logps, mask: Mask, *, delta, lam) -> Losses:
   """max(0, delta - l_w + l_l) - lam l_w.
 
   Sequence Likelihood Calibration, Zhao et al. 2023, arXiv:2305.10425, eq. 4,
   with the chosen caption as the regularisation target. The paper tunes both
-  coefficients; these are those of the KTO authors' release.
+  coefficients; ours are those of the KTO authors' release.
   """
   chosen, rejected = sequence_stats(logps, mask).sum_logp.T
   return jax.nn.relu(delta - chosen + rejected) - lam * chosen
 
 
-def rrhf(logps: Logps, mask: Mask, *, lam=1.0) -> Losses:
+def rrhf(logps: Logps, mask: Mask, *, lam) -> Losses:
   """max(0, m_l - m_w) - lam l_w.
 
   Yuan et al. 2023, arXiv:2304.05302, with two responses; the NLL

@@ -113,7 +113,7 @@ def abstract_batch(c, model, shape: Shape, mesh) -> dict:
 
   It brings features and reference log-probs where the config caches them.
   """
-  captions = 1 if c.loss.name == "sft" else 2
+  captions = losses.captions(c.loss.name)
   arrays = {
     "prefix": ((shape.prefix,), jnp.int32),
     "prefix_mask": ((shape.prefix,), jnp.bool_),

@@ -178,7 +178,7 @@ def make_norms(c, captioner):
     )
 
   def norms(loss):
-    if loss == "sft":
+    if losses.captions(loss) == 1:
       return None
     return jitted("dpo" if loss in losses.NEEDS_REFERENCE else "synpo")
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import multihost_utils
 
+from synpo_jax import losses
 from synpo_jax.data import pipeline, text, video
 from synpo_jax.models import attention, sharding
 from synpo_jax.runtime import hosts
@@ -67,7 +68,7 @@ def prepare(c, workdir) -> Job:
   model = make_model(c, mesh)
   tokenizer = text.load_tokenizer(c.model.tokenizer or c.model.checkpoint)
   texts = Texts(tokenizer, text.end_id(tokenizer, c.data.template))
-  captions = 1 if c.loss.name == "sft" else 2
+  captions = losses.captions(c.loss.name)
   data = read_data(c, model, texts, c.data.to_dict(), captions, c.epochs)
   held = read_heldout(c, model, texts) if c.heldout.pairs else None
   variables = loading.load_variables(model, c.model.checkpoint, mesh, c.seed)

@@ -1,12 +1,14 @@
 """Every loss against float64 NumPy, one pair at a time, padding cut off."""
 
 import inspect
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs import vdc
 from synpo_jax import losses
 from synpo_jax.losses import sequences
 from tests.support.losses_oracle import ORACLE, expected, s
@@ -38,6 +40,8 @@ def batch(seed, low=1e-6, high=60.0, drift=3.0):
 
 
 def value_and_grad(name, logps, mask, refs, **keywords):
+  """Of the summed loss; its coefficients are the config's unless given."""
+  keywords = vdc.LOSSES[name] | keywords
   if name in losses.NEEDS_REFERENCE:
     keywords["ref_logps"] = refs
 
@@ -204,13 +208,15 @@ def test_golden_losses(golden):
   near(by_row(stats.mean_logp), arrays["mean_logprob"], 5e-6)
   near(by_row(stats.avg_prob), arrays["mean_prob"], 5e-6)
   near(by_row(stats.sum_logp), arrays["dpo/policy_logprob_sum"], 1e-4)
-  near(losses.synpo(logps, mask).mean(), arrays["synpo/loss"], 5e-6)
+  ours = losses.synpo(logps, mask, alpha=30.0, beta=0.2)
+  near(ours.mean(), arrays["synpo/loss"], 5e-6)
   for (alpha, beta), loss in zip(
     arrays["synpo/alpha_beta"], arrays["synpo/loss_alpha_beta"], strict=True
   ):
     ours = losses.synpo(logps, mask, alpha=float(alpha), beta=float(beta))
     near(ours.mean(), loss, 5e-6)
-  near(losses.dpo(logps, mask, arrays["refs"]).mean(), arrays["dpo/loss"], 5e-6)
+  ours = losses.dpo(logps, mask, arrays["refs"], beta=0.1)
+  near(ours.mean(), arrays["dpo/loss"], 5e-6)
   near(losses.sft(logps, mask).mean(), arrays["dpo_check/micro/sft_loss"], 5e-6)
 
 
@@ -221,9 +227,10 @@ def test_swapping_the_pair_flips_the_gap():
   _, logps, mask, refs = batch(3)
   swap = lambda x: x[:, ::-1]  # noqa: E731
   args, swapped = (logps, mask), (swap(logps), swap(mask))
-  both = losses.synpo(*args, beta=0.0) + losses.synpo(*swapped, beta=0.0)
-  np.testing.assert_allclose(both, -1.0, atol=1e-6)
-  gap = losses.dpo(*swapped, swap(refs)) - losses.dpo(*args, refs)
+  synpo = partial(losses.synpo, alpha=30.0, beta=0.0)
+  np.testing.assert_allclose(synpo(*args) + synpo(*swapped), -1.0, atol=1e-6)
+  dpo = partial(losses.dpo, beta=0.1)
+  gap = dpo(*swapped, swap(refs)) - dpo(*args, refs)
   h = sequences.sequence_stats(*args).sum_logp - refs
   np.testing.assert_allclose(gap, 0.1 * (h[:, 0] - h[:, 1]), atol=1e-5)
 
@@ -232,7 +239,7 @@ def test_swapping_the_pair_flips_the_gap():
 def test_a_missing_reference_is_said(name):
   _, logps, mask, _ = batch(3)
   with pytest.raises(ValueError, match="ref_logps is missing"):
-    losses.LOSSES[name](logps, mask)
+    losses.LOSSES[name](logps, mask, **vdc.LOSSES[name])
 
 
 def test_sft_reads_rows_of_one_caption():

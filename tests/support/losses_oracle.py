@@ -2,7 +2,8 @@
 
 w and z are the token log-probs of a pair's chosen and rejected caption, v and
 u their summed log-probs under the reference, k what the batch shares. The
-default coefficients are the papers', typed in from the papers.
+default coefficients are the papers', typed in from the papers; cDPO's epsilon,
+which its note leaves open, is that of robust DPO.
 """
 
 import numpy as np
@@ -25,7 +26,7 @@ def dpo(w, z, v, u, k, beta=0.1):
   return np.logaddexp(0, -beta * (w.sum() - v - z.sum() + u))
 
 
-def cdpo(w, z, v, u, k, beta=0.1, epsilon=0.0):
+def cdpo(w, z, v, u, k, beta=0.1, epsilon=0.1):
   d = beta * ((w.sum() - z.sum()) - (v - u))
   return -(1 - epsilon) * ls(d) - epsilon * ls(-d)
 
