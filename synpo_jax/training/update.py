@@ -225,27 +225,23 @@ def make_reward_norms(model, scoring, *, name):
   summed = name in losses.NEEDS_REFERENCE
 
   def reward(trained, frozen, batch, caption):
-    variables = merge(trained, frozen)
-    logps = pair_logps.pair_logps(model, variables, batch, scoring)
-    mask = batch["response_mask"]
-    stats = sequences.sequence_stats(logps, mask)
+    logps = pair_logps.pair_logps(model, merge(trained, frozen), batch, scoring)
+    stats = sequences.sequence_stats(logps, batch["response_mask"])
     reward_B = (stats.sum_logp if summed else stats.geo_prob)[:, caption]
     return jnp.sum(jnp.where(batch["weight"] > 0, reward_B, 0.0))
 
-  def norms(trained, frozen, batch):
+  def norm(trained, frozen, batch, caption):
+    def micro(rows, _):
+      return jax.grad(reward)(trained, frozen, rows, caption)
+
+    total = accumulate(micro, batch, None)
     elements = sum(leaf.size for leaf in jax.tree.leaves(trained))
-    pairs = jnp.sum(batch["weight"])
+    return optax.tree.norm(total) / jnp.sum(batch["weight"]) / elements
 
-    def norm(caption):
-      def micro(rows, _):
-        return jax.grad(reward)(trained, frozen, rows, caption)
-
-      total = accumulate(micro, batch, None)
-      return optax.tree.norm(total) / pairs / elements
-
+  def norms(trained, frozen, batch):
     return {
-      "chosen_reward_grad_norm": norm(0),
-      "rejected_reward_grad_norm": norm(1),
+      f"{which}_reward_grad_norm": norm(trained, frozen, batch, caption)
+      for caption, which in enumerate(("chosen", "rejected"))
     }
 
   return norms
