@@ -51,7 +51,7 @@ def start(*, devices=1):
   import jax
 
   from synpo_jax.models import sharding
-  from synpo_jax.training import job, optim, update
+  from synpo_jax.training import job, update
   from synpo_jax.weights import loading
 
   c = config()
@@ -61,10 +61,8 @@ def start(*, devices=1):
   model = job.make_model(c, mesh)
   variables = loading.load_variables(model, c.model.checkpoint, mesh, c.seed)
   trained, frozen = update.split(variables, c.trainable)
-  tx, _ = optim.make(**c.optim, updates=1000)
-  state, places = job.init_state(trained, tx, mesh)
-  train = job.make_steps(c, model, tx, mesh, places).train
-  return mesh, model, frozen, state, train
+  steps = job.make_steps(c, model, trained, mesh, updates=1000)
+  return mesh, model, frozen, steps.init(trained), steps.train
 
 
 def made_batch(model, *, pairs, frames, caption):

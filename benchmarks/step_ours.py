@@ -15,7 +15,7 @@ from benchmarks import child, workload
 from configs import text_pairs
 from synpo_jax.models import captioner, initial, sharding
 from synpo_jax.models import config as sizes
-from synpo_jax.training import job, optim, update
+from synpo_jax.training import job, update
 from synpo_jax.weights import adapters, config_reading, folders, loading, peft
 from synpo_jax.weights.learned import Learned
 
@@ -66,13 +66,12 @@ def make(task: workload.Task):
   variables = loading.load_variables(model, c.model.checkpoint, mesh, c.seed)
   places = jax.tree.map(lambda leaf: leaf.sharding, variables["lora"])
   variables["lora"] = jax.device_put(learned.lora, places)
-  tx, _ = optim.make(**c.optim, updates=10**6)
   trained, frozen = update.split(variables, c.trainable)
-  state, places = job.init_state(trained, tx, mesh)
+  steps = job.make_steps(c, model, trained, mesh, updates=10**6)
+  state = steps.init(trained)
   rows = sharding.put_batch(batch(task), mesh)
   key = jax.random.key(0)
-  train = job.make_steps(c, model, tx, mesh, places).train
-  compiled = train.lower(state, frozen, rows, key).compile()
+  compiled = steps.train.lower(state, frozen, rows, key).compile()
   holder = [state]
   del variables, trained, state, learned
 

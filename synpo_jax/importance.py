@@ -23,6 +23,7 @@ from synpo_jax.models import sharding
 from synpo_jax.runtime import journal
 from synpo_jax.runtime.flags import WORKDIR, command
 from synpo_jax.training import checkpoint, job, pair_logps, update
+from synpo_jax.weights import loading
 
 VIDEOS = flags.DEFINE_integer("videos", 64, "Held-out pairs to use.")
 
@@ -45,12 +46,12 @@ def make_measure(model, scoring):
   return measure
 
 
-def jitted(c, ready):
+def jitted(c, opened):
   """`make_measure` for a run, jitted as its config's `step` says."""
-  scoring = pair_logps.make_scoring(**c.step, mesh=ready.mesh)
+  scoring = pair_logps.make_scoring(**c.step, mesh=opened.mesh)
   return jax.jit(
-    make_measure(ready.model, scoring),
-    out_shardings=sharding.replicated(ready.mesh),
+    make_measure(opened.model, scoring),
+    out_shardings=sharding.replicated(opened.mesh),
   )
 
 
@@ -83,6 +84,20 @@ def rows_of(logps, batch, names, tokenizer) -> list[dict]:
   return made
 
 
+def before_and_after(c, opened, workdir):
+  """A run's variables before training and at its newest checkpoint."""
+  mesh, model, _ = opened
+  variables = loading.load_variables(model, c.model.checkpoint, mesh, c.seed)
+  trained, frozen = update.split(variables, c.trainable)
+  state = job.make_steps(c, model, trained, mesh, updates=1).init(trained)
+  with checkpoint.open_manager(workdir, keep=c.keep_checkpoints) as manager:
+    found = checkpoint.restore(manager, checkpoint.abstract(state))
+  if found is None:
+    raise ValueError(f"{workdir} holds no checkpoint yet")
+  after = found[0].trained
+  return update.merge(state.trained, frozen), update.merge(after, frozen)
+
+
 def run(workdir: pathlib.Path, videos: int) -> list[dict]:
   """Measures the newest checkpoint of a run on its held-out pairs."""
   path = workdir / "config.json"
@@ -91,25 +106,21 @@ def run(workdir: pathlib.Path, videos: int) -> list[dict]:
   c = ml_collections.ConfigDict(json.loads(path.read_text()))
   if not c.heldout.pairs:
     raise ValueError(f"{path}: the run has no heldout.pairs to measure on")
-  c.cache.verify = 0  # frames are read here
-  ready = job.prepare(c, workdir)
-  held = job.read_heldout(c, ready.model, ready.texts)
-  with checkpoint.open_manager(workdir, keep=c.keep_checkpoints) as manager:
-    found = checkpoint.restore(manager, checkpoint.abstract(ready.state))
-  if found is None:
-    raise ValueError(f"{workdir} holds no checkpoint yet")
-  base = update.merge(ready.state.trained, ready.frozen)
-  tuned = update.merge(found[0].trained, ready.frozen)
-  measure = jitted(c, ready)
+  if c.world.clips:
+    job.make_world(**c.world)
+  opened = job.open_model(c)
+  held = job.read_heldout(c, opened)
+  base, tuned = before_and_after(c, opened, workdir)
+  measure = jitted(c, opened)
   rows = []
   names = [pair.video for pair in held.pairs]
   batches = held.batches
   needed = -(-videos // c.data.batch_size)
   for index in itertools.islice(range(len(batches)), needed):
     host = {name: value[0] for name, value in batches[index].items()}
-    placed = jax.device_put(host, sharding.rows_sharding(ready.mesh))
+    placed = jax.device_put(host, sharding.rows_sharding(opened.mesh))
     logps = np.asarray(measure(base, tuned, placed))
-    rows += rows_of(logps, host, names, ready.texts.tokenizer)
+    rows += rows_of(logps, host, names, opened.texts.tokenizer)
   return rows
 
 

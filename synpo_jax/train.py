@@ -85,7 +85,7 @@ def loop(ready, c, workdir, state, stream, manager, probe):
   key = jax.random.key(c.seed)
   with progress.bar("update", total, done=start) as advance:
     write = functools.partial(
-      write_row, log, advance, ready.rate, c.stop_after_skips
+      write_row, log, advance, ready.steps.rate, c.stop_after_skips
     )
     for number in range(start, total):
       batch = sharding.put_batch(clock.waiting(next, stream), ready.mesh)

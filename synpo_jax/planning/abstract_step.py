@@ -9,7 +9,7 @@ import numpy as np
 from synpo_jax import losses
 from synpo_jax.data import batches
 from synpo_jax.models import captioner, sharding
-from synpo_jax.training import job, optim, update
+from synpo_jax.training import job, update
 from synpo_jax.weights import loading
 
 # Tokens of the question and the chat format, and between two visual blocks:
@@ -92,20 +92,12 @@ def build(c, devices, frames=None, response=None) -> Step:
   model = job.make_model(c, mesh)
   variables = loading.abstract_variables(model, mesh)
   trained, frozen = update.split(variables, c.trainable)
-  trained = jax.tree.map(lambda leaf: leaf.update(dtype=jnp.float32), trained)
-  tx, _ = optim.make(**c.optim, updates=1000)
-  places = job.state_shardings(trained, tx, mesh)
-  state = jax.tree.map(
-    lambda leaf, place: leaf.update(sharding=place),
-    jax.eval_shape(lambda tree: update.init_state(tree, tx), trained),
-    places,
-  )
+  steps = job.make_steps(c, model, trained, mesh, updates=1000)
+  state = steps.init.eval_shape(trained)
   shape = pair_shape(c, model.config, frames, response)
   batch = abstract_batch(c, model, shape, mesh)
-  train = job.make_steps(c, model, tx, mesh, places).train
-  return Step(
-    train, state, frozen, batch, model, shape, c.step.layout_name, mesh
-  )
+  layout = c.step.layout_name
+  return Step(steps.train, state, frozen, batch, model, shape, layout, mesh)
 
 
 def abstract_batch(c, model, shape: Shape, mesh) -> dict:

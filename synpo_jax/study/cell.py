@@ -3,6 +3,7 @@
 import functools
 import statistics
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -45,9 +46,9 @@ def scaled(tx):
 class Bench(NamedTuple):
   """What the cells of a method share; `step` is compiled ahead of time."""
 
-  tx: object
-  step: object
-  reward_norms: object  # None for losses of one caption
+  init: Callable  # an adapter -> the state before its first update
+  step: Callable
+  reward_norms: Callable | None  # None for losses of one caption
   peak_bytes: int | None
 
 
@@ -200,13 +201,14 @@ def make_bench(c, captioner, method: Method, data, start, norms) -> Bench:
     coefficients=method.coefficients,
   )
   step = update.make_train_step(objective, tx, dropout=False)
-  state, places = job.init_state(start, tx, captioner.mesh)
-  everywhere = sharding.replicated(captioner.mesh)
-  jitted = jax.jit(step, donate_argnums=0, out_shardings=(places, everywhere))
+  shardings = job.state_shardings(start, tx, captioner.mesh)
+  init = job.make_init(tx, shardings)
+  out = shardings, sharding.replicated(captioner.mesh)
+  jitted = jax.jit(step, donate_argnums=0, out_shardings=out)
   batch = sharding.put_batch(data.batches[0], captioner.mesh)
-  frozen = {"params": captioner.params}
-  compiled = jitted.lower(state, frozen, batch, jax.random.key(0)).compile()
-  return Bench(tx, compiled, norms(method.loss), peak_bytes(compiled))
+  given = init.eval_shape(start), {"params": captioner.params}, batch
+  compiled = jitted.lower(*given, jax.random.key(0)).compile()
+  return Bench(init, compiled, norms(method.loss), peak_bytes(compiled))
 
 
 def fresh_adapter(captioner: material.Captioner, seed: int):
@@ -222,7 +224,7 @@ def train_cell(
 
   norms_every: updates between two measurements of the reward norms; 0: none.
   """
-  state, _ = job.init_state(adapter, bench.tx, captioner.mesh)
+  state = bench.init(adapter)
   rate = jax.device_put(jnp.float32(lr), sharding.replicated(captioner.mesh))
   state = state.replace(opt=(*state.opt[:-1], Rate(rate)))
   frozen, key = {"params": captioner.params}, jax.random.key(0)

@@ -15,11 +15,10 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 
-from synpo_jax.data import pipeline, prompts, text
+from synpo_jax.data import pipeline, prompts
 from synpo_jax.evaluation import recipe
 from synpo_jax.generation import batch_captions
 from synpo_jax.generation.sampling import Sampling
-from synpo_jax.models import sharding
 from synpo_jax.pairing import choose
 from synpo_jax.pairing.criteria import WEIGHTS
 from synpo_jax.runtime import journal
@@ -55,13 +54,7 @@ class Material(NamedTuple):
 
 def open_captioner(run) -> Captioner:
   """Loads what `run` (a config like configs/vdc.py) names."""
-  mesh = sharding.make_mesh(**run.mesh)
-  sections = run.model.to_dict()
-  folder = sections.pop("tokenizer") or sections["checkpoint"]
-  adapter = run.lora.to_dict()
-  model = loading.make_model(**sections, adapter=adapter, mesh=mesh)
-  tokenizer = text.load_tokenizer(folder)
-  texts = job.Texts(tokenizer, text.end_id(tokenizer, run.data.template))
+  mesh, model, texts = job.open_model(run)
   variables = loading.load_variables(
     model, run.model.checkpoint, mesh, run.seed
   )
@@ -137,14 +130,15 @@ def read_data(c, captioner, rows, features, *, captions, epochs, seed):
   """Batches of a split's rows, with features in the place of frames."""
   run = c.run.copy_and_resolve_references()
   run.seed = seed
-  section = dict(run.data) | dict(
+  data = job.read_data(
+    run,
+    captioner,
+    captions=captions,
+    epochs=epochs,
     pairs=str(rows),
     min_score_gap=None,
     videos=str(rows.parent / "world"),
     cache=str(rows.parent / "shards"),
-  )
-  data = job.read_data(
-    run, captioner.model, captioner.texts, section, captions, epochs
   )
   if features is None:
     return data

@@ -5,7 +5,12 @@ from typing import NamedTuple
 
 from synpo_jax import losses
 from synpo_jax.data import pipeline
-from synpo_jax.training import feature_cache, reference_cache, update
+from synpo_jax.training import (
+  feature_cache,
+  pair_logps,
+  reference_cache,
+  update,
+)
 
 
 class Caches(NamedTuple):
@@ -19,12 +24,13 @@ class Caches(NamedTuple):
     return self.references(self.features(data))
 
 
-def make(c, model, trained, frozen, mesh, scoring) -> Caches:
+def make(c, model, variables, mesh) -> Caches:
   """The caches that a config asks for and its model and loss can use.
 
   Raises ValueError for a cache of what training changes.
   """
-  params = update.merge(trained, frozen)["params"]
+  params = variables["params"]
+  trained, _ = update.split(variables, c.trainable)
   learned = trained["params"] if "params" in trained else {}
   features = references = _as_it_is
   if c.cache.features and model.config.tower is not None:
@@ -46,6 +52,7 @@ def make(c, model, trained, frozen, mesh, scoring) -> Caches:
         f"cache.references needs frozen weights, trainable={c.trainable!r} "
         f"trains {', '.join(learned)}; set cache.references=False"
       )
+    scoring = pair_logps.make_scoring(**c.step, mesh=mesh)
     references = reference_cache.make(
       model, params, c.data.cache, mesh, scoring, verify=c.cache.verify
     )

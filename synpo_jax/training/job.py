@@ -1,7 +1,12 @@
-"""From a config to all that a run needs, in place on the mesh."""
+"""From a config to all that a run needs, in place on the mesh.
+
+Three steps that others take one by one: the model with its mesh and tokenizer
+(`open_model`), the batches (`read_data`), what updates a state (`make_steps`).
+"""
 
 import functools
 import os
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -10,7 +15,7 @@ from jax.experimental import multihost_utils
 
 from synpo_jax import losses
 from synpo_jax.data import pipeline, text, video
-from synpo_jax.models import attention, sharding
+from synpo_jax.models import attention, captioner, sharding
 from synpo_jax.runtime import hosts
 from synpo_jax.runtime.workdir import claim_workdir
 from synpo_jax.training import caches, optim, pair_logps, update
@@ -31,26 +36,35 @@ class Texts(NamedTuple):
   end: int
 
 
-class Steps(NamedTuple):
-  """The jitted functions of a run."""
+class Opened(NamedTuple):
+  """A model that no weights are read for yet, and where it computes."""
 
-  train: object
-  evaluate: object
-  reward_norms: object
+  mesh: jax.sharding.Mesh
+  model: captioner.Captioner
+  texts: Texts
+
+
+class Steps(NamedTuple):
+  """What makes and updates a state; all but `rate` are jitted."""
+
+  init: Callable  # what trains, as read -> the state before the first update
+  train: Callable
+  evaluate: Callable
+  reward_norms: Callable
+  rate: Callable  # update number -> learning rate
 
 
 class Job(NamedTuple):
   """All that the loop needs, in place on the mesh."""
 
   mesh: jax.sharding.Mesh
-  model: object
+  model: captioner.Captioner
   texts: Texts
   frozen: dict
   state: update.TrainState
   data: pipeline.Data
   heldout: pipeline.Data | None
   steps: Steps
-  rate: object  # update number -> learning rate
   cached: caches.Caches  # data and heldout have been through them
 
 
@@ -59,35 +73,35 @@ def prepare(c, workdir) -> Job:
 
   Raises ValueError or OSError, in one line, for what cannot be used.
   """
-  mesh = sharding.make_mesh(**c.mesh)
-  sharding.check_batch(mesh, c.data.batch_size)
+  mesh, model, texts = opened = open_model(c)
   if hosts.is_first():
     claim_workdir(workdir, c.to_dict(), free=FREE_KEYS)
   if c.world.clips:
     make_world(**c.world)
+  captions = losses.captions(c.loss.name)
+  data = read_data(c, opened, captions=captions, epochs=c.epochs)
+  held = read_heldout(c, opened) if c.heldout.pairs else None
+  variables = loading.load_variables(model, c.model.checkpoint, mesh, c.seed)
+  trained, frozen = update.split(variables, c.trainable)
+  steps = make_steps(c, model, trained, mesh, data.updates)
+  announce(opened, variables, data)
+  cached = caches.make(c, model, variables, mesh)
+  data, held = cached(data), cached(held) if held else None
+  state = steps.init(trained)
+  return Job(mesh, model, texts, frozen, state, data, held, steps, cached)
+
+
+def open_model(c) -> Opened:
+  """The model that a config describes, on its mesh, and its tokenizer."""
+  mesh = sharding.make_mesh(**c.mesh)
+  sharding.check_batch(mesh, c.data.batch_size)
   model = make_model(c, mesh)
   tokenizer = text.load_tokenizer(c.model.tokenizer or c.model.checkpoint)
   texts = Texts(tokenizer, text.end_id(tokenizer, c.data.template))
-  captions = losses.captions(c.loss.name)
-  data = read_data(c, model, texts, c.data.to_dict(), captions, c.epochs)
-  held = read_heldout(c, model, texts) if c.heldout.pairs else None
-  variables = loading.load_variables(model, c.model.checkpoint, mesh, c.seed)
-  trained, frozen = update.split(variables, c.trainable)
-  tx, rate = optim.make(**c.optim, updates=data.updates)
-  state, places = init_state(trained, tx, mesh)
-  steps = make_steps(c, model, tx, mesh, places)
-  hosts.say(f"model: {loading.describe(variables)}; {describe_mesh(mesh)}")
-  how = attention.describe(model.attention, model.config.decoder, model.dtype)
-  hosts.say(f"attention: {how}")
-  fates, much = pipeline.summary(data.counts), f"{data.updates} updates"
-  hosts.say(f"data: {fates}; {much}, shapes of batches: {data.shapes}")
-  scoring = pair_logps.make_scoring(**c.step, mesh=mesh)
-  cached = caches.make(c, model, trained, frozen, mesh, scoring)
-  data, held = cached(data), cached(held) if held else None
-  return Job(mesh, model, texts, frozen, state, data, held, steps, rate, cached)
+  return Opened(mesh, model, texts)
 
 
-def make_model(c, mesh):
+def make_model(c, mesh) -> captioner.Captioner:
   """The module of a config's `model` and `lora` sections, for a mesh."""
   sections = c.model.to_dict()
   del sections["tokenizer"]
@@ -106,16 +120,20 @@ def make_world(*, folder, clips, heldout, seed):
     multihost_utils.sync_global_devices("world")
 
 
-def read_data(c, model, texts, section, captions, epochs) -> pipeline.Data:
-  """The batches of a `data` section, this process's share of each."""
-  tower = model.config.tower
+def read_data(c, opened, *, captions, epochs, **changes) -> pipeline.Data:
+  """The batches of the `data` section, this process's share of each.
+
+  opened: anything with the `model` and the `texts` of Opened. changes: keys of
+  the section that differ.
+  """
+  tower = opened.model.config.tower
   size = (tower.image_size,) * 2 if tower else (1, 1)
   return pipeline.make(
-    pipeline.Settings(**section),
+    pipeline.Settings(**c.data.to_dict() | changes),
     rule=video.FrameRule(**c.frames),
     preprocess=video.Preprocess(size=size, **c.pixels),
-    tokenizer=texts.tokenizer,
-    blocks=model.config.blocks,
+    tokenizer=opened.texts.tokenizer,
+    blocks=opened.model.config.blocks,
     captions=captions,
     epochs=epochs,
     seed=c.seed,
@@ -124,57 +142,82 @@ def read_data(c, model, texts, section, captions, epochs) -> pipeline.Data:
   )
 
 
-def read_heldout(c, model, texts) -> pipeline.Data:
-  """The held-out pairs, once through."""
-  section = c.data.to_dict() | dict(
-    pairs=c.heldout.pairs,
-    videos=c.heldout.videos,
+def read_once(c, opened, *, captions, pairs, videos) -> pipeline.Data:
+  """All rows of another file, once through, a micro-batch at a time."""
+  return read_data(
+    c,
+    opened,
+    captions=captions,
+    epochs=1,
+    pairs=pairs,
+    videos=videos,
     accumulation=1,
     min_score_gap=None,
   )
-  return read_data(c, model, texts, section, 2, 1)
 
 
-def init_state(trained, tx, mesh):
-  """A fresh state on the mesh, and the shardings of its leaves.
+def read_heldout(c, opened) -> pipeline.Data:
+  """The held-out pairs, once through."""
+  files = dict(pairs=c.heldout.pairs, videos=c.heldout.videos)
+  return read_once(c, opened, captions=2, **files)
 
-  What learns is held in float32, whatever the model computes in.
+
+def make_steps(c, model, trained, mesh, updates) -> Steps:
+  """Jits a config's update, its held-out scores and its reward norms.
+
+  trained: what learns, as arrays or as shapes with shardings. updates: of the
+  whole run.
   """
-  trained = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), trained)
-  places = state_shardings(trained, tx, mesh)
-  init = functools.partial(update.init_state, tx=tx)
-  return jax.jit(init, out_shardings=places)(trained), places
-
-
-def state_shardings(trained, tx, mesh) -> update.TrainState:
-  """Where a state lives; `trained` are arrays or shapes with shardings."""
-  places = jax.tree.map(lambda leaf: leaf.sharding, trained)
-  init = functools.partial(update.init_state, tx=tx)
-  opt_places = sharding.optimiser_shardings(
-    jax.eval_shape(init, trained).opt, places, mesh
-  )
-  everywhere = sharding.replicated(mesh)
-  return update.TrainState(
-    everywhere, places, opt_places, everywhere, everywhere
-  )
-
-
-def make_steps(c, model, tx, mesh, places) -> Steps:
-  """Jits the update, the held-out scores and the reward norms."""
+  tx, rate = optim.make(**c.optim, updates=updates)
   scoring = pair_logps.make_scoring(**c.step, mesh=mesh)
   loss = dict(name=c.loss.name, coefficients=dict(c.loss.coefficients))
   objective = update.make_objective(model, scoring, **loss)
   dropout = c.lora.rank > 0 and c.lora.dropout > 0
   train = update.make_train_step(objective, tx, dropout=dropout)
+  norms = update.make_reward_norms(model, scoring, name=c.loss.name)
+  shardings = state_shardings(trained, tx, mesh)
   everywhere = sharding.replicated(mesh)
   return Steps(
-    jax.jit(train, donate_argnums=0, out_shardings=(places, everywhere)),
+    make_init(tx, shardings),
+    jax.jit(train, donate_argnums=0, out_shardings=(shardings, everywhere)),
     jax.jit(update.make_eval_step(objective), out_shardings=everywhere),
-    jax.jit(
-      update.make_reward_norms(model, scoring, name=c.loss.name),
-      out_shardings=everywhere,
-    ),
+    jax.jit(norms, out_shardings=everywhere),
+    rate,
   )
+
+
+def make_init(tx, shardings: update.TrainState) -> Callable:
+  """Returns what trains, in any dtype -> a fresh state, float32; jitted."""
+
+  def init(trained):
+    trained = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), trained)
+    return update.init_state(trained, tx)
+
+  return jax.jit(init, out_shardings=shardings)
+
+
+def state_shardings(trained, tx, mesh) -> update.TrainState:
+  """Where a state lives; `trained` are arrays or shapes with shardings."""
+  shardings = jax.tree.map(lambda leaf: leaf.sharding, trained)
+  init = functools.partial(update.init_state, tx=tx)
+  of_opt = sharding.optimiser_shardings(
+    jax.eval_shape(init, trained).opt, shardings, mesh
+  )
+  everywhere = sharding.replicated(mesh)
+  return update.TrainState(
+    everywhere, shardings, of_opt, everywhere, everywhere
+  )
+
+
+def announce(opened, variables, data):
+  """Says what is trained, on what and with what."""
+  mesh, model, _ = opened
+  hosts.say(f"model: {loading.describe(variables)}; {describe_mesh(mesh)}")
+  backend = model.attention
+  backend = attention.describe(backend, model.config.decoder, model.dtype)
+  hosts.say(f"attention: {backend}")
+  counts, updates = pipeline.summary(data.counts), f"{data.updates} updates"
+  hosts.say(f"data: {counts}; {updates}, shapes of batches: {data.shapes}")
 
 
 def describe_mesh(mesh) -> str:

@@ -86,13 +86,8 @@ def _references(c, workdir) -> str:
 
 
 def _read(c, ready, path):
-  section = c.data.to_dict() | dict(
-    pairs=path,
-    videos=c.heldout.videos or c.data.videos,
-    accumulation=1,
-    min_score_gap=None,
-  )
-  data = job.read_data(c, ready.model, ready.texts, section, 1, 1)
+  videos = c.heldout.videos or c.data.videos
+  data = job.read_once(c, ready, captions=1, pairs=path, videos=videos)
   return ready.cached.features(data)
 
 

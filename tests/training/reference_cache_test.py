@@ -173,8 +173,7 @@ def test_what_training_changes_is_not_cached(setting, filled):
 
   def make(pattern):
     c.trainable = pattern
-    split = update.split(setting.variables, pattern)
-    return caches.make(c, setting.model, *split, setting.mesh, SCORING)
+    return caches.make(c, setting.model, setting.variables, setting.mesh)
 
   with pytest.raises(ValueError, match="cache.features needs a frozen tower"):
     make("params/.*")

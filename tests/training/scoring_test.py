@@ -20,7 +20,7 @@ def tell(model, scoring, **_):
 
 
 def training(c, run):
-  job.make_steps(c, run.model, None, run.mesh, None)
+  job.make_steps(c, run.model, {}, run.mesh, updates=10)
 
 
 def the_probe(c, run):
