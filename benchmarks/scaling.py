@@ -69,6 +69,7 @@ def made_batch(model, *, pairs, frames, caption):
   """One micro-batch of random pairs: nothing is padding."""
   import numpy as np
 
+  from synpo_jax.data.batch import Batch
   from synpo_jax.data.batches import IMAGE_TOKEN
 
   rng, tower = np.random.default_rng(0), model.config.tower
@@ -78,7 +79,7 @@ def made_batch(model, *, pairs, frames, caption):
   prefix = np.concatenate([prefix, words], axis=2).astype(np.int32)
   size = (1, pairs, 2, caption)
   pixels = (1, pairs, frames, tower.image_size, tower.image_size, 3)
-  return dict(
+  return Batch(
     prefix=prefix,
     prefix_mask=np.ones(prefix.shape, bool),
     response=rng.integers(3, 700, size).astype(np.int32),
@@ -211,7 +212,7 @@ def deliver(ready, updates) -> float:
   stream = pipeline.Stream(ready.data.batches, workers=0)
   next(stream)
   begun = time.perf_counter()
-  pairs = sum(next(stream)["weight"].sum() for _ in range(updates))
+  pairs = sum(next(stream).weight.sum() for _ in range(updates))
   seconds = time.perf_counter() - begun
   stream.close()
   return float(pairs / seconds)

@@ -13,6 +13,7 @@ import numpy as np
 
 from benchmarks import child, workload
 from configs import text_pairs
+from synpo_jax.data.batch import Batch
 from synpo_jax.models import captioner, initial, sharding
 from synpo_jax.models import config as sizes
 from synpo_jax.training import job, update
@@ -42,11 +43,11 @@ def config(task: workload.Task, adapter: sizes.LoraConfig):
   return c
 
 
-def batch(task: workload.Task) -> dict[str, np.ndarray]:
-  """One micro-batch, as `data.batches` describes it."""
+def batch(task: workload.Task) -> Batch:
+  """One micro-batch, [1, B, ...]."""
   prompts, captions = workload.pair(task)
   B = len(prompts)
-  return dict(
+  return Batch(
     prefix=prompts[None].astype(np.int32),
     prefix_mask=np.ones((1, *prompts.shape), bool),
     response=captions[None].astype(np.int32),

@@ -38,7 +38,7 @@ def make_measure(model, scoring):
   """
 
   def measure(base, tuned, batch):
-    blank = batch | {"frames": blanked(model, batch["frames"])}
+    blank = batch._replace(frames=blanked(model, batch.frames))
     runs = ((base, batch), (base, blank), (tuned, batch))
     logps = [pair_logps.pair_logps(model, v, b, scoring) for v, b in runs]
     return jax.numpy.stack([logps_BCR[:, 0] for logps_BCR in logps])
@@ -65,12 +65,12 @@ def blanked(model, frames):
 def rows_of(logps, batch, names, tokenizer) -> list[dict]:
   """A row per real token of a micro-batch; see the top of this file."""
   made = []
-  for b, row in enumerate(batch["row"]):
+  for b, row in enumerate(batch.row):
     if row < 0:
       continue
-    for t in np.flatnonzero(batch["response_mask"][b, 0]):
+    for t in np.flatnonzero(batch.response_mask[b, 0]):
       before, without, after = (float(x) for x in logps[:, b, t])
-      token = int(batch["response"][b, 0, t])
+      token = int(batch.response[b, 0, t])
       made.append(
         {
           "video": names[row],
@@ -117,7 +117,7 @@ def run(workdir: pathlib.Path, videos: int) -> list[dict]:
   batches = held.batches
   needed = -(-videos // c.data.batch_size)
   for index in itertools.islice(range(len(batches)), needed):
-    host = {name: value[0] for name, value in batches[index].items()}
+    host = batches[index].micro(0)
     placed = jax.device_put(host, sharding.rows_sharding(opened.mesh))
     logps = np.asarray(measure(base, tuned, placed))
     rows += rows_of(logps, host, names, opened.texts.tokenizer)

@@ -16,6 +16,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int
 
+from synpo_jax.data.batch import Batch
+
 IMAGE_TOKEN = -200  # a placeholder id: one visual embedding goes here
 FILLER = -1
 MOST_BUCKETS = 8  # of a run: each is a program to compile
@@ -167,14 +169,8 @@ def _holds(larger: Bucket, smaller: Bucket) -> bool:
 class Batches:
   """Batch of update i, for any i of all epochs, as this process sees it.
 
-  Arrays have leading axes [A, B], micro-batches and pairs of this process:
-  prefix int32 [A,B,P] padded on the left, prefix_mask bool; response int32
-  [A,B,C,R] padded on the right, response_mask bool; frames uint8
-  [A,B,F,Y,X,3] (or features), zero beyond a row's own, absent in buckets
-  without video; weight float32 [A,B], 0 for filler; row int32 [A,B], index
-  in the table of pairs, -1 for filler; with `references` [N,C], ref_logps
-  float32 [A,B,C]. Filler repeats a real pair, so that what is computed from
-  it stays finite.
+  A Batch has A micro-batches of the B pairs that are this process's: frames
+  or features as `visual_key` says, ref_logps with `references` [N, C].
   """
 
   def __init__(
@@ -241,24 +237,29 @@ class Batches:
     epoch, position = divmod(index, self.per_epoch)
     return self._plan(epoch)[position][1].reshape(self.shape)
 
-  def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+  def __getitem__(self, index: int) -> Batch:
     epoch, position = divmod(index, self.per_epoch)
     bucket, group = self._plan(epoch)[position]
     numbers = group.reshape(self.shape)[:, self.mine]
     real = numbers != FILLER
     read = np.where(real, numbers, group[0])
-    batch = _tokens(self.rows, read, bucket)
-    if bucket[2]:
-      steps = bucket[2] // self.frames_per_step
-      batch[self.visual_key] = _stack(self.visual, self.rows, read, steps)
-    if self.references is not None:
-      batch["ref_logps"] = self.references[read]
-    batch["weight"] = real.astype(np.float32)
     row = np.where(real, self.rows.pair[read], FILLER)
-    return batch | {"row": row.astype(np.int32)}
+    batch = Batch(
+      *_tokens(self.rows, read, bucket),
+      weight=real.astype(np.float32),
+      row=row.astype(np.int32),
+    )
+    if self.references is not None:
+      batch = batch._replace(ref_logps=self.references[read])
+    if not bucket[2]:
+      return batch
+    steps = bucket[2] // self.frames_per_step
+    stacked = _stack(self.visual, self.rows, read, steps)
+    return batch._replace(**{self.visual_key: stacked})
 
 
-def _tokens(rows: Rows, read, bucket: Bucket) -> dict[str, np.ndarray]:
+def _tokens(rows: Rows, read, bucket: Bucket):
+  """prefix, prefix_mask, response and response_mask of a Batch."""
   P, R, _ = bucket
   C = rows.captions
   prefix = np.zeros((read.size, P), np.int32)
@@ -272,12 +273,12 @@ def _tokens(rows: Rows, read, bucket: Bucket) -> dict[str, np.ndarray]:
       ids = rows.response[row * C + caption]
       response[place * C + caption, : len(ids)] = ids
       response_mask[place * C + caption, : len(ids)] = True
-  return {
-    "prefix": prefix.reshape(*read.shape, P),
-    "prefix_mask": prefix_mask.reshape(*read.shape, P),
-    "response": response.reshape(*read.shape, C, R),
-    "response_mask": response_mask.reshape(*read.shape, C, R),
-  }
+  return (
+    prefix.reshape(*read.shape, P),
+    prefix_mask.reshape(*read.shape, P),
+    response.reshape(*read.shape, C, R),
+    response_mask.reshape(*read.shape, C, R),
+  )
 
 
 def _stack(visual, rows: Rows, read, F: int) -> np.ndarray:

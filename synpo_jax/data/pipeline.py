@@ -244,7 +244,7 @@ class Stream:
   Its state is the number of the next batch, so it may go on with another
   number of workers. Worker processes start anew: an entry that uses them
   needs its `if __name__ == "__main__"` guard. The source is a batches.Batches,
-  or anything else with a length and dicts of arrays by number.
+  or anything else with a length and arrays, or tuples of them, by number.
   """
 
   def __init__(self, source, workers: int):
@@ -254,7 +254,7 @@ class Stream:
   def __iter__(self):
     return self
 
-  def __next__(self) -> dict[str, np.ndarray]:
+  def __next__(self):
     if self._batches is None:
       self._batches = _read_ahead(self._source, self._next, self._workers)
     batch = next(self._batches)

@@ -3,6 +3,7 @@
 import jax
 
 from synpo_jax.data import pipeline
+from synpo_jax.data.batch import Batch
 from synpo_jax.generation import decode
 from synpo_jax.generation.decode_loop import Prompts
 from synpo_jax.generation.sampling import GREEDY, Sampling
@@ -14,7 +15,7 @@ PROMPT = ("prefix", "prefix_mask", "frames", "features")  # of a data batch
 def write(
   model,
   variables,
-  batch,
+  batch: Batch,
   names: list[str],
   *,
   tokenizer,
@@ -27,10 +28,10 @@ def write(
 ) -> list[list[str]]:
   """Captions [B][C] of one micro-batch's prompts, its fillers' included.
 
-  batch: as `data.batches` describes it. names: of the rows, for their random
-  keys. end: the token that ends a caption.
+  names: of the rows, for their random keys. end: the token that ends a
+  caption.
   """
-  prompts = Prompts(**{name: batch[name] for name in PROMPT if name in batch})
+  prompts = Prompts(**{name: getattr(batch, name) for name in PROMPT})
   generated = decode.generate(
     model,
     variables,
@@ -64,8 +65,8 @@ def greedy(
   for index in range(len(data.batches)):
     if len(captions) >= most:
       break
-    batch = {name: value[0] for name, value in data.batches[index].items()}
-    names = [data.pairs[row].video for row in batch["row"]]
+    batch = data.batches[index].micro(0)
+    names = [data.pairs[row].video for row in batch.row]
     texts = write(
       model,
       variables,
@@ -76,7 +77,7 @@ def greedy(
       sampling=GREEDY,
       **settings,
     )
-    for name, row, (text,) in zip(names, batch["row"], texts, strict=True):
+    for name, row, (text,) in zip(names, batch.row, texts, strict=True):
       if row >= 0 and len(captions) < most:
         captions.setdefault(name, text)
   return captions

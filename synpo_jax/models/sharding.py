@@ -4,6 +4,7 @@ Axes: `data` copies the model and splits the batch; `fsdp` splits both the
 batch and the weights; `model` splits heads, hidden units and vocabulary.
 """
 
+import functools
 import math
 import re
 
@@ -11,6 +12,8 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+
+from synpo_jax.data.batch import Batch
 
 AXES = ("data", "fsdp", "model")
 
@@ -148,10 +151,8 @@ def head_sharding(mesh) -> NamedSharding:
   return NamedSharding(mesh, P(None, "model"))
 
 
-def put_batch(batch, mesh):
+def put_batch(batch: Batch, mesh) -> Batch:
   """This process's rows of a batch, made part of the global arrays."""
   sharding = batch_sharding(mesh)
-  return {
-    name: jax.make_array_from_process_local_data(sharding, values)
-    for name, values in batch.items()
-  }
+  make = functools.partial(jax.make_array_from_process_local_data, sharding)
+  return jax.tree.map(make, batch)

@@ -8,6 +8,7 @@ import numpy as np
 
 from synpo_jax import losses
 from synpo_jax.data import batches
+from synpo_jax.data.batch import Batch
 from synpo_jax.models import captioner, sharding
 from synpo_jax.training import job, update
 from synpo_jax.weights import loading
@@ -31,7 +32,7 @@ class Step(NamedTuple):
   function: object  # jitted
   state: update.TrainState
   frozen: dict
-  batch: dict
+  batch: Batch
   model: captioner.Captioner
   shape: Shape
   layout: str
@@ -100,7 +101,7 @@ def build(c, devices, frames=None, response=None) -> Step:
   return Step(steps.train, state, frozen, batch, model, shape, layout, mesh)
 
 
-def abstract_batch(c, model, shape: Shape, mesh) -> dict:
+def abstract_batch(c, model, shape: Shape, mesh) -> Batch:
   """The batch of an update, [A, B, ...], as shapes with shardings.
 
   It brings features and reference log-probs where the config caches them.
@@ -125,10 +126,12 @@ def abstract_batch(c, model, shape: Shape, mesh) -> dict:
     arrays["ref_logps"] = (captions,), jnp.float32
   where = sharding.batch_sharding(mesh)
   rows = c.data.accumulation, c.data.batch_size
-  return {
-    name: jax.ShapeDtypeStruct((*rows, *size), dtype, sharding=where)
-    for name, (size, dtype) in arrays.items()
-  }
+  return Batch(
+    **{
+      name: jax.ShapeDtypeStruct((*rows, *size), dtype, sharding=where)
+      for name, (size, dtype) in arrays.items()
+    }
+  )
 
 
 def _features(model, size, dtype):

@@ -32,7 +32,7 @@ def products(name: str) -> int:
 def _heads(step) -> float:
   """Rows times heads times their width, on one device."""
   c, shape = step.model.config.decoder, step.mesh.shape
-  pairs, captions = step.batch["response"].shape[1:3]
+  pairs, captions = step.batch.response.shape[1:3]
   rows = pairs * (1 if step.layout == "shared" else captions)
   devices = shape["data"] * shape["fsdp"] * shape["model"]
   return rows * c.heads * c.head_dim / devices
@@ -40,7 +40,7 @@ def _heads(step) -> float:
 
 def _block_pairs(step) -> int:
   """Pairs of query and key of a row that are computed, hidden ones too."""
-  captions = step.batch["response"].shape[2]
+  captions = step.batch.response.shape[2]
   prefix, response, _ = step.shape
   shared = step.layout == "shared"
   length = prefix + response * (captions if shared else 1)

@@ -124,7 +124,7 @@ def scoring_head(step: Step) -> float:
 
 def tokens(step: Step) -> int:
   """Positions that the decoder reads in a micro-batch, padding included."""
-  _, pairs, captions, response = step.batch["response"].shape
+  _, pairs, captions, response = step.batch.response.shape
   prefix = step.shape.prefix
   if step.layout == "shared":
     return pairs * (prefix + captions * response)

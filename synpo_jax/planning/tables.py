@@ -12,10 +12,10 @@ def heading(c, target: Target, trial: Trial) -> list[str]:
   """What is planned: slice, mesh, batch, lengths, how it is computed."""
   step, choice, where = trial.step, trial.choice, target.slice
   prefix, response, frames = step.shape
-  captions = step.batch["response"].shape[2]
+  captions = step.batch.response.shape[2]
   video = "text alone"
   if frames:
-    kind = "cached features" if "features" in step.batch else "frames"
+    kind = "frames" if step.batch.features is None else "cached features"
     video = f"{frames} frames as {kind}"
   lines = [
     f"{where.name}: {where.chips} chips, mesh {mesh(choice)}",

@@ -198,8 +198,8 @@ def sample(c, captioner, workdir, references, features):
       )
       with progress_bar.bar("candidates", len(data.pairs)) as advance:
         for index in range(len(data.batches)):
-          batch = {k: v[0] for k, v in data.batches[index].items()}
-          names = [_name(data, row) for row in batch["row"]]
+          batch = data.batches[index].micro(0)
+          names = [_name(data, row) for row in batch.row]
           if {*names} - {""} - rows.keys():
             made = write(batch, [name or "filler" for name in names])
             for name, captions in zip(names, made, strict=True):

@@ -30,11 +30,11 @@ class Blocks:
   def __len__(self) -> int:
     return len(self.groups)
 
-  def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+  def __getitem__(self, index: int) -> np.ndarray:
     clips = np.concatenate([self.frames(n) for n in self.groups[index]])
     block = np.zeros((self.size, *clips.shape[1:]), np.uint8)
     block[: len(clips)] = clips
-    return {"frames": block}
+    return block
 
 
 def make_encoder(model, tower, frames_at_once: int) -> Callable[..., Iterator]:
@@ -71,8 +71,8 @@ def make_encoder(model, tower, frames_at_once: int) -> Callable[..., Iterator]:
     unit = step * len(devices)
     blocks = Blocks(frames, numbers, -(-size // unit) * unit)
     stream, last = pipeline.Stream(blocks, 0), ()
-    for group, batch in zip(blocks.groups, stream, strict=True):
-      made = encode(tower, jax.device_put(batch["frames"], rows))
+    for group, block in zip(blocks.groups, stream, strict=True):
+      made = encode(tower, jax.device_put(block, rows))
       yield from _split(frames, step, *last)
       last = group, made  # fetched when the next block is under way
     yield from _split(frames, step, *last)

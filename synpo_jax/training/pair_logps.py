@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, Sharding
 from jaxtyping import Array, Float, Int
 
+from synpo_jax.data.batch import Batch
 from synpo_jax.models import head, sharding
 from synpo_jax.models.packed_rows import Slots
 
@@ -65,7 +66,7 @@ class Rows(NamedTuple):
 def pair_logps(
   model,
   variables,
-  batch,
+  batch: Batch,
   scoring: Scoring,
   *,
   train_head=False,
@@ -73,9 +74,9 @@ def pair_logps(
 ) -> Float[Array, "B C R"]:
   """Float32 log-prob of each caption token; padding holds finite values.
 
-  `batch` is one micro-batch as `data.batches` describes it; `rngs` switches
-  LoRA dropout on; `train_head` says that the head learns. The video is
-  encoded once per pair in either layout.
+  `batch` is one micro-batch; `rngs` switches LoRA dropout on; `train_head`
+  says that the head learns. The video is encoded once per pair in either
+  layout.
   """
   layout = LAYOUTS[scoring.layout]
   visual = visual_embeddings(model, variables, batch)
@@ -101,7 +102,7 @@ def pair_logps(
   logps_BM = head.token_logps(
     scored_BCRD.reshape(B, C * R, D),
     model.apply(variables, method="head_kernel"),
-    batch["response"].reshape(B, C * R),
+    batch.response.reshape(B, C * R),
     chunk=scoring.head_chunk,
     softcap=model.config.decoder.final_softcap,
     trainable=train_head,
@@ -113,17 +114,17 @@ def pair_logps(
 
 def visual_embeddings(model, variables, batch):
   """Visual tokens [B, M, D] from frames or cached features; None for text."""
-  if "features" in batch:
-    return model.apply(variables, batch["features"], method="connect")
-  if "frames" in batch:
-    features = model.apply(variables, batch["frames"], method="encode")
+  if batch.features is not None:
+    return model.apply(variables, batch.features, method="connect")
+  if batch.frames is not None:
+    features = model.apply(variables, batch.frames, method="encode")
     return model.apply(variables, features, method="connect")
   return None
 
 
 def _prefix_positions(model, variables, batch):
   return model.apply(
-    variables, batch["prefix"], batch["prefix_mask"], method="positions"
+    variables, batch.prefix, batch.prefix_mask, method="positions"
   )
 
 
@@ -139,24 +140,24 @@ def _response_positions(next_B, length, like):
 
 def shared_rows(model, variables, batch) -> Rows:
   """One row [prefix | caption 0 | caption 1 ...] per pair."""
-  B, C, R = batch["response"].shape
+  B, C, R = batch.response.shape
   prefix_positions, next_B = _prefix_positions(model, variables, batch)
   response_positions = _response_positions(next_B, R, prefix_positions)
-  segments_BCR = batch["response_mask"] * (2 + jnp.arange(C)[None, :, None])
+  segments_BCR = batch.response_mask * (2 + jnp.arange(C)[None, :, None])
   return Rows(
-    jnp.concatenate([batch["prefix"], _flat(batch["response"])], axis=1),
+    jnp.concatenate([batch.prefix, _flat(batch.response)], axis=1),
     jnp.concatenate([prefix_positions] + [response_positions] * C, axis=1),
     jnp.concatenate(
-      [batch["prefix_mask"].astype(jnp.int32), _flat(segments_BCR)], axis=1
+      [batch.prefix_mask.astype(jnp.int32), _flat(segments_BCR)], axis=1
     ).astype(jnp.int32),
-    Slots(batch["prefix"].shape[1], R, C),
+    Slots(batch.prefix.shape[1], R, C),
   )
 
 
 def shared_scored(hidden_BTD, batch) -> Float[Array, "B C R D"]:
   """The hidden states that predict each caption token."""
-  B, C, R = batch["response"].shape
-  P = batch["prefix"].shape[1]
+  B, C, R = batch.response.shape
+  P = batch.prefix.shape[1]
   last = hidden_BTD[:, P - 1 : P]
   slots = hidden_BTD[:, P:].reshape(B, C, R, -1)
   first = jnp.broadcast_to(last[:, None], (B, C, 1, last.shape[-1]))
@@ -165,17 +166,17 @@ def shared_scored(hidden_BTD, batch) -> Float[Array, "B C R D"]:
 
 def two_sequence_rows(model, variables, batch) -> Rows:
   """One row [prefix | caption] per caption: N = B*C, pair by pair."""
-  B, C, R = batch["response"].shape
+  B, C, R = batch.response.shape
   prefix_positions, next_B = _prefix_positions(model, variables, batch)
   response_positions = _response_positions(next_B, R, prefix_positions)
   positions = jnp.concatenate([prefix_positions, response_positions], axis=1)
-  mask_NR = batch["response_mask"].reshape(B * C, R)
-  prefix_mask_NP = jnp.repeat(batch["prefix_mask"], C, axis=0)
+  mask_NR = batch.response_mask.reshape(B * C, R)
+  prefix_mask_NP = jnp.repeat(batch.prefix_mask, C, axis=0)
   return Rows(
     jnp.concatenate(
       [
-        jnp.repeat(batch["prefix"], C, axis=0),
-        batch["response"].reshape(B * C, R),
+        jnp.repeat(batch.prefix, C, axis=0),
+        batch.response.reshape(B * C, R),
       ],
       axis=1,
     ),
@@ -187,8 +188,8 @@ def two_sequence_rows(model, variables, batch) -> Rows:
 
 def two_sequence_scored(hidden_NTD, batch) -> Float[Array, "B C R D"]:
   """The hidden states that predict each caption token."""
-  B, C, R = batch["response"].shape
-  P = batch["prefix"].shape[1]
+  B, C, R = batch.response.shape
+  P = batch.prefix.shape[1]
   return hidden_NTD[:, P - 1 : P + R - 1].reshape(B, C, R, -1)
 
 
@@ -210,10 +211,10 @@ LAYOUTS = {
 
 
 def reference_logps(
-  model, variables, batch, scoring: Scoring
+  model, variables, batch: Batch, scoring: Scoring
 ) -> Float[Array, "B C"]:
   """Summed log-probs of the same network with its LoRA tree off."""
   base = {"params": variables["params"]}
   logps = pair_logps(model.clone(lora=None), base, batch, scoring)
-  sums_BC = jnp.sum(logps, axis=-1, where=batch["response_mask"])
+  sums_BC = jnp.sum(logps, axis=-1, where=batch.response_mask)
   return jax.lax.stop_gradient(sums_BC)

@@ -88,8 +88,7 @@ def make_scorer(model, params, mesh, scoring):
 
   @functools.partial(jax.jit, out_shardings=sharding.replicated(mesh))
   def step(params, batch):
-    micro = jax.tree.map(lambda x: x[0], batch)
-    variables = {"params": params}
+    variables, micro = {"params": params}, batch.micro(0)
     return pair_logps.reference_logps(model, variables, micro, scoring)
 
   def score(source):

@@ -89,13 +89,13 @@ def make_objective(model, scoring, *, name, coefficients):
     extra = {}
     if needs_reference:
       extra["ref_logps"] = (
-        batch["ref_logps"]
-        if "ref_logps" in batch
-        else pair_logps.reference_logps(model, variables, batch, scoring)
+        pair_logps.reference_logps(model, variables, batch, scoring)
+        if batch.ref_logps is None
+        else batch.ref_logps
       )
     if name in losses.COUPLED:
-      extra["weight"] = batch["weight"]
-    mask = batch["response_mask"]
+      extra["weight"] = batch.weight
+    mask = batch.response_mask
     loss_B = loss_fn(logps, mask, **extra, **coefficients)
     sums = pair_sums(logps, mask, loss_B, batch)
     return sums["loss"], sums
@@ -105,7 +105,7 @@ def make_objective(model, scoring, *, name, coefficients):
 
 def pair_sums(logps, mask, loss_B, batch):
   """Sums over the pairs of a batch; divided by `pairs`, means."""
-  weight_B = batch["weight"]
+  weight_B = batch.weight
   stats = sequences.sequence_stats(logps, mask)
 
   def total(values_B):
@@ -142,7 +142,7 @@ def means(sums):
 
 def accumulate(function, batch, key):
   """Sum of function(micro-batch, key) over the leading axis of `batch`."""
-  first = jax.tree.map(lambda x: x[0], batch)
+  first = batch.micro(0)
   zeros = jax.tree.map(
     lambda x: jnp.zeros(x.shape, x.dtype),
     jax.eval_shape(function, first, key),
@@ -153,7 +153,7 @@ def accumulate(function, batch, key):
     micro_key = None if key is None else jax.random.fold_in(key, index)
     return jax.tree.map(jnp.add, total, function(rows, micro_key)), None
 
-  count = jax.tree.leaves(batch)[0].shape[0]
+  count = batch.weight.shape[0]
   total, _ = jax.lax.scan(add, zeros, (jnp.arange(count), batch))
   return total
 
@@ -226,9 +226,9 @@ def make_reward_norms(model, scoring, *, name):
 
   def reward(trained, frozen, batch, caption):
     logps = pair_logps.pair_logps(model, merge(trained, frozen), batch, scoring)
-    stats = sequences.sequence_stats(logps, batch["response_mask"])
+    stats = sequences.sequence_stats(logps, batch.response_mask)
     reward_B = (stats.sum_logp if summed else stats.geo_prob)[:, caption]
-    return jnp.sum(jnp.where(batch["weight"] > 0, reward_B, 0.0))
+    return jnp.sum(jnp.where(batch.weight > 0, reward_B, 0.0))
 
   def norm(trained, frozen, batch, caption):
     def micro(rows, _):
@@ -236,7 +236,7 @@ def make_reward_norms(model, scoring, *, name):
 
     total = accumulate(micro, batch, None)
     elements = sum(leaf.size for leaf in jax.tree.leaves(trained))
-    return optax.tree.norm(total) / jnp.sum(batch["weight"]) / elements
+    return optax.tree.norm(total) / jnp.sum(batch.weight) / elements
 
   def norms(trained, frozen, batch):
     return {

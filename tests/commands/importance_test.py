@@ -6,6 +6,7 @@ import pytest
 
 from configs import tiny_sft
 from synpo_jax import importance
+from synpo_jax.data.batch import Batch
 from synpo_jax.data.batches import IMAGE_TOKEN
 from synpo_jax.models import sharding
 from synpo_jax.training.pair_logps import Scoring
@@ -41,13 +42,14 @@ def setting():
   count = sum(model.config.blocks(2))
   prefix = np.full((2, count + 1), IMAGE_TOKEN, np.int32)
   prefix[:, 0] = 1
-  batch = dict(
+  batch = Batch(
     prefix=prefix,
     prefix_mask=np.ones(prefix.shape, bool),
     response=rng.integers(2, 50, size=(2, 2, 5)).astype(np.int32),
     response_mask=np.arange(5) < np.array([[[5], [3]], [[2], [4]]]),
-    frames=rng.integers(0, 256, size=(2, 2, 48, 48, 3)).astype(np.uint8),
+    weight=np.array([1, 0], np.float32),
     row=np.array([7, -1], np.int32),
+    frames=rng.integers(0, 256, size=(2, 2, 48, 48, 3)).astype(np.uint8),
   )
   measure = jax.jit(importance.make_measure(model, SCORING))
   return model, base, tuned, batch, measure
@@ -57,10 +59,10 @@ def test_a_blank_video_makes_no_token_important(setting):
   model, base, tuned, batch, measure = setting
   before, without, _ = measure(base, tuned, batch)
   assert np.abs(before - without).max() > 1e-2
-  blank = np.asarray(importance.blanked(model, batch["frames"]))
+  blank = np.asarray(importance.blanked(model, batch.frames))
   mean = np.asarray(model.config.tower.mean)
   assert np.abs(blank[0, 0, 0, 0] / 255 - mean).max() <= 0.5 / 255 + 1e-9
-  before, without, _ = measure(base, tuned, batch | {"frames": blank})
+  before, without, _ = measure(base, tuned, batch._replace(frames=blank))
   np.testing.assert_allclose(before, without, rtol=1e-5, atol=1e-5)
 
 
@@ -89,7 +91,7 @@ def test_rows_are_the_real_tokens_of_real_references(setting):
   assert rows[2] == {
     "video": "clip.mp4",
     "position": 2,
-    "token": f"w{batch['response'][0, 0, 2]}",
+    "token": f"w{batch.response[0, 0, 2]}",
     "importance": 4.0 - 144.0,
     "logp_before": 4.0,
     "logp_after": 484.0,

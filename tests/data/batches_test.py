@@ -143,33 +143,33 @@ def test_arrays_hold_each_row_padded_on_its_side(captions):
   source, seen = make_batches(rows), Counter()
   for i in range(len(source)):
     batch = source[i]
-    for a, b in np.ndindex(batch["row"].shape):
-      if batch["row"][a, b] == FILLER:
-        assert batch["weight"][a, b] == 0
-        assert batch["prefix_mask"][a, b].any()  # a real pair, for finiteness
-        assert batch["response_mask"][a, b].any(axis=-1).all()
+    for a, b in np.ndindex(batch.row.shape):
+      if batch.row[a, b] == FILLER:
+        assert batch.weight[a, b] == 0
+        assert batch.prefix_mask[a, b].any()  # a real pair, for finiteness
+        assert batch.response_mask[a, b].any(axis=-1).all()
         continue
-      row = at[int(batch["row"][a, b])]
+      row = at[int(batch.row[a, b])]
       seen[row] += 1
-      assert batch["weight"][a, b] == 1
-      P = batch["prefix"].shape[-1]
+      assert batch.weight[a, b] == 1
+      P = batch.prefix.shape[-1]
       ids = list(rows.prefix[row])
-      assert batch["prefix"][a, b].tolist() == [0] * (P - len(ids)) + ids
-      assert batch["prefix_mask"][a, b].tolist() == [
+      assert batch.prefix[a, b].tolist() == [0] * (P - len(ids)) + ids
+      assert batch.prefix_mask[a, b].tolist() == [
         p >= P - len(ids) for p in range(P)
       ]
       for c in range(captions):
         ids = list(rows.response[row * captions + c])
-        R = batch["response"].shape[-1]
+        R = batch.response.shape[-1]
         padded = ids + [0] * (R - len(ids))
-        assert batch["response"][a, b, c].tolist() == padded
-        mask = batch["response_mask"][a, b, c].tolist()
+        assert batch.response[a, b, c].tolist() == padded
+        mask = batch.response_mask[a, b, c].tolist()
         assert mask == [r < len(ids) for r in range(R)]
       number = int(rows.video[row])
       if number < 0:
-        assert "frames" not in batch
+        assert batch.frames is None
         continue
-      frames = batch["frames"][a, b]
+      frames = batch.frames[a, b]
       np.testing.assert_array_equal(frames[: number + 1], visual(number))
       assert not frames[number + 1 :].any()
   assert seen == {row: 2 for row in range(21)}  # two epochs
@@ -177,7 +177,8 @@ def test_arrays_hold_each_row_padded_on_its_side(captions):
 
 def test_types_and_axes():
   batch = make_batches(made_rows(np.random.default_rng(1), 9))[0]
-  kinds = {name: str(array.dtype) for name, array in batch.items()}
+  arrays = {k: x for k, x in batch._asdict().items() if x is not None}
+  kinds = {name: str(array.dtype) for name, array in arrays.items()}
   frames = kinds.pop("frames", "uint8")
   assert frames == "uint8"
   assert kinds == {
@@ -188,7 +189,7 @@ def test_types_and_axes():
     "weight": "float32",
     "row": "int32",
   }
-  assert all(array.shape[:2] == (2, 4) for array in batch.values())
+  assert all(array.shape[:2] == (2, 4) for array in arrays.values())
 
 
 @pytest.mark.parametrize("processes", [2, 4])
@@ -199,8 +200,11 @@ def test_processes_together_hold_the_batch_of_one(processes):
   assert len({len(part) for part in (whole, *parts)}) == 1
   for i in range(len(whole)):
     split = [part[i] for part in parts]
-    for name, array in whole[i].items():
-      joined = np.concatenate([s[name] for s in split], axis=1)
+    for array, *shares in zip(whole[i], *split, strict=True):
+      if array is None:
+        assert shares == [None] * processes
+        continue
+      joined = np.concatenate(shares, axis=1)
       np.testing.assert_array_equal(joined, array)
 
 

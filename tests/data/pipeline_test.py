@@ -98,25 +98,25 @@ def test_files_become_batches_and_every_loss_is_counted(data):
   assert data.updates == 2 * data.updates_per_epoch
   for i in range(data.updates):
     batch = data.batches[i]
-    for a, b in np.ndindex(batch["row"].shape):
-      pair = data.pairs[batch["row"][a, b]]
-      if batch["row"][a, b] == FILLER:
+    for a, b in np.ndindex(batch.row.shape):
+      pair = data.pairs[batch.row[a, b]]
+      if batch.row[a, b] == FILLER:
         continue
-      visual_tokens = (batch["prefix"][a, b] == IMAGE).sum()
+      visual_tokens = (batch.prefix[a, b] == IMAGE).sum()
       if pair.video is None:
-        assert visual_tokens == 0 and "frames" not in batch
+        assert visual_tokens == 0 and batch.frames is None
         continue
       seconds = int(pair.video[1])  # one frame a second
       assert visual_tokens == 3 * seconds
-      shown = clips.numbers(batch["frames"][a, b])
+      shown = clips.numbers(batch.frames[a, b])
       expected = np.trunc(np.linspace(0, 5 * seconds - 1, seconds))
       assert shown[:seconds] == expected.tolist()
 
 
 def same(batch, other):
-  assert batch.keys() == other.keys()
-  for name, array in batch.items():
-    np.testing.assert_array_equal(array, other[name])
+  for array, its in zip(batch, other, strict=True):
+    assert (array is None) == (its is None)
+    np.testing.assert_array_equal(array, its)
 
 
 def test_a_stream_resumes_at_every_step(data):
@@ -183,17 +183,17 @@ def test_cached_features_take_the_place_of_frames(data):
   assert data.batches.visual_key == "frames"
   for i in range(swapped.updates_per_epoch):
     batch, original = swapped.batches[i], data.batches[i]
-    assert ("features" in batch) == ("frames" in original)
-    assert "frames" not in batch
-    if "features" not in batch:
+    assert (batch.features is None) == (original.frames is None)
+    assert batch.frames is None
+    if batch.features is None:
       continue
-    assert batch["features"].dtype == ml_dtypes.bfloat16
-    F = original["frames"].shape[2]
-    assert batch["features"].shape[2:] == (F, 3, 5)
-    kept = (batch["features"] > 0).any(axis=(3, 4))
+    assert batch.features.dtype == ml_dtypes.bfloat16
+    F = original.frames.shape[2]
+    assert batch.features.shape[2:] == (F, 3, 5)
+    kept = (batch.features > 0).any(axis=(3, 4))
     # Filler repeats the first row, frames included.
     np.testing.assert_array_equal(
-      kept, original["frames"].reshape(*kept.shape, -1).any(axis=-1)
+      kept, original.frames.reshape(*kept.shape, -1).any(axis=-1)
     )
 
 
@@ -201,8 +201,8 @@ def test_text_alone_needs_no_videos(tmp_path, llama):
   row = {"question": "Q", "chosen": "a", "rejected": "b"}
   (tmp_path / "pairs.jsonl").write_text(json.dumps(row) + "\n")
   data = make(tmp_path, llama, videos="/nowhere", min_score_gap=None)
-  assert data.frames is None and "frames" not in data.batches[0]
-  assert data.batches[0]["weight"].tolist() == [[1, 0, 0, 0]]
+  assert data.frames is None and data.batches[0].frames is None
+  assert data.batches[0].weight.tolist() == [[1, 0, 0, 0]]
 
 
 def test_no_row_left_says_why(files, llama):

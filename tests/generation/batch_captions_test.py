@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from synpo_jax.data import pairs, pipeline
+from synpo_jax.data.batch import Batch
 from synpo_jax.data.text import load_tokenizer
 from synpo_jax.generation import batch_captions, decode
 from synpo_jax.generation.sampling import Sampling
@@ -20,11 +21,11 @@ SAMPLED = Sampling(temperature=1.5, top_k=40, top_p=0.95)
 
 def micro_batch(asked, rows):
   """Rows of prompts as data batches hold them; -1 is filler."""
-  return dict(
-    prefix=asked.prefix[None, rows],
-    prefix_mask=asked.prefix_mask[None, rows],
-    row=np.array([rows]),
-  )
+  picked = {
+    name: getattr(asked, name)[None, rows] for name in ("prefix", "prefix_mask")
+  }
+  others = dict.fromkeys(Batch._fields) | {"row": np.array([rows])}
+  return Batch(**others | picked)
 
 
 def test_captions_are_those_of_the_prompts_and_fillers_are_left_out():
@@ -75,7 +76,7 @@ def test_captions_are_those_of_the_prompts_and_fillers_are_left_out():
   made = batch_captions.write(
     model,
     variables,
-    {k: v[0] for k, v in batches[1].items()},
+    batches[1].micro(0),
     names,
     seed=3,
     candidates=2,

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from synpo_jax.data.batch import Batch
 from synpo_jax.models import initial, sharding
 from synpo_jax.models.attention import XLA, Backend
 from synpo_jax.models.captioner import Captioner, shapes
@@ -55,12 +56,13 @@ def make_batch():
   rng = np.random.default_rng(0)
   prefix_mask = np.arange(40) >= np.array([0, 7, 1, 20])[:, None]
   lengths = np.array([[20, 11], [5, 20], [1, 9], [20, 20]])
-  return dict(
+  return Batch(
     prefix=rng.integers(0, 61, (4, 40), np.int32),
     prefix_mask=prefix_mask,
     response=rng.integers(0, 61, (4, 2, 20), np.int32),
     response_mask=np.arange(20) < lengths[..., None],
     weight=np.ones(4, "float32"),
+    row=np.arange(4, dtype="int32"),
   )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
+from synpo_jax.data.batch import Batch
 from synpo_jax.models import initial, int8, lora, sharding
 from synpo_jax.models.captioner import Captioner
 from synpo_jax.models.config import LoraConfig
@@ -112,12 +113,13 @@ def make_batch(rows):
   rng = np.random.default_rng(5)
   lengths = rng.integers(2, 7, size=(rows, 2, 1))
   starts = rng.integers(0, 3, size=(rows, 1))
-  batch = dict(
+  batch = Batch(
     prefix=rng.integers(0, 48, size=(rows, 8)).astype(np.int32),
     prefix_mask=np.arange(8) >= starts,
     response=rng.integers(0, 48, size=(rows, 2, 6)).astype(np.int32),
     response_mask=np.arange(6) < lengths,
     weight=np.ones(rows, np.float32),
+    row=np.arange(rows, dtype=np.int32),
   )
   return jax.tree.map(lambda x: x[None], batch)
 
@@ -131,7 +133,7 @@ def loss_and_gradients(config, places=None):
 
   @jax.jit
   def compute(tree, params, batch):
-    micro = jax.tree.map(lambda x: x[0], batch)
+    micro = batch.micro(0)
     grad = jax.value_and_grad(objective, has_aux=True)
     (loss, _), grads = grad({"lora": tree}, {"params": params}, micro, None)
     return loss, grads["lora"]

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from synpo_jax.data.batch import Batch
 from synpo_jax.data.batches import IMAGE_TOKEN
 from synpo_jax.generation import decode, sampling
 from synpo_jax.generation.decode_loop import Prompts
@@ -56,7 +57,7 @@ def our_logits(model, variables, pixels, tokens, mask):
 @functools.partial(jax.jit, static_argnums=0)
 def our_logps(model, variables, batch, pixels):
   features = model.apply(variables, pixels, method="encode_pixels")
-  batch = batch | {"features": features}
+  batch = batch._replace(features=features)
   scoring = pair_logps.Scoring("shared", 4, None, None)
   return pair_logps.pair_logps(model, variables, batch, scoring)
 
@@ -104,11 +105,13 @@ def test_training_rows_score_captions_as_published(name, tmp_path_factory):
   captions = rng.integers(10, VOCAB, size=(2, 2, 6))
   lengths = np.array([[6, 3], [2, 5]])
   real = np.arange(6) < lengths[..., None]
-  batch = dict(
+  batch = Batch(
     prefix=jnp.asarray(tokens, jnp.int32),
     prefix_mask=jnp.asarray(mask),
     response=jnp.asarray(captions, jnp.int32),
     response_mask=jnp.asarray(real),
+    weight=jnp.ones(2),
+    row=jnp.arange(2),
   )
   ours = our_logps(captioner, variables, batch, pixels)
   for c in range(2):

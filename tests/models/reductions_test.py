@@ -11,6 +11,7 @@ import numpy as np
 import optax
 import pytest
 
+from synpo_jax.data.batch import Batch
 from synpo_jax.models import initial, sharding
 from synpo_jax.models.captioner import Captioner
 from synpo_jax.models.config import LoraConfig
@@ -35,12 +36,13 @@ def batch():
   """Eight pairs in one micro-batch."""
   rng = np.random.default_rng(0)
   ids = rng.integers(0, 40, size=(1, 8, 12)).astype(np.int32)
-  return dict(
+  return Batch(
     prefix=ids[..., :4],
     prefix_mask=np.ones((1, 8, 4), bool),
     response=ids[..., 4:].reshape(1, 8, 2, 4),
     response_mask=np.ones((1, 8, 2, 4), bool),
     weight=np.ones((1, 8), np.float32),
+    row=np.arange(8, dtype=np.int32)[None],
   )
 
 

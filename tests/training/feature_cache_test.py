@@ -78,8 +78,8 @@ def test_features_are_what_the_tower_computes(setting, filled):
       stored[0].astype("f4"), fresh, rtol=2**-8, atol=1e-5
     )
   batch, same = data.batches[0], filled.batches[0]
-  assert "frames" not in same and same["features"].shape[:3] == (1, 2, 4)
-  np.testing.assert_array_equal(batch["prefix"], same["prefix"])
+  assert same.frames is None and same.features.shape[:3] == (1, 2, 4)
+  np.testing.assert_array_equal(batch.prefix, same.prefix)
 
 
 def test_a_second_run_computes_nothing(setting, filled, monkeypatch, capsys):
@@ -89,7 +89,7 @@ def test_a_second_run_computes_nothing(setting, filled, monkeypatch, capsys):
   assert said(capsys) == ["features: 3 read, 0 computed; verified 0"]
   for i in range(len(filled.batches)):
     one, other = filled.batches[i], again.batches[i]
-    np.testing.assert_array_equal(one["features"], other["features"])
+    np.testing.assert_array_equal(one.features, other.features)
 
 
 def test_only_new_videos_are_computed_wherever_the_old_ones_lie(

@@ -89,9 +89,9 @@ def test_cached_references_are_those_of_the_step(setting, case):
       setting.model, variables, batch, SCORING
     )
   )
-  batch = {name: x[0] for name, x in case.data.batches[0].items()}
+  batch = case.data.batches[0].micro(0)
   np.testing.assert_allclose(
-    case.cached.batches[0]["ref_logps"][0],
+    case.cached.batches[0].ref_logps[0],
     in_step(setting.variables, batch),
     rtol=1e-6,
   )
@@ -115,9 +115,9 @@ def test_rows_are_computed_once_whatever_the_order(setting, case, capsys):
   np.testing.assert_array_equal(values, case.cached.batches.references)
   for index in range(len(again.batches)):
     batch = again.batches[index]
-    real = batch["row"] >= 0
+    real = batch.row >= 0
     np.testing.assert_array_equal(
-      batch["ref_logps"][real], values[batch["row"][real]]
+      batch.ref_logps[real], values[batch.row[real]]
     )
 
 

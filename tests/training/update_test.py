@@ -16,6 +16,7 @@ import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from synpo_jax.data.batch import Batch
 from synpo_jax.models import sharding
 from synpo_jax.models.captioner import Captioner
 from synpo_jax.models.config import LoraConfig
@@ -75,13 +76,14 @@ def make_batch(z, model, variables):
     for c, caption in enumerate(captions[b]):
       response[b, c, : len(caption)] = caption
       response_mask[b, c, : len(caption)] = True
-  batch = dict(
+  batch = Batch(
     prefix=prefix,
     prefix_mask=prefix_mask,
     response=response,
     response_mask=response_mask,
-    features=features(z, model, variables),
     weight=np.ones(pairs, "float32"),
+    row=np.arange(pairs, dtype="int32"),
+    features=features(z, model, variables),
   )
   return jax.tree.map(lambda x: jnp.asarray(x)[None], batch)
 
@@ -111,7 +113,7 @@ def with_filler(batch):
     return jnp.concatenate([x, x[:, :1]], axis=1)
 
   padded = jax.tree.map(pad, batch)
-  return padded | {"weight": padded["weight"].at[:, -1].set(0.0)}
+  return padded._replace(weight=padded.weight.at[:, -1].set(0.0))
 
 
 def gradients(case, batch, loss, layout):
@@ -215,7 +217,7 @@ def test_a_training_run(case):
   singles = micro_batches(case.batch)
   for number in range(updates):
     turn = (number * group + np.arange(group)) % pairs
-    one = {name: x[turn] for name, x in singles.items()}
+    one = jax.tree.map(lambda x, turn=turn: x[turn], singles)
     np.testing.assert_allclose(
       rate(number), z["train/lr_used"][number], rtol=1e-6
     )
@@ -252,7 +254,8 @@ def test_a_gradient_that_is_not_finite_changes_nothing(case):
   )[0]
   objective = update.make_objective(case.model, scoring("shared"), **SYNPO)
   step = jax.jit(update.make_train_step(objective, tx, dropout=False))
-  bad = case.batch | {"features": case.batch["features"].at[:, 0].set(np.nan)}
+  broken = case.batch.features.at[:, 0].set(np.nan)
+  bad = case.batch._replace(features=broken)
   before = update.init_state(case.trained, tx)
   state, metrics = step(before, case.frozen, bad, jax.random.key(0))
   jax.tree.map(np.testing.assert_array_equal, state.trained, before.trained)

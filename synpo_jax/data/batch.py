@@ -1,0 +1,35 @@
+"""The arrays of pairs that go through the model together."""
+
+from typing import Any, NamedTuple
+
+from jaxtyping import Bool, Float, Float32, Int32, UInt8
+
+
+class Batch(NamedTuple):
+  """Pairs of an update, [A, B, ...], or of a micro-batch, [B, ...].
+
+  NumPy on the host, JAX on devices; where an array is planned, its shape or
+  sharding may stand for it. None is what a batch is without. Filler rows fill
+  the last update: they repeat a real pair, so that what is computed from them
+  stays finite.
+
+  prefix: prompt, padded on the left. response: captions, chosen first, padded
+  on the right. *_mask: True on what is no padding. weight: 0 for filler, else
+  1. row: index in the table of pairs, -1 for filler. frames: zero beyond a
+  row's own; or features, what the tower makes of them. Neither where no row
+  has a video. ref_logps: each caption's, summed, under the reference.
+  """
+
+  prefix: Int32[Any, "*A B P"]
+  prefix_mask: Bool[Any, "*A B P"]
+  response: Int32[Any, "*A B C R"]
+  response_mask: Bool[Any, "*A B C R"]
+  weight: Float32[Any, "*A B"]
+  row: Int32[Any, "*A B"]
+  frames: UInt8[Any, "*A B F Y X 3"] | None = None
+  features: Float[Any, "*A B S K D"] | None = None
+  ref_logps: Float32[Any, "*A B C"] | None = None
+
+  def micro(self, index: int) -> "Batch":
+    """One micro-batch of an update's."""
+    return Batch(*(None if x is None else x[index] for x in self))
