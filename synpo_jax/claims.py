@@ -38,16 +38,16 @@ def run(c, workdir: pathlib.Path) -> list[dict]:
   Raises ValueError, OSError: one line that says what is wrong.
   """
   wanted = [grid.parse(name, c.losses.to_dict()) for name in c.methods]
-  how = dict(lrs=c.lrs, seeds=c.seeds, tuning_seed=c.tuning_seed)
+  tried = dict(lrs=c.lrs, seeds=c.seeds, tuning_seed=c.tuning_seed)
   captioner = material.open_captioner(c.run)
-  stuff = material.prepare(c, workdir, captioner)
+  shared = material.prepare(c, workdir, captioner)
   mark = {"recipe": material.mark(c)}
   with journal.extend(workdir / "cells.jsonl") as (rows, append):
-    make = _maker(c, captioner, stuff, rows, workdir / "cells")
-    total, done = grid.count(wanted, rows, **how)
+    make = _maker(c, captioner, shared, rows, workdir / "cells")
+    total, done = grid.count(wanted, rows, **tried)
     reported = {}
     with progress_bar.bar("cells", total, done=done) as advance:
-      for one, is_reported in grid.cells(wanted, rows, **how):
+      for one, is_reported in grid.cells(wanted, rows, **tried):
         reported[one.id] = is_reported
         if one.id not in rows:
           append(make(one) | mark)
@@ -55,18 +55,25 @@ def run(c, workdir: pathlib.Path) -> list[dict]:
     return [rows[name] | {"reported": is_} for name, is_ in reported.items()]
 
 
-def _maker(c, captioner, stuff, rows, folder):
+def _maker(c, captioner, shared, rows, folder):
   """Returns cell -> row. What cells share is made once, when first needed."""
   frozen, known = {"params": captioner.params}, c.losses.to_dict()
   norms = cell.make_norms(c, captioner)
-  meter = functools.cache(lambda: cell.make_meter(c, captioner, stuff))
+  meter = functools.cache(lambda: cell.make_meter(c, captioner, shared))
   start = functools.partial(cell.fresh_adapter, captioner)
 
   @functools.cache
   def data(captions, seed):
-    path, features = stuff.pairs["train"], stuff.features
-    how = dict(captions=captions, epochs=c.run.epochs, seed=seed)
-    return material.read_data(c, captioner, path, features, **how)
+    path, features = shared.pairs["train"], shared.features
+    return material.read_data(
+      c,
+      captioner,
+      path,
+      features,
+      captions=captions,
+      epochs=c.run.epochs,
+      seed=seed,
+    )
 
   @functools.lru_cache(maxsize=1)  # cells of a method follow each other
   def bench(name):

@@ -64,51 +64,37 @@ class Meter(NamedTuple):
   """What measures any adapter: compiled once for all methods."""
 
   captioner: material.Captioner
-  score_pairs: object  # jitted eval step of pairs
-  score_texts: object  # jitted eval step of single captions
+  score: Callable  # heldout.make_scorer's
   data: dict[str, dict]  # split -> {"pairs", "references"} batches
   scenes: dict
   splits: dict[str, list[str]]
   new_tokens: int
 
 
-def make_meter(c, captioner, stuff: material.Material) -> Meter:
+def make_meter(c, captioner, shared: material.Material) -> Meter:
   """Reads the validation and test data and jits what scores it."""
   read = functools.partial(
     material.read_data,
     c,
     captioner,
-    features=stuff.features,
+    features=shared.features,
     epochs=1,
     seed=0,
   )
   data = {
     split: {
-      "pairs": read(rows=stuff.pairs[split], captions=2),
-      "references": read(rows=stuff.references[split], captions=1),
+      "pairs": read(rows=shared.pairs[split], captions=2),
+      "references": read(rows=shared.references[split], captions=1),
     }
     for split in ("validation", "test")
   }
-  scoring = _scoring(c, captioner)
-  everywhere = sharding.replicated(captioner.mesh)
-  ranks, texts = (
-    jax.jit(
-      update.make_eval_step(
-        update.make_objective(
-          captioner.model, scoring, name=name, coefficients=k
-        )
-      ),
-      out_shardings=everywhere,
-    )
-    for name, k in (("synpo", dict(alpha=30.0, beta=0.2)), ("sft", {}))
-  )
+  scoring, mesh = _scoring(c, captioner), captioner.mesh
   return Meter(
     captioner,
-    ranks,
-    texts,
+    heldout.make_scorer(captioner.model, scoring, mesh),
     data,
-    stuff.scenes,
-    stuff.splits,
+    shared.scenes,
+    shared.splits,
     c.candidates.new,
   )
 
@@ -122,11 +108,9 @@ def measure(
 ) -> tuple[list[dict], dict]:
   """(rows by clip, scores) of an adapter on the clips of a split."""
   data, mesh = meter.data[split], meter.captioner.mesh
-  pairs = heldout.score_pairs(
-    meter.score_pairs, trained, frozen, data["pairs"], mesh
-  )
-  texts = heldout.score_pairs(
-    meter.score_texts, trained, frozen, data["references"], mesh
+  pairs, texts = (
+    heldout.score_pairs(meter.score, trained, frozen, data[kind], mesh)
+    for kind in ("pairs", "references")
   )
   captions = write_captions(meter, update.merge(trained, frozen), split)
   scenes = {name: meter.scenes[name] for name in meter.splits[split]}

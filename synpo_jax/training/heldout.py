@@ -21,6 +21,14 @@ SHOWN = {  # metric -> its title in the table
 }
 
 
+def make_scorer(model, scoring, mesh):
+  """The jitted eval step of log-probs alone, for pairs or single captions."""
+  objective = update.make_objective(model, scoring, name="sft", coefficients={})
+  return jax.jit(
+    update.make_eval_step(objective), out_shardings=sharding.replicated(mesh)
+  )
+
+
 def score_pairs(eval_step, trained, frozen, data, mesh) -> dict[str, float]:
   """Means of `update.pair_sums` over all pairs of `data`."""
   total = collections.Counter()

@@ -15,7 +15,6 @@ import numpy as np
 from synpo_jax.evaluation.caption_metrics import variety
 from synpo_jax.evaluation.tokenizer import tokenize
 from synpo_jax.generation import batch_captions
-from synpo_jax.models import sharding
 from synpo_jax.runtime import hosts, journal, shipped
 from synpo_jax.training import heldout, job, metrics, pair_logps, update
 from synpo_jax.world import scene, telling
@@ -92,15 +91,8 @@ def _read(c, ready, path):
 
 
 def _scorer(ready, c):
-  """The jitted eval step of single captions; its log-probs alone are used."""
   scoring = pair_logps.make_scoring(**c.step, mesh=ready.mesh)
-  objective = update.make_objective(
-    ready.model, scoring, name="sft", coefficients={}
-  )
-  return jax.jit(
-    update.make_eval_step(objective),
-    out_shardings=sharding.replicated(ready.mesh),
-  )
+  return heldout.make_scorer(ready.model, scoring, ready.mesh)
 
 
 def _captions(ready, c, trained) -> list[str]:

@@ -33,8 +33,8 @@ def study(c):
 
 def the_studys_meter(c, run):
   rows = dict.fromkeys(("validation", "test"))
-  stuff = material.Material({}, {}, pairs=rows, references=rows, features={})
-  cell.make_meter(study(c), run, stuff)
+  shared = material.Material({}, {}, pairs=rows, references=rows, features={})
+  cell.make_meter(study(c), run, shared)
 
 
 def the_studys_norms(c, run):
