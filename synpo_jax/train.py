@@ -7,7 +7,6 @@ where it was, after kill -9 it starts at the last checkpoint.
 """
 
 import functools
-import json
 import pathlib
 import signal
 import sys
@@ -15,16 +14,14 @@ import threading
 
 import jax
 from jax.experimental import multihost_utils
-from rich.console import Console
 
 from synpo_jax.data import pipeline, records
-from synpo_jax.generation import batch_captions
 from synpo_jax.models import sharding
-from synpo_jax.reporting import report
+from synpo_jax.reporting import result
 from synpo_jax.runtime import hosts, progress
 from synpo_jax.runtime.flags import CONFIG, WORKDIR, command, one_line
 from synpo_jax.runtime.workdir import Unreadable
-from synpo_jax.training import checkpoint, heldout, job, metrics, update
+from synpo_jax.training import checkpoint, heldout, job, metrics
 from synpo_jax.training import probe as language
 
 # What a run can meet that is no bug.
@@ -51,28 +48,19 @@ def run(ready, c, workdir):
     state = ready.state
     if found is not None:
       state, position = found
-      same_rows(ready.data.batches, position["rows"], workdir)
+      checkpoint.same_rows(ready.data.batches, position["rows"], workdir)
       stream.set_state(position)
       hosts.say(
         f"continuing after update {int(state.step)} of {ready.data.updates}"
       )
-    before = scores_before(ready, c, state, workdir)
+    before = heldout.scores_before(ready, c, state, workdir)
     probe = language.make_probe(ready, c, workdir, int(state.step))
     if probe and not int(state.step):
       probe(0, state.trained)
     state = loop(ready, c, workdir, state, stream, manager, probe)
   finished = int(state.step) == ready.data.updates
   if finished and ready.heldout is not None:
-    show_result(before, held_out_scores(ready, c, state), workdir)
-
-
-def same_rows(batches, begun: str, workdir):
-  """Raises checkpoint.OtherRows unless `begun` is the batches' digest."""
-  if batches.digest != begun:
-    raise checkpoint.OtherRows(
-      f"{workdir}: rows of data.pairs, or their videos, are not those that the "
-      "run began with; put them back, or choose another --workdir"
-    )
+    result.show(before, heldout.scores(ready, c, state.trained), workdir)
 
 
 def loop(ready, c, workdir, state, stream, manager, probe):
@@ -148,50 +136,6 @@ def should_stop(stop, number) -> bool:
   if jax.process_count() > 1:
     return multihost_utils.reached_preemption_sync_point(number)
   return stop.is_set()
-
-
-def scores_before(ready, c, state, workdir):
-  """Held-out scores before the first update, kept for a continued run."""
-  path = workdir / "before.json"
-  if ready.heldout is None:
-    return None
-  if int(state.step):
-    return json.loads(path.read_text())
-  scores = held_out_scores(ready, c, state)
-  if hosts.is_first():
-    path.write_text(json.dumps(scores, indent=2) + "\n")
-  return scores
-
-
-def held_out_scores(ready, c, state):
-  """Scores of the held-out pairs, and of captions written for their clips."""
-  pairs = heldout.score_pairs(
-    ready.steps.evaluate, state.trained, ready.frozen, ready.heldout, ready.mesh
-  )
-  if not (c.heldout.captions and c.heldout.scenes):
-    return pairs
-  if jax.process_count() > 1:
-    hosts.say("held-out captions are written by single-process runs only")
-    return pairs
-  captions = batch_captions.greedy(
-    ready.model,
-    update.merge(state.trained, ready.frozen),
-    ready.heldout,
-    most=c.heldout.captions,
-    max_new_tokens=c.heldout.max_new_tokens,
-    mesh=ready.mesh,
-    **ready.texts._asdict(),
-  )
-  return pairs | heldout.score_captions(captions, c.heldout.scenes)
-
-
-def show_result(before, after, workdir):
-  """Prints the table, and draws the curves onto a page."""
-  if not hosts.is_first():
-    return
-  (workdir / "after.json").write_text(json.dumps(after, indent=2) + "\n")
-  Console().print(heldout.table(before, after))
-  print(f"curves: {report.write([str(workdir)], workdir / 'report')}")
 
 
 if __name__ == "__main__":

@@ -54,6 +54,15 @@ def _writing(folder):
     ) from error
 
 
+def same_rows(batches, begun: str, workdir):
+  """Raises OtherRows unless `begun` is the batches' digest."""
+  if batches.digest != begun:
+    raise OtherRows(
+      f"{workdir}: rows of data.pairs, or their videos, are not those that the "
+      "run began with; put them back, or choose another --workdir"
+    )
+
+
 def save(manager, step, state, data_state):
   """Starts saving after `step` updates; returns before the bytes are out.
 

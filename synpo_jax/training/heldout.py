@@ -1,24 +1,57 @@
 """What training changed, on clips it never saw."""
 
 import collections
+import json
+import pathlib
 
 import jax
 import numpy as np
-from rich.table import Table
 
+from synpo_jax.generation import batch_captions
 from synpo_jax.models import sharding
+from synpo_jax.runtime import hosts
 from synpo_jax.training import update
 from synpo_jax.world import scene, truth
 
-SHOWN = {  # metric -> its title in the table
-  "accuracy": "ranking accuracy",
-  "chosen_logp": "log-prob per token, chosen",
-  "rejected_logp": "log-prob per token, rejected",
-  "margin": "margin of geometric means",
-  "factuality": "factuality of greedy captions (0-5)",
-  "fluency": "fluency of greedy captions (0-5)",
-  "qa_accuracy": "questions answered right",
-}
+
+def scores_before(ready, c, state, workdir: pathlib.Path) -> dict | None:
+  """Scores before the first update, kept for a run that is continued."""
+  path = workdir / "before.json"
+  if ready.heldout is None:
+    return None
+  if int(state.step):
+    return json.loads(path.read_text())
+  found = scores(ready, c, state.trained)
+  if hosts.is_first():
+    path.write_text(json.dumps(found, indent=2) + "\n")
+  return found
+
+
+def scores(ready, c, trained) -> dict[str, float]:
+  """Scores of the held-out pairs, and of captions written for their clips."""
+  pairs = score_pairs(
+    ready.steps.evaluate, trained, ready.frozen, ready.heldout, ready.mesh
+  )
+  if not (c.heldout.captions and c.heldout.scenes):
+    return pairs
+  if jax.process_count() > 1:
+    hosts.say("held-out captions are written by single-process runs only")
+    return pairs
+  captions = write_captions(ready, c, trained, c.heldout.captions)
+  return pairs | score_captions(captions, c.heldout.scenes)
+
+
+def write_captions(ready, c, trained, most: int) -> dict[str, str]:
+  """Greedy captions {video: text} of the first `most` held-out videos."""
+  return batch_captions.greedy(
+    ready.model,
+    update.merge(trained, ready.frozen),
+    ready.heldout,
+    most=most,
+    max_new_tokens=c.heldout.max_new_tokens,
+    mesh=ready.mesh,
+    **ready.texts._asdict(),
+  )
 
 
 def make_scorer(model, scoring, mesh):
@@ -54,13 +87,3 @@ def score_captions(captions, scenes_path) -> dict[str, float]:
       }
     )
   return {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
-
-
-def table(before: dict, after: dict) -> Table:
-  """Before and after, side by side."""
-  shown = Table("held-out clips", "before", "after")
-  for name, title in SHOWN.items():
-    if name in before:
-      values = (f"{scores[name]:.3f}" for scores in (before, after))
-      shown.add_row(title, *values)
-  return shown

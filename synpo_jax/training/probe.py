@@ -14,9 +14,8 @@ import numpy as np
 
 from synpo_jax.evaluation.caption_metrics import variety
 from synpo_jax.evaluation.tokenizer import tokenize
-from synpo_jax.generation import batch_captions
 from synpo_jax.runtime import hosts, journal, shipped
-from synpo_jax.training import heldout, job, metrics, pair_logps, update
+from synpo_jax.training import heldout, job, metrics, pair_logps
 from synpo_jax.world import scene, telling
 
 
@@ -50,8 +49,8 @@ def make_probe(ready, c, workdir: pathlib.Path, start: int) -> Callable | None:
       )
       row[name] = scores["chosen_logp"]
     if c.language.captions and ready.heldout and jax.process_count() == 1:
-      captions = _captions(ready, c, trained)
-      row |= variety([tokenize(caption) for caption in captions])
+      made = heldout.write_captions(ready, c, trained, c.language.captions)
+      row |= variety([tokenize(caption) for caption in made.values()])
     if hosts.is_first():
       with path.open("a") as rows:
         rows.write(json.dumps(row) + "\n")
@@ -93,16 +92,3 @@ def _read(c, ready, path):
 def _scorer(ready, c):
   scoring = pair_logps.make_scoring(**c.step, mesh=ready.mesh)
   return heldout.make_scorer(ready.model, scoring, ready.mesh)
-
-
-def _captions(ready, c, trained) -> list[str]:
-  made = batch_captions.greedy(
-    ready.model,
-    update.merge(trained, ready.frozen),
-    ready.heldout,
-    most=c.language.captions,
-    max_new_tokens=c.heldout.max_new_tokens,
-    mesh=ready.mesh,
-    **ready.texts._asdict(),
-  )
-  return list(made.values())
