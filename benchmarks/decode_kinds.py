@@ -6,20 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from benchmarks import workload
 from synpo_jax.models import initial
 from synpo_jax.weights import config_reading
 
-SHAPES = dict(  # of SmolLM2-135M
-  vocab_size=49152,
-  hidden_size=576,
-  intermediate_size=1536,
-  num_hidden_layers=30,
-  num_attention_heads=9,
-  num_key_value_heads=3,
-  rms_norm_eps=1e-5,
-  rope_theta=100000.0,
-  tie_word_embeddings=True,
-)
+SHAPES = workload.SIZES["smollm2_135m"]
 DRAW = dict(temperature=0.9, top_k=32, top_p=0.95)
 NO_TOKEN = -1  # as the end: nothing ends early
 
@@ -62,7 +53,7 @@ def ours(task: Task) -> list[float]:
   from synpo_jax.models.captioner import Captioner
   from synpo_jax.weights import folders
 
-  source = task.checkpoint or dict(SHAPES, model_type="llama")
+  source = task.checkpoint or SHAPES
   sizes = config_reading.captioner_config(source)
   model = Captioner(sizes)
   if task.checkpoint:

@@ -12,18 +12,9 @@ import torch
 import torch.nn.functional as F
 import transformers
 
-from benchmarks import child, workload
+from benchmarks import child, torch_parts, workload
 
 RECIPE = workload.RECIPE
-
-
-def base_model(task: workload.Task):
-  """The frozen model, with the attention that PyTorch fuses."""
-  return transformers.AutoModelForCausalLM.from_pretrained(
-    f"{task.folder}/base",
-    dtype=getattr(torch, task.dtype),
-    attn_implementation="sdpa",
-  ).to(task.device)
 
 
 def sequences(task: workload.Task):
@@ -72,7 +63,7 @@ def dpo_loss(model, ids, labels):
 def make_plain(task: workload.Task):
   """Our step in PyTorch."""
   model = peft.PeftModel.from_pretrained(
-    base_model(task), f"{task.folder}/adapter", is_trainable=True
+    torch_parts.base_model(task), f"{task.folder}/adapter", is_trainable=True
   )
   if task.checkpointing:
     model.enable_input_require_grads()
@@ -89,9 +80,9 @@ def make_plain(task: workload.Task):
     optimizer.zero_grad()
     loss, means = loss_fn(model, ids, labels)
     loss.backward()
-    norm = grad_norm(learns)
+    norm = torch_parts.grad_norm(learns)
     optimizer.step()
-    device = finish(task)
+    device = torch_parts.finish(task)
     chosen, rejected = means.chunk(2)
     return device | dict(
       loss=loss.item(),
@@ -101,19 +92,6 @@ def make_plain(task: workload.Task):
     )
 
   return step
-
-
-def grad_norm(parameters):
-  """Of all gradients together: what a log would show, as ours does."""
-  return torch.nn.utils.get_total_norm([p.grad for p in parameters])
-
-
-def finish(task: workload.Task) -> dict:
-  """Waits for a device that works behind the caller's back; its most bytes."""
-  if task.device == "cpu":
-    return {}
-  torch.cuda.synchronize()
-  return {"device_bytes": torch.cuda.max_memory_allocated()}
 
 
 def make(task: workload.Task):

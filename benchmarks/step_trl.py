@@ -14,7 +14,7 @@ import tokenizers
 import transformers
 import trl
 
-from benchmarks import step_torch, workload
+from benchmarks import torch_parts, workload
 
 VERSION = trl.__version__
 RECIPE = workload.RECIPE
@@ -80,7 +80,7 @@ def make_trainer(task: workload.Task, config):
   )
   words = tokenizer(workload.SIZES[task.size]["vocab_size"])
   given = dict(
-    model=step_torch.base_model(task),
+    model=torch_parts.base_model(task),
     train_dataset=rows(task),
     processing_class=words,
     peft_config=config,
@@ -115,10 +115,10 @@ def make(task: workload.Task):
     loss = trainer.training_step(trainer.model, batch)
     out = dict(loss=loss.item()) | logps(trainer, task)
     if first:  # only for the comparison of implementations; not timed
-      out["grad_norm"] = step_torch.grad_norm(learns).item()
+      out["grad_norm"] = torch_parts.grad_norm(learns).item()
       first.clear()
     trainer.optimizer.step()
-    return out | step_torch.finish(task)
+    return out | torch_parts.finish(task)
 
   return step
 
