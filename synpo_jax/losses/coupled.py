@@ -1,6 +1,6 @@
 """Losses in which the rows of a batch read each other.
 
-As the losses of reference_losses, with `weight` float32 [B] besides: rows of
+As the losses of with_reference, with `weight` float32 [B] besides: rows of
 weight 0 are fillers that change no other row's loss or gradient (None: no row
 is a filler). What the rows share is a constant to the gradient. Under
 gradient accumulation a batch is one micro-batch.
@@ -8,12 +8,9 @@ gradient accumulation a batch is one micro-batch.
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 
-from synpo_jax.losses.sequences import Logps, Losses, Mask, Refs
+from synpo_jax.losses.sequences import Logps, Losses, Mask, Refs, Weight
 from synpo_jax.losses.with_reference import log_ratio_gap, log_ratios
-
-Weight = Float[Array, "B"] | None
 
 
 def aot(

@@ -3,22 +3,22 @@
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Float32
 
 
 class SequenceStats(NamedTuple):
-  """What losses and metrics read off each caption; float32 [B, C].
+  """What losses and metrics read off each caption.
 
   sum_logp, mean_logp: log-prob of the caption and its mean per token, nats;
   geo_prob: geometric mean of the token probabilities, exp(mean_logp) (S);
   avg_prob: their arithmetic mean (P-bar); length: supervised tokens.
   """
 
-  sum_logp: Array
-  mean_logp: Array
-  geo_prob: Array
-  avg_prob: Array
-  length: Array
+  sum_logp: Float32[Array, "B C"]
+  mean_logp: Float32[Array, "B C"]
+  geo_prob: Float32[Array, "B C"]
+  avg_prob: Float32[Array, "B C"]
+  length: Float32[Array, "B C"]
 
 
 def sequence_stats(
@@ -39,13 +39,9 @@ def sequence_stats(
   return SequenceStats(total, mean, jnp.exp(mean), prob / tokens, length)
 
 
+# What a preference loss takes, and gives.
 Logps = Float[Array, "B 2 R"]
-
-
 Mask = Bool[Array, "B 2 R"]
-
-
 Refs = Float[Array, "B 2"] | None
-
-
+Weight = Float[Array, "B"] | None
 Losses = Float[Array, "B"]

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, Sharding
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Int32
 
 from synpo_jax.data.batch import Batch
 from synpo_jax.models import head, sharding
@@ -52,14 +52,13 @@ def make_scoring(*, layout_name: str, head_chunk: int, mesh: Mesh) -> Scoring:
 class Rows(NamedTuple):
   """What the decoder reads; N rows of T positions.
 
-  tokens int32 [N, T]; positions int32 [N, T] or [N, T, 3]; segments int32
-  [N, T] (0 padding, 1 seen by all later, 2+c seen by caption c alone); slots
-  says where the captions of a packed row lie, None for plain rows.
+  segments: 0 padding, 1 seen by all later, 2+c seen by caption c alone. slots:
+  where the captions of a packed row lie, None for plain rows.
   """
 
-  tokens: Array
-  positions: Array
-  segments: Array
+  tokens: Int32[Array, "N T"]
+  positions: Int32[Array, "N T"] | Int32[Array, "N T 3"]
+  segments: Int32[Array, "N T"]
   slots: Slots | None
 
 

@@ -4,7 +4,6 @@ Measured float32 noise against the smallest planted bug: embeddings 2e-6
 (tanh GELU 6e-4), logits 2e-5 (RMS eps 1e-4), gradients 2e-5 of the largest.
 """
 
-import dataclasses
 import json
 from types import SimpleNamespace
 
@@ -14,31 +13,21 @@ import numpy as np
 import pytest
 
 from synpo_jax.models import lora as lora_lib
-from synpo_jax.models.captioner import Captioner
-from synpo_jax.models.config import LoraConfig
 from synpo_jax.weights.config_reading import captioner_config
-from tests.support.golden_captioner import expand, lora_tree, write_folder
-from tests.support.paths import GOLDEN
-from tests.support.read_folder import read_folder
+from tests.support.golden_captioner import expand, lora_tree, read_captioner
 
 
 @pytest.fixture(scope="module", params=["a", "b"])
 def case(request, tmp_path_factory):
-  z = np.load(GOLDEN / f"captioner_{request.param}.npz")
   folder = tmp_path_factory.mktemp("golden")
-  write_folder(z, folder)
-  config, params = read_folder(folder)
-  tower = dataclasses.replace(config.tower, kept_ratio=float(z["kept_ratio"]))
-  config = dataclasses.replace(config, tower=tower)
-  lora = LoraConfig(int(z["lora_rank"]), float(z["lora_alpha"]), 0.05)
-  tree = lora_tree(z, "lora/", config.decoder.layers)
+  z, model, variables = read_captioner(request.param, folder)
   return SimpleNamespace(
     z=z,
-    config=config,
-    model=Captioner(config, lora=lora),
-    variables={"params": params, "lora": jax.tree.map(jnp.asarray, tree)},
+    config=model.config,
+    model=model,
+    variables=variables,
     pairs=len(z["frames_per_pair"]),
-    tokens=config.tokens_per_frame,
+    tokens=model.config.tokens_per_frame,
   )
 
 

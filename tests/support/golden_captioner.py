@@ -1,13 +1,35 @@
 """The golden captioners as checkpoint folders and trees of ours."""
 
+import dataclasses
+
+import jax
+import jax.numpy as jnp
 import numpy as np
 from safetensors.numpy import save_file
+
+from synpo_jax.models.captioner import Captioner
+from synpo_jax.models.config import LoraConfig
+from tests.support.paths import GOLDEN
+from tests.support.read_folder import read_folder
 
 PARTS = {
   "llm": "",
   "visual_encoder": "visual_encoder",
   "projector": "projector",
 }
+
+
+def read_captioner(letter, folder):
+  """(golden file, captioner, its variables): `a` or `b` with its adapter."""
+  z = np.load(GOLDEN / f"captioner_{letter}.npz")
+  write_folder(z, folder)
+  config, params = read_folder(folder)
+  tower = dataclasses.replace(config.tower, kept_ratio=float(z["kept_ratio"]))
+  config = dataclasses.replace(config, tower=tower)
+  adapter = LoraConfig(int(z["lora_rank"]), float(z["lora_alpha"]), 0.05)
+  lora = lora_tree(z, "lora/", config.decoder.layers)
+  variables = {"params": params, "lora": jax.tree.map(jnp.asarray, lora)}
+  return z, Captioner(config, lora=adapter), variables
 
 
 def write_folder(z, folder):

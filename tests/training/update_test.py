@@ -5,7 +5,6 @@ norms 2e-6 relative, the optimiser run 1e-6. Tolerances are some times that
 and well below what a planted bug costs.
 """
 
-import dataclasses
 import json
 from types import SimpleNamespace
 
@@ -18,13 +17,9 @@ from jax.sharding import PartitionSpec as P
 
 from synpo_jax.data.batch import Batch
 from synpo_jax.models import sharding
-from synpo_jax.models.captioner import Captioner
-from synpo_jax.models.config import LoraConfig
 from synpo_jax.training import optim, update
 from synpo_jax.training.pair_logps import Scoring
-from tests.support.golden_captioner import expand, lora_tree, write_folder
-from tests.support.paths import GOLDEN
-from tests.support.read_folder import read_folder
+from tests.support.golden_captioner import expand, lora_tree, read_captioner
 
 SYNPO = dict(name="synpo", coefficients=dict(alpha=30.0, beta=0.2))
 DPO = dict(name="dpo", coefficients=dict(beta=0.1))
@@ -36,16 +31,8 @@ def scoring(layout):
 
 @pytest.fixture(scope="module", params=["a", "b"])
 def case(request, tmp_path_factory):
-  z = np.load(GOLDEN / f"captioner_{request.param}.npz")
   folder = tmp_path_factory.mktemp("golden")
-  write_folder(z, folder)
-  config, params = read_folder(folder)
-  tower = dataclasses.replace(config.tower, kept_ratio=float(z["kept_ratio"]))
-  config = dataclasses.replace(config, tower=tower)
-  adapter = LoraConfig(int(z["lora_rank"]), float(z["lora_alpha"]), 0.05)
-  model = Captioner(config, lora=adapter)
-  lora = lora_tree(z, "lora/", config.decoder.layers)
-  variables = {"params": params, "lora": jax.tree.map(jnp.asarray, lora)}
+  z, model, variables = read_captioner(request.param, folder)
   trained, frozen = update.split(variables, "lora/.*")
   batch = make_batch(z, model, variables)
   return SimpleNamespace(
