@@ -14,6 +14,7 @@ from absl import flags
 from absl.testing import flagsaver
 
 from synpo_jax.runtime import hosts
+from synpo_jax.runtime.flags import WORKDIR
 from synpo_jax.training import checkpoint
 from tests.support.paths import ROOT
 from tests.support.training_runs import (
@@ -139,7 +140,7 @@ def test_flags_that_do_not_fit_are_named(given, said):
 
 def test_a_bucket_is_no_workdir():
   with pytest.raises(flags.IllegalFlagValueError, match="mount one"):
-    with flagsaver.as_parsed(workdir="gs://bucket/run"):
+    with flagsaver.as_parsed((WORKDIR, "gs://bucket/run")):
       pass
 
 
