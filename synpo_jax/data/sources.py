@@ -6,7 +6,9 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+from synpo_jax.data import media
 from synpo_jax.data.video import SUFFIXES
+from synpo_jax.runtime import file_kinds
 
 
 class Source(NamedTuple):
@@ -22,7 +24,7 @@ def find(wanted: str, root: str | Path) -> list[Source]:
   Args:
     wanted: parts separated by commas, each a video file, a folder (searched
       to the bottom), a glob (`**` too), or a .jsonl file whose rows have a
-      "video" (or the release's "video_name"), a path.
+      "video" (or another name of media.VIDEO), a path.
     root: where relative paths start, and what ids are relative to.
 
   Raises:
@@ -62,19 +64,37 @@ def _videos(paths) -> list[Path]:
 
 def _listed(path: Path, root: Path) -> list[Path]:
   """Video paths of the rows of a JSONL file."""
+  file_kinds.check_json_lines(path)
   names = []
   for number, line in enumerate(path.read_bytes().splitlines(), 1):
     if not line.strip():
       continue
     try:
-      row = json.loads(line)
-      name = row.get("video", row.get("video_name"))
-    except (ValueError, AttributeError):
-      name = None
-    if not isinstance(name, str) or not name:
-      raise ValueError(f"{path} line {number}: no JSON row with a 'video'")
-    names.append(name)
+      names.append(_video(line))
+    except media.Fault as fault:
+      raise ValueError(f"{path} line {number}: {fault}") from fault
   return [_located(path, name, root) for name in names]
+
+
+def _video(line: bytes) -> str:
+  """The one video that a row names."""
+  try:
+    row = json.loads(line.decode("utf-8-sig"))
+  except (ValueError, RecursionError):
+    row = None
+  if not isinstance(row, dict):
+    raise media.Fault("no JSON row with a 'video'")
+  given = {name: media.one(name, row.get(name)) for name in media.VIDEO}
+  found = {name: value for name, value in given.items() if value is not None}
+  if not found:
+    media.check(row, set(), seen=False)
+    raise media.Fault("no JSON row with a 'video'")
+  name = next(iter(found.values()))
+  if any(value != name for value in found.values()):
+    raise media.Fault(f"{' and '.join(found)} say different things")
+  if not isinstance(name, str) or not name:
+    raise media.Fault("no JSON row with a 'video'")
+  return name
 
 
 def _located(listing: Path, name: str, root: Path) -> Path:

@@ -222,3 +222,44 @@ def test_a_name_that_fits_two_videos_is_refused(videos):
   with pytest.raises(ValueError, match="'c' could be any of x/c.mp4, y/c.MOV"):
     pairs.locate(["a.mp4", "c"], videos)
   assert pairs.locate(["x/c.mp4", "c.MOV"], videos).missing == {}
+
+
+TEXT = {"question": "What?", "chosen": "A.", "rejected": "B."}
+
+
+def test_several_pairs_may_share_a_prompts_id(file):
+  row = TEXT | {"prompt_id": "p"}
+  read_pairs = read(file(row, row, row | {"id": "q"})).pairs
+  assert [p.id for p in read_pairs] == ["p", "p-line-2", "q"]
+
+
+def test_a_key_that_stands_twice_is_refused(file):
+  with pytest.raises(ValueError, match=":1: 'chosen' stands twice"):
+    read(file('{"question": "Q", "chosen": "a", "chosen": "b"}'))
+
+
+KINDS = [
+  (
+    b"[" + json.dumps(ROW).encode() + b"]",
+    r"one JSON array, .*jq -c '.\[\]'",
+  ),
+  (b"[\n {\n", "one JSON array"),
+  (b'{\n "question": "Q"\n}', "JSON spread over many lines"),
+  (b"\x1f\x8b\x08\0", "gzip, not JSON lines; unpack it first"),
+  (b"PAR1\x15\0", "Parquet, not JSON lines"),
+  (b"PK\x03\x04", "a zip archive"),
+  (json.dumps(ROW).encode("utf-16"), "UTF-16 text; save it as UTF-8"),
+  (json.dumps(ROW).encode("utf-16-be"), "UTF-16 text.*-f UTF-16BE"),
+  (b"\0" * 50, "filled with zero bytes"),
+]
+
+
+@pytest.mark.parametrize("content, what", KINDS)
+def test_a_file_of_another_kind_is_named_in_one_line(tmp_path, content, what):
+  path = tmp_path / "pairs.jsonl"
+  path.write_bytes(content)
+  with pytest.raises(ValueError, match=f"pairs.jsonl: is {what}") as error:
+    read(path)
+  assert len(str(error.value).splitlines()) == 1
+  with pytest.raises(ValueError, match="is a folder; name the file of pairs"):
+    read(tmp_path)
