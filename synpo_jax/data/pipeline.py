@@ -103,7 +103,8 @@ def make(
   Raises ValueError or FileNotFoundError, one line (or one per faulty row).
   """
   s = settings
-  read = _read(s, captions)
+  how = dict(question=s.question, min_score_gap=s.min_score_gap)
+  read = pairs.read_pairs(s.pairs, captions=captions, **how)
   kept, names, frames, lost = _with_videos(read.pairs, s, rule, preprocess)
   rows, misfits = _tokenised(
     kept, names, frames, s, tokenizer, blocks, captions
@@ -126,20 +127,12 @@ def make(
   return Data(made, kept, names, frames, counts)
 
 
-def _read(s: Settings, captions: int) -> pairs.Filtered:
-  return pairs.read_pairs(
-    s.pairs,
-    question=s.question,
-    captions=captions,
-    min_score_gap=s.min_score_gap,
-  )
-
-
 def _counted(read: pairs.Filtered, lost, misfits, used: int) -> dict[str, int]:
   """How many rows were used, changed or dropped, and why, in words."""
   return {
     "rows read": len(read.pairs) + read.below_gap,
     "dropped: score gap too small": read.below_gap,
+    "marks of the video taken out of questions": read.marks,
     **lost,
     **misfits,
     "rows used": used,
@@ -212,11 +205,26 @@ def _with_videos(read: list[pairs.Pair], s: Settings, rule, preprocess):
   names = list(store.places)
   kept = [p for p in read if p.video is None or p.video in store.places]
   lost = {
+    "rows of text alone": len(read) - len(wanted),
     f"videos quarantined (see {store.report})": len(store.quarantined),
     "dropped: video quarantined": len(read) - len(kept),
   }
   frames = shards.Frames(list(store.places.values()), preprocess.size)
   return kept, names, frames, lost
+
+
+def check_seen(data: Data, settings: dict) -> None:
+  """Raises ValueError where a captioner would learn from text alone.
+
+  settings: the `data` section. Its `videos=""` says that this is meant.
+  """
+  if data.videos or not settings["videos"]:
+    return
+  raise ValueError(
+    f"{settings['pairs']}: none of the rows used has a video "
+    f"({summary(data.counts)}), so the captioner would train blind; name it as "
+    "'video' in each row, or set data.videos='' to train on text alone"
+  )
 
 
 def _lookup(kept: list[pairs.Pair], names: list[str], frames):

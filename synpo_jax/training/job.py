@@ -80,11 +80,15 @@ def prepare(c, workdir) -> Job:
     make_world(**c.world)
   captions = losses.captions(c.loss.name)
   data = read_data(c, opened, captions=captions, epochs=c.epochs)
+  if model.config.tower is not None:
+    pipeline.check_seen(data, c.data)
   held = read_heldout(c, opened) if c.heldout.pairs else None
   variables = loading.load_variables(model, c.model.checkpoint, mesh, c.seed)
   trained, frozen = update.split(variables, c.trainable)
   steps = make_steps(c, model, trained, mesh, data.updates)
   announce(opened, variables, data)
+  if held:
+    hosts.say(f"held out: {pipeline.summary(held.counts)}")
   cached = caches.make(c, model, variables, mesh)
   data, held = cached(data), cached(held) if held else None
   state = steps.init(trained)
@@ -133,12 +137,19 @@ def read_data(c, opened, *, captions, epochs, **changes) -> pipeline.Data:
     rule=video.FrameRule(**c.frames),
     preprocess=video.Preprocess(size=size, **c.pixels),
     tokenizer=opened.texts.tokenizer,
-    blocks=opened.model.config.blocks,
+    blocks=opened.model.config.blocks if tower else _sees_none,
     captions=captions,
     epochs=epochs,
     seed=c.seed,
     process_index=jax.process_index(),
     process_count=jax.process_count(),
+  )
+
+
+def _sees_none(frames: int):
+  raise ValueError(
+    "the model is a language model and sees no video, but the row names one; "
+    "take 'video' out, or name a captioner as model.checkpoint"
   )
 
 

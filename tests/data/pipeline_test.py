@@ -93,6 +93,7 @@ def test_files_become_batches_and_every_loss_is_counted(data):
   assert data.counts["dropped: score gap too small"] == 1
   assert data.counts["dropped: video quarantined"] == 8
   assert data.counts["rows used"] == 21
+  assert data.counts["rows of text alone"] == 4
   line = pipeline.summary(data.counts)
   assert "2 videos quarantined (see " in line and " 0 " not in line
   assert data.updates == 2 * data.updates_per_epoch
@@ -208,3 +209,31 @@ def test_text_alone_needs_no_videos(tmp_path, llama):
 def test_no_row_left_says_why(files, llama):
   with pytest.raises(ValueError, match="no row can be used .*no room"):
     make(files, llama, max_len=8)
+
+
+def test_a_captioner_whose_rows_hold_no_video_is_not_trained(
+  files, data, tmp_path, llama
+):
+  row = {"question": "Q", "chosen": "a", "rejected": "b"}
+  path = tmp_path / "pairs.jsonl"
+  path.write_text(json.dumps(row) + "\n")
+  section = dict(pairs=str(path), videos="/nowhere")
+  blind = make(tmp_path, llama, min_score_gap=None)
+  with pytest.raises(
+    ValueError, match="pairs.jsonl: none of the rows used has"
+  ):
+    pipeline.check_seen(blind, section)
+  pipeline.check_seen(blind, section | {"videos": ""})  # meant
+  pipeline.check_seen(data, section)
+
+
+def test_marks_taken_out_are_counted(files, tmp_path, llama):
+  row = {"video": "v1.avi", "question": "<video>\nQ", "chosen": "a"}
+  path = tmp_path / "pairs.jsonl"
+  path.write_text(json.dumps(row | {"rejected": "b"}) + "\n")
+  marked = make(files, llama, pairs=str(path), min_score_gap=None)
+  line = pipeline.summary(marked.counts)
+  assert "1 marks of the video taken out of questions" in line
+  spelled = llama.convert_tokens_to_ids(["<", "v", "i", "d", "e", "o", ">"])
+  prefix = marked.batches[0]["prefix"][0, 0].tolist()
+  assert not any(prefix[i : i + 7] == spelled for i in range(len(prefix)))
