@@ -30,6 +30,11 @@ def get_config(arg="greedy"):
   c.question = prompts.TRAINING_QUESTION
   c.seed = 0
   c.readers = 2  # videos decoded ahead
+  # What one video may cost; one that costs more is a fault. Seconds of reading
+  # and decoding it, frames in it, pixels of a frame, bytes of a file.
+  c.limits = dict(
+    seconds=600.0, frames=500_000, pixels=40_000_000, bytes=16 * 2**30
+  )
   c.model = dict(
     checkpoint="synpo_jax/assets/tiny",  # folder; "" takes the adapter's own
     adapter="",  # workdir of a run of ours, or a PEFT folder

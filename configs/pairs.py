@@ -35,6 +35,11 @@ def official():
   c.root = "videos"  # where their paths start; training's data.videos
   c.seed = 0
   c.readers = 2  # videos decoded ahead
+  # What one video may cost; one that costs more is a fault. Seconds of reading
+  # and decoding it, frames in it, pixels of a frame, bytes of a file.
+  c.limits = dict(
+    seconds=600.0, frames=500_000, pixels=40_000_000, bytes=16 * 2**30
+  )
   c.model = dict(
     checkpoint="",  # folder of the captioner
     adapter="",  # workdir of a training run, or a PEFT folder

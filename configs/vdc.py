@@ -170,6 +170,11 @@ def data():
     batch_size=1,  # pairs per micro-batch, all devices together
     accumulation=32,  # micro-batches per update
     workers=8,  # processes that decode, and that read ahead
+    # What one video may cost; one that costs more is quarantined. Seconds of
+    # reading and decoding it, frames in it, pixels of a frame, bytes of a file.
+    limits=dict(
+      seconds=600.0, frames=500_000, pixels=40_000_000, bytes=16 * 2**30
+    ),
   )
 
 

@@ -20,6 +20,7 @@ from rich.padding import Padding
 from rich.text import Text as Words
 
 from synpo_jax.data import prompts, sources, video
+from synpo_jax.data.limits import Limits
 from synpo_jax.generation import shots, writer
 from synpo_jax.runtime import hosts, journal
 from synpo_jax.runtime.flags import CONFIG, command
@@ -55,12 +56,17 @@ def _captions(c, new, faults: list[str]) -> Iterator[dict]:
   """A row per video that can be read, in order; the others' faults."""
   ask = shots.Ask(seed=c.seed, question=c.question, **c.captions)
   opened = writer.open_writer(c.placing.to_dict(), **c.model.to_dict())
-  rule = video.FrameRule(**c.frames)
+  rule, limits = video.FrameRule(**c.frames), Limits(**c.limits)
   facts = {}
 
   def load(source):
     return shots.read(
-      source.id, source.path, rule, opened.prepare, contrast=ask.contrast
+      source.id,
+      source.path,
+      rule,
+      opened.prepare,
+      contrast=ask.contrast,
+      limits=limits,
     )
 
   def readable():

@@ -15,6 +15,7 @@ import pathlib
 
 from rich import console, table
 
+from synpo_jax.data.limits import Limits
 from synpo_jax.evaluation import captions as making
 from synpo_jax.evaluation import judge_prompts, preference, recipe, text_model
 from synpo_jax.evaluation.benchmarks import BENCHMARKS
@@ -138,6 +139,7 @@ def _captions(c, workdir, items, open_writer) -> dict[str, dict]:
     seed=c.seed,
     frames=c.frames.to_dict(),
     readers=c.readers,
+    limits=Limits(**c.limits),
     **c.captions.to_dict(),
   )
 

@@ -17,6 +17,7 @@ from absl import flags
 from rich import console
 
 from synpo_jax.data import prompts, sources
+from synpo_jax.data.limits import Limits
 from synpo_jax.generation import shots
 from synpo_jax.judging import endpoint
 from synpo_jax.pairing import assembly, criteria, ledger, page, scores, terminal
@@ -97,7 +98,7 @@ def _cut(c, workdir, faults, share):
   found = sources.find(c.videos, c.root)
   rule = dict(seconds=cutting.SECONDS, fewest=cutting.FEWEST, most=cutting.MOST)
   mark = ledger.register(workdir, "segments", rule, share)
-  captioning.cut(workdir, found, mark, faults, share)
+  captioning.cut(workdir, found, mark, faults, share, Limits(**c.limits))
   if len(faults) == len(found):
     raise ValueError(
       f"no video can be read; the first: {[*faults.values()][0]}"
@@ -120,8 +121,15 @@ def _caption(c, workdir, stage, caption, faults, share, open_writer):
   frames = asked.pop("frames")
   ask = shots.Ask(seed=c.seed, **asked)
   writer = open_writer(c.placing.to_dict(), **c.model.to_dict())
-  root = Path(c.root)
-  work = captioning.Work(workdir, root, writer, c.readers, share, faults)
+  work = captioning.Work(
+    workdir,
+    Path(c.root),
+    writer,
+    c.readers,
+    Limits(**c.limits),
+    share,
+    faults,
+  )
   caption(work, mark, frames, ask)
 
 
@@ -182,7 +190,14 @@ def _pair(c, workdir):
     f"{terminal.sentence(summary)} Captions: {' with '.join(names)}; "
     f"judge: {judge['model']}, {judge['version']}."
   )
-  page.write(workdir / "pairs.html", made, line, Path(c.root), **c.page)
+  page.write(
+    workdir / "pairs.html",
+    made,
+    line,
+    Path(c.root),
+    limits=Limits(**c.limits),
+    **c.page,
+  )
   return summary
 
 

@@ -1,18 +1,23 @@
 """Decodes many videos in worker processes; a bad one harms only itself."""
 
 import concurrent.futures as futures
+import contextlib
+import faulthandler
 import functools
 import itertools
 import multiprocessing
+import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from synpo_jax.data import video
+from synpo_jax.data.limits import Limits
 
 Job = tuple[str, Path]  # key, file
 Outcome = tuple[str, video.Clip | str]  # key, clip or the reason of failure
-CRASHED = "the decoder crashed on it"
+CRASHED = "the decoder crashed on it, or did not come back"
+GRACE = 30.0  # seconds beyond the limit, until a decoder's process is ended
 
 
 def decode(
@@ -20,25 +25,40 @@ def decode(
   rule: video.FrameRule,
   preprocess: video.Preprocess,
   workers: int,
+  limits: Limits | None,
 ) -> Iterator[Outcome]:
   """Yields (key, clip, or why there is none) in the order of the jobs.
 
   At most two clips per worker wait to be taken. A file that kills its worker
   (a fault in a codec) is found by decoding each file that was under way in a
-  process of its own. With 0 workers all happens in this process.
+  process of its own; so is one whose decoder does not come back within the
+  limits. With 0 workers all happens in this process.
   """
-  task = functools.partial(_attempt, rule=rule, preprocess=preprocess)
+  asked = dict(rule=rule, preprocess=preprocess, limits=limits)
   if workers == 0:
-    return ((key, task(path)) for key, path in jobs)
+    return ((key, _attempt(path, **asked)) for key, path in jobs)
+  task = functools.partial(_watched, grace=GRACE, **asked)
   return _parallel(iter(jobs), task, workers)
 
 
-def _attempt(path: Path, rule, preprocess) -> video.Clip | str:
+def _attempt(path: Path, rule, preprocess, limits) -> video.Clip | str:
   try:
     prepare = functools.partial(video.preprocess, form=preprocess)
-    return video.read(path, rule, prepare)
+    return video.read(path, rule, prepare, limits)
   except (ValueError, OSError) as error:
     return str(error)
+
+
+def _watched(path: Path, grace, limits, **asked) -> video.Clip | str:
+  """As _attempt, but ends this process where a decoder does not come back."""
+  with contextlib.ExitStack() as stack:
+    if limits is not None:
+      nowhere = stack.enter_context(open(os.devnull, "w"))
+      faulthandler.dump_traceback_later(
+        limits.seconds + grace, exit=True, file=nowhere
+      )
+      stack.callback(faulthandler.cancel_dump_traceback_later)
+    return _attempt(path, limits=limits, **asked)
 
 
 def _pool(workers: int) -> futures.ProcessPoolExecutor:

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from transformers import PreTrainedTokenizerBase
 
 from synpo_jax.data import batches, pairs, shards, tokens, video
+from synpo_jax.data.limits import Limits
 
 AHEAD = 2  # batches that each reader keeps ready
 
@@ -35,6 +36,7 @@ class Settings:
   batches.MOST_BUCKETS are left of all. batch_size: pairs per micro-batch, all
   processes together. accumulation: micro-batches per update. workers:
   processes that decode, and that read ahead; 0 does it all in this one.
+  limits: the fields of limits.Limits, or None for none.
   """
 
   pairs: str
@@ -51,6 +53,7 @@ class Settings:
   batch_size: int
   accumulation: int
   workers: int
+  limits: dict[str, float | int] | None = None
 
 
 class Data(NamedTuple):
@@ -201,6 +204,7 @@ def _with_videos(read: list[pairs.Pair], s: Settings, rule, preprocess):
     preprocess=preprocess,
     workers=s.workers,
     missing=located.missing,
+    limits=None if s.limits is None else Limits(**s.limits),
   )
   names = list(store.places)
   kept = [p for p in read if p.video is None or p.video in store.places]

@@ -26,11 +26,12 @@ import tensorflow_datasets as tfds
 from jaxtyping import UInt8
 
 from synpo_jax.data import decoding, records, video
+from synpo_jax.data.limits import Limits
 from synpo_jax.runtime import journal, progress
 from synpo_jax.runtime.terminal import first_line
 
 CHUNK = 128  # videos; what a killed build loses at most
-LAYOUT = 2  # of the stored records; a new one makes new fingerprints
+LAYOUT = 3  # of the stored records; a new one makes new fingerprints
 QUARANTINE = "quarantine.jsonl"
 
 
@@ -95,6 +96,7 @@ def build(
   preprocess: video.Preprocess,
   workers: int,
   missing: Mapping[str, str] | None = None,
+  limits: Limits | None = None,
 ) -> Store:
   """Decodes the videos that the cache lacks; returns where all of them are.
 
@@ -103,6 +105,8 @@ def build(
     cache: folder for all settings; made if absent, safe to share by runs.
     workers: decoding processes; 0 decodes in this one.
     missing: further names, and why they have no file; for the report.
+    limits: what a video may cost; one that costs more is quarantined.
+
   The report, `quarantine.jsonl` in the setting's folder, says of each video
   that cannot be used why not. It is written anew by every build.
 
@@ -114,7 +118,8 @@ def build(
     stored = _inventory(folder)
     keys = {name: _key(path) for name, path in paths.items()}
     todo = {keys[n]: p for n, p in paths.items() if keys[n] not in stored}
-    failed = _decode_chunks(folder, todo, rule, preprocess, workers)
+    asked = dict(rule=rule, preprocess=preprocess, limits=limits)
+    failed = _decode_chunks(folder, todo, workers, **asked)
     stored = _inventory(folder)
     broken = {n: failed[k] for n, k in keys.items() if k in failed}
     bad = dict(missing or {}) | broken
@@ -173,17 +178,17 @@ def _damaged(chunk, error) -> records.Damaged:
   )
 
 
-def _decode_chunks(folder, todo, rule, preprocess, workers) -> dict[str, str]:
+def _decode_chunks(folder, todo, workers, **asked) -> dict[str, str]:
   """Builds chunk after chunk; returns why videos failed, by key."""
   failed = {}
   if not todo:
     return failed
   with progress.bar("decoding videos", len(todo)) as advance:
     workers = min(workers, len(todo))
-    results = decoding.decode(todo.items(), rule, preprocess, workers)
+    results = decoding.decode(todo.items(), workers=workers, **asked)
     while some := list(itertools.islice(results, 1)):
       window = itertools.chain(some, itertools.islice(results, CHUNK - 1))
-      _build_chunk(folder, preprocess.size, window, failed, advance)
+      _build_chunk(folder, asked["preprocess"].size, window, failed, advance)
   return failed
 
 

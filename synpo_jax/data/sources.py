@@ -3,8 +3,12 @@
 import glob
 import json
 import os
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
+
+from absl import logging
 
 from synpo_jax.data import media
 from synpo_jax.data.video import SUFFIXES
@@ -24,7 +28,8 @@ def find(wanted: str, root: str | Path) -> list[Source]:
   Args:
     wanted: parts separated by commas, each a video file, a folder (searched
       to the bottom), a glob (`**` too), or a .jsonl file whose rows have a
-      "video" (or another name of media.VIDEO), a path.
+      "video" (or another name of media.VIDEO), a path. Of a folder or a glob
+      files with a suffix of video.SUFFIXES are taken, a line counts the rest.
     root: where relative paths start, and what ids are relative to.
 
   Raises:
@@ -49,17 +54,26 @@ def find(wanted: str, root: str | Path) -> list[Source]:
 def _paths(part: str, root: Path) -> list[Path]:
   path = root / part
   if path.is_dir():
-    return _videos(path.rglob("*"))
+    return _videos(part, path.rglob("*"))
   if path.is_file():
     return _listed(path, root) if path.suffix == ".jsonl" else [path]
   matches = glob.glob(part, root_dir=root, recursive=True)
-  return _videos(root / p for p in matches)
+  return _videos(part, (root / p for p in matches))
 
 
-def _videos(paths) -> list[Path]:
-  return sorted(
-    p for p in paths if p.suffix.lower() in SUFFIXES and p.is_file()
+def _videos(part: str, paths: Iterable[Path]) -> list[Path]:
+  """The videos among files, sorted; what else there is, is counted and said."""
+  files = sorted(path for path in paths if path.is_file())
+  videos = [path for path in files if path.suffix.lower() in SUFFIXES]
+  others = Counter(
+    path.suffix.lower() or "without suffix"
+    for path in files
+    if path.suffix.lower() not in SUFFIXES
   )
+  if others and videos:
+    counts = ", ".join(f"{n} {suffix}" for suffix, n in others.most_common())
+    logging.warning("%s: %d videos; passed over %s", part, len(videos), counts)
+  return videos
 
 
 def _listed(path: Path, root: Path) -> list[Path]:

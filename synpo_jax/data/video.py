@@ -10,6 +10,7 @@ that can really be decoded.
 import dataclasses
 import functools
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,8 +22,15 @@ from jaxtyping import Int, UInt8
 from PIL import Image
 
 from synpo_jax.data import container
+from synpo_jax.data.limits import Budget, Limits
 
-SUFFIXES = frozenset((".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi"))
+SUFFIXES = frozenset(
+  (
+    *(".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".gif", ".ts", ".mts"),
+    *(".m2ts", ".mpg", ".mpeg", ".vob", ".flv", ".f4v", ".wmv", ".asf", ".ogv"),
+    *(".3gp", ".3g2", ".mxf", ".dv"),
+  )
+)
 
 RESAMPLE = {
   "bicubic": Image.Resampling.BICUBIC,
@@ -135,6 +143,7 @@ def read(
   path: str | Path,
   rule: Callable[[float, int], Int[np.ndarray, "F"]],
   prepare: Callable | None = None,
+  limits: Limits | None = None,
 ) -> Clip:
   """Decodes the frames that `rule(duration, total)` asks for.
 
@@ -144,6 +153,7 @@ def read(
       number of frames to frame indices in [0, total).
     prepare: applied to each kept frame [y, x, 3] as soon as it is decoded, so
       that full-size frames are never held together.
+    limits: what reading it may cost; None for no limit.
 
   Raises:
     FileNotFoundError, ValueError: one line that names the file and says why.
@@ -153,9 +163,11 @@ def read(
     raise FileNotFoundError(f"{path}: no such video file")
   if path.stat().st_size == 0:
     raise ValueError(f"{path}: the file is empty")
-  keep = functools.partial(_picture, prepare=prepare or np.asarray)
+  budget = Budget(path, limits)
+  prepare = prepare or np.asarray
+  keep = functools.partial(_picture, prepare=prepare, budget=budget)
   try:
-    clip = _read(path, rule, keep)
+    clip = _read(path, rule, keep, budget)
   except av.error.FFmpegError as error:
     reason = f"{type(error).__name__}: {error.strerror}"
     raise ValueError(f"{path}: cannot be read as video ({reason})") from error
@@ -167,19 +179,20 @@ def read(
   return clip
 
 
-def _read(path, rule, keep) -> Clip:
+def _read(path, rule, keep, budget: Budget) -> Clip:
   """Plans on the packets, decodes, and plans again if they did not hold."""
-  with container.opened(path) as (file, stream):
-    line = container.timeline(path, file, stream)
+  with container.opened(path, budget) as (file, stream):
+    line = container.timeline(path, file, stream, budget)
   duration, total = line.duration, len(line.times)
   indices = rule(duration, total)
   kept = None
   if line.seekable and container.cost(line.keys, indices) * 2 <= total:
-    kept = container.by_seeking(path, line, indices, keep)
+    kept = container.by_seeking(path, line, indices, keep, budget)
   for _ in range(2):
     if kept is not None:
       break
-    kept, found, span = container.sequentially(path, indices, keep)
+    found = container.sequentially(path, indices, keep, budget)
+    kept, found, span = found
     if found != total:
       kept, duration, total = None, span, found
       indices = rule(duration, total)
@@ -191,9 +204,21 @@ def _read(path, rule, keep) -> Clip:
   return Clip(frames, duration, total, indices, line.promised)
 
 
-def _picture(frame: av.VideoFrame, prepare) -> UInt8[np.ndarray, "Y X 3"]:
-  """RGB pixels the way they are meant to be looked at."""
+def _picture(
+  frame: av.VideoFrame, shape: Fraction, prepare, budget: Budget
+) -> UInt8[np.ndarray, "Y X 3"]:
+  """RGB pixels the way they are meant to be looked at.
+
+  shape: width of a pixel by its height. Where it is not 1 the picture grows
+  along one axis, as players do (container.shown_size); the official release
+  shows such videos squeezed.
+  """
+  size = container.shown_size(frame.width, frame.height, shape)
+  budget.check_size(*size)
   picture = frame.to_ndarray(format="rgb24")
+  if size != (frame.width, frame.height):
+    image = Image.fromarray(picture)
+    picture = np.asarray(image.resize(size, Image.Resampling.BICUBIC))
   matrix = frame.side_data.get(SideData.DISPLAYMATRIX)
   if matrix is not None:
     picture = upright(picture, np.frombuffer(bytes(matrix), np.int32))

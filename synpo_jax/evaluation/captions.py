@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Callable
 
 from synpo_jax.data import sources, video
+from synpo_jax.data.limits import Limits
 from synpo_jax.evaluation import vdc
 from synpo_jax.evaluation.items import Item, choose_prompt, refuse_missing
 from synpo_jax.generation import shots
@@ -130,6 +131,7 @@ def make(
   seed: int,
   frames: dict,
   readers: int,
+  limits: Limits,
   **asked,
 ) -> dict[str, dict]:
   """Captions of all items; those that `path` holds already are kept.
@@ -140,6 +142,7 @@ def make(
       something is left to do.
     frames: the fields of a video.FrameRule.
     readers: videos that are decoded ahead.
+    limits: what reading a video may cost.
     asked: the fields of a shots.Ask but seed and question.
   """
   with journal.extend(path) as (rows, append):
@@ -152,7 +155,12 @@ def make(
       def read(item):
         path = files[item.video]
         return shots.read(
-          item.id, path, rule, writer.prepare, contrast=contrast
+          item.id,
+          path,
+          rule,
+          writer.prepare,
+          contrast=contrast,
+          limits=limits,
         )[0]
 
       with progress.bar("captions", len(items), done=done) as advance:

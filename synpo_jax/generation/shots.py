@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from synpo_jax.data import batches, video
+from synpo_jax.data.limits import Limits
 from synpo_jax.models.config import CaptionerConfig
 
 WAITING = 4  # batches of shots that may be held back to fill one of a kind
@@ -91,6 +92,7 @@ def read(
   prepare: Callable,
   *,
   contrast: bool,
+  limits: Limits | None = None,
 ) -> tuple[Shot, video.Clip]:
   """A video as a shot, and the clip it was taken from.
 
@@ -99,7 +101,7 @@ def read(
   sets are decoded in one go, and `clip.frames` holds them together.
   """
   if not contrast:
-    clip = video.read(path, rule, prepare)
+    clip = video.read(path, rule, prepare, limits)
     return Shot(id_, clip.frames), clip
   wanted = {}
 
@@ -109,7 +111,7 @@ def read(
     wanted.update(full=full, weak=weak)
     return np.union1d(full, weak)
 
-  clip = video.read(path, both, prepare)
+  clip = video.read(path, both, prepare, limits)
   picks = (np.searchsorted(clip.indices, wanted[x]) for x in ("full", "weak"))
   return Shot(id_, *(clip.frames[pick] for pick in picks)), clip
 

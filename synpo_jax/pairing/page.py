@@ -9,10 +9,11 @@ import string
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int, UInt8
 from PIL import Image
 
 from synpo_jax.data import video
+from synpo_jax.data.limits import Limits
 from synpo_jax.pairing.criteria import RANGES, WEIGHTS
 from synpo_jax.runtime import journal
 
@@ -24,7 +25,13 @@ LEFT, RIGHT, TOP, FLOOR, CHART_WIDTH = 4, 4, 14, 104, 360
 
 
 def write(
-  path: Path, rows: list[dict], summary: str, root: Path, *, limit: int
+  path: Path,
+  rows: list[dict],
+  summary: str,
+  root: Path,
+  *,
+  limit: int,
+  limits: Limits | None = None,
 ) -> None:
   """Writes the page of these pairs, the first that exist `limit` at most.
 
@@ -33,11 +40,14 @@ def write(
     summary: a line below the title.
     root: of relative video paths.
     limit: more pairs than this are thinned out evenly, and the page says so.
+    limits: what reading a video may cost.
   """
   shown = thinned(rows, limit)
   if len(shown) < len(rows):
     summary += f" The page shows {len(shown)} of them, evenly spread."
-  articles = [_article(row, strip(root / row["video"])) for row in shown]
+  articles = [
+    _article(row, strip(root / row["video"], limits)) for row in shown
+  ]
   chosen = [row["chosen_score"] for row in rows]
   rejected = [row["rejected_score"] for row in rows]
   gaps = [a - b for a, b in zip(chosen, rejected, strict=True)]
@@ -59,15 +69,17 @@ def thinned(rows: list, limit: int) -> list:
   return [rows[i] for i in video.spread(0, len(rows) - 1, limit).tolist()]
 
 
-def strip(path: Path) -> list[bytes]:
+def strip(path: Path, limits: Limits | None = None) -> list[bytes]:
   """Frames spread over a video as small JPEGs; [] when it cannot be read."""
   try:
-    clip = video.read(
-      path, lambda _, n: video.spread(0, n - 1, min(n, FRAMES)), _small
-    )
+    clip = video.read(path, _spread, _small, limits)
   except (ValueError, OSError):
     return []
   return [_jpeg(frame) for frame in clip.frames]
+
+
+def _spread(_, total: int) -> Int[np.ndarray, "n"]:
+  return video.spread(0, total - 1, min(total, FRAMES))
 
 
 def differences(

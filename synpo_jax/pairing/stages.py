@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from synpo_jax.data import video
+from synpo_jax.data.limits import Limits
 from synpo_jax.data.sources import Source
 from synpo_jax.generation import shots
 from synpo_jax.generation.shots import Ask, Captioned, Shot, Text
@@ -39,6 +40,7 @@ class Work(NamedTuple):
   root: Path  # of relative video paths
   writer: Writer
   readers: int  # videos that are decoded ahead
+  limits: Limits  # what reading a video may cost
   share: ledger.Share  # whose turn each video is, among several processes
   faults: dict[str, str]  # video id -> why it was left out; filled here
 
@@ -78,19 +80,25 @@ def cut(
   mark: str,
   faults: dict[str, str],
   share: ledger.Share,
+  limits: Limits,
 ) -> None:
   """Stage 1. Appends duration, frames and segments of each new video."""
   items = [{"id": source.id, "path": source.path} for source in sources]
   with stage(workdir, "segments", items, share) as (new, append):
     for item in new:
       try:
-        clip = video.read(item["path"], lambda _, n: np.array([0, n - 1]))
+        clip = video.read(item["path"], _ends, limits=limits)
       except (ValueError, OSError) as error:
         faults[item["id"]] = str(error)
         continue
       parts = cutting.segments(clip.duration, clip.total)
       row = {"id": item["id"], "video": item["id"], "duration": clip.duration}
       append({**row, "frames": clip.total, "segments": parts, "config": mark})
+
+
+def _ends(_, total: int) -> np.ndarray:
+  """The first frame of a video and its last."""
+  return np.array([0, total - 1])
 
 
 def caption_segments(work: Work, mark: str, frames: int, ask: Ask) -> None:
@@ -142,7 +150,14 @@ def _texts(texts: list[Text]) -> dict:
 def _video_shots(work: Work, rows, rule, ask: Ask) -> Iterator[Shot]:
   def load(row):
     path, prepare = work.root / row["video"], work.writer.prepare
-    shot, _ = shots.read(row["id"], path, rule, prepare, contrast=ask.contrast)
+    shot, _ = shots.read(
+      row["id"],
+      path,
+      rule,
+      prepare,
+      contrast=ask.contrast,
+      limits=work.limits,
+    )
     return shot
 
   for _, shot in _readable(work, rows, load):
@@ -164,7 +179,7 @@ def _segment_shots(work: Work, rows, count: int) -> Iterator[Shot]:
         )
       return wanted
 
-    clip = video.read(path, rule, work.writer.prepare)
+    clip = video.read(path, rule, work.writer.prepare, work.limits)
     return clip.frames[places.reshape(picks.shape)]
 
   for row, parts in _readable(work, rows, load):

@@ -63,7 +63,8 @@ def open_captioner(run) -> Captioner:
 
 def prepare(c, workdir: pathlib.Path, captioner: Captioner) -> Material:
   """Makes what is missing of the material; a killed run goes on."""
-  claim_workdir(workdir, signature(c), free=FREE_KEYS)
+  free = (*FREE_KEYS, *(f"run.{key}" for key in FREE_IN_RUN))
+  claim_workdir(workdir, signature(c), free=free)
   scenes, splits = make_world(workdir / "world", **c.world)
   references = write_references(workdir, scenes, splits, c.world.seed)
   features = encode_clips(c, captioner, workdir, references)
@@ -73,7 +74,8 @@ def prepare(c, workdir: pathlib.Path, captioner: Captioner) -> Material:
 
 
 # What a resumed or extended study may change.
-FREE_KEYS = ("methods", "lrs", "seeds", "results", "run.mesh")
+FREE_KEYS = ("methods", "lrs", "seeds", "results")
+FREE_IN_RUN = ("mesh", "data.limits")
 
 
 def signature(c) -> dict:
@@ -86,9 +88,9 @@ def signature(c) -> dict:
 def mark(c) -> str:
   """Hash of what the rows of a study share, wherever it is run."""
   shared = signature(c)
-  for key in FREE_KEYS[:-1]:
+  for key in FREE_KEYS:
     del shared[key]
-  del shared["run"]["mesh"]
+  del shared["run"]["mesh"], shared["run"]["data"]["limits"]
   return recipe.digest({"study": shared, "packages": recipe.versions()})
 
 

@@ -25,6 +25,7 @@ from synpo_jax.world import folder as world
 # Keys of the config that may change when a run is continued.
 FREE_KEYS = (
   *("every", "keep_checkpoints", "language", "mesh", "data.workers"),
+  "data.limits",
   *("cache.frames_at_once", "cache.verify"),
 )
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from synpo_jax.data import container, video
+from synpo_jax.data.limits import Budget
 from tests.support import clips
 
 
@@ -37,12 +38,13 @@ SEEKS = {
 @pytest.mark.parametrize("name", SEEKS)
 def test_seeking_gives_the_frames_of_sequential_decoding(name, tmp_path):
   path = clips.stamped(tmp_path / name, 300, **SEEKS[name])
-  with container.opened(path) as (file, stream):
-    line = container.timeline(path, file, stream)
+  free = Budget(path, None)
+  with container.opened(path, free) as (file, stream):
+    line = container.timeline(path, file, stream, free)
   indices = np.array([0, 11, 12, 13, 100, 101, 180, 299])
-  keep = functools.partial(video._picture, prepare=np.asarray)
-  slow, found, seconds = container.sequentially(path, indices, keep)
-  fast = container.by_seeking(path, line, indices, keep)
+  keep = functools.partial(video._picture, prepare=np.asarray, budget=free)
+  slow, found, seconds = container.sequentially(path, indices, keep, free)
+  fast = container.by_seeking(path, line, indices, keep, free)
   assert found == len(line.times) == 300
   assert seconds == pytest.approx(line.duration) == pytest.approx(12.0)
   if name in ("closed.mp4", "vp9.webm"):
@@ -56,9 +58,10 @@ def test_seeking_gives_the_frames_of_sequential_decoding(name, tmp_path):
 
 def test_seeking_gives_up_where_frames_do_not_come_at_their_times(tmp_path):
   path = clips.stamped(tmp_path / "closed.mp4", 300, **SEEKS["closed.mp4"])
-  with container.opened(path) as (file, stream):
-    line = container.timeline(path, file, stream)
-  keep = functools.partial(video._picture, prepare=np.asarray)
+  free = Budget(path, None)
+  with container.opened(path, free) as (file, stream):
+    line = container.timeline(path, file, stream, free)
+  keep = functools.partial(video._picture, prepare=np.asarray, budget=free)
   for times in (line.times + 1, np.delete(line.times, 4)):
     wrong = line._replace(times=times)
-    assert container.by_seeking(path, wrong, np.array([6]), keep) is None
+    assert container.by_seeking(path, wrong, np.array([6]), keep, free) is None

@@ -50,9 +50,9 @@ def decoded(monkeypatch):
   """Names of the files that are decoded from here on."""
   seen, read = [], video.read
 
-  def spy(path, rule, prepare):
+  def spy(path, rule, prepare, limits=None):
     seen.append(path.stem)
-    return read(path, rule, prepare)
+    return read(path, rule, prepare, limits)
 
   monkeypatch.setattr(video, "read", spy)
   return seen
@@ -157,10 +157,10 @@ def test_a_stopped_build_goes_on_with_what_it_lacks(
   monkeypatch.setattr(shards, "CHUNK", 2)
   read = video.read
 
-  def stopped(path, rule, prepare):
+  def stopped(path, rule, prepare, limits):
     if path.stem == "v4":
       raise KeyboardInterrupt
-    return read(path, rule, prepare)
+    return read(path, rule, prepare, limits)
 
   with monkeypatch.context() as patch:
     patch.setattr(video, "read", stopped)

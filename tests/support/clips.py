@@ -4,6 +4,7 @@ from fractions import Fraction
 
 import av
 import numpy as np
+from av.stream import Disposition
 
 BITS = (3, 4)  # cells, row by row; the first is the highest bit
 
@@ -41,8 +42,12 @@ def write(
   rotation=0,
   codec_options=None,
   options=None,
+  pixel_shape=None,
 ):
-  """Encodes pictures; `ticks` are their times in 1/1000 s, else by rate."""
+  """Encodes pictures; `ticks` are their times in 1/1000 s, else by rate.
+
+  pixel_shape: width of a pixel by its height, where it is not square.
+  """
   rate = Fraction(rate)
   tick = Fraction(1, 1000) if ticks else 1 / rate
   with av.open(str(path), "w", options=options or {}) as file:
@@ -52,6 +57,8 @@ def write(
       if first:
         stream.height, stream.width = picture.shape[:2]
         stream.codec_context.time_base = tick
+        if pixel_shape is not None:
+          stream.codec_context.sample_aspect_ratio = pixel_shape
         if rotation:
           stream.set_display_rotation(rotation)
         first = False
@@ -68,14 +75,34 @@ def stamped(path, count, *, size=(48, 64), **settings):
   return write(path, (stamp(i, *size) for i in range(count)), **settings)
 
 
+def album(path):
+  """A second of sound with the picture of a cover attached."""
+  with av.open(str(path), "w") as file:
+    sound = file.add_stream("aac", rate=16000)
+    cover = file.add_stream("mjpeg", rate=1)
+    cover.height, cover.width, cover.pix_fmt = 48, 64, "yuvj420p"
+    cover.disposition = Disposition.attached_pic
+    file.mux(sound.encode(_silence(1)))
+    file.mux(sound.encode(None))
+    picture = av.VideoFrame.from_ndarray(stamp(1), format="rgb24")
+    picture.pts = 0
+    file.mux(cover.encode(picture))
+    file.mux(cover.encode(None))
+  return path
+
+
+def _silence(seconds):
+  frame = av.AudioFrame.from_ndarray(
+    np.zeros((1, 16000 * seconds), np.float32), format="fltp", layout="mono"
+  )
+  frame.sample_rate = 16000
+  return frame
+
+
 def tone(path, seconds=1):
   """A file with sound and no picture."""
   with av.open(str(path), "w") as file:
     stream = file.add_stream("aac", rate=16000)
-    frame = av.AudioFrame.from_ndarray(
-      np.zeros((1, 16000 * seconds), np.float32), format="fltp", layout="mono"
-    )
-    frame.sample_rate = 16000
-    file.mux(stream.encode(frame))
+    file.mux(stream.encode(_silence(seconds)))
     file.mux(stream.encode(None))
   return path
