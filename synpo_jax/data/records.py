@@ -10,7 +10,9 @@ import contextlib
 import fcntl
 import itertools
 import json
+import math
 import os
+import platform
 import uuid
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,6 +21,7 @@ from typing import NamedTuple
 
 import ml_dtypes  # noqa: F401  (makes "bfloat16" a name of a dtype)
 import numpy as np
+from absl import logging
 from array_record.python.array_record_module import (
   ArrayRecordReader,
   ArrayRecordWriter,
@@ -27,6 +30,7 @@ from array_record.python.array_record_module import (
 from synpo_jax.runtime import journal
 
 WRITE = "group_size:1,uncompressed"  # any array alone; noise does not shrink
+KINDS = "biufcV"  # of dtypes: numbers; bfloat16 and its kin are V
 SAID = {"key", "dtype", "shape", "checksum"}  # of every array
 READ = "readahead_buffer_size:0,max_parallelism:0"  # any order
 
@@ -47,10 +51,24 @@ class Entry(NamedTuple):
 
 @contextlib.contextmanager
 def alone(folder: Path):
-  """Holds a folder, which is made if absent; others wait here."""
+  """Holds a folder, which is made if absent; others say so and wait here.
+
+  The lock is the operating system's: it goes with the process that holds it.
+  """
   folder.mkdir(parents=True, exist_ok=True)
-  with open(folder / "lock", "w") as lock:
-    fcntl.flock(lock, fcntl.LOCK_EX)
+  with open(folder / "lock", "a+") as lock:
+    try:
+      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      lock.seek(0)
+      holder = lock.read(200).strip() or "another process"
+      logging.warning(
+        "%s: waiting for %s, which fills this folder", folder, holder
+      )
+      fcntl.flock(lock, fcntl.LOCK_EX)
+    lock.truncate(0)
+    lock.write(f"process {os.getpid()} on {platform.node()}")
+    lock.flush()
     yield
 
 
@@ -108,13 +126,33 @@ def _rows(listed: Path) -> list[dict] | None:
   """The list of a file's arrays; None where list or file are torn."""
   data = listed.with_suffix(".array_record")
   try:
-    head, *rows = (json.loads(x) for x in listed.read_text().splitlines())
+    lines = listed.read_text("utf-8").splitlines()
+    head, *rows = (json.loads(line) for line in lines)
     whole = head["arrays"] == len(rows)
     whole = whole and data.stat().st_size == head["bytes"]
-    whole = whole and all(row.keys() >= SAID for row in rows)
-  except (ValueError, LookupError, TypeError, AttributeError, OSError):
+    whole = whole and all(map(_says_all, rows))
+  except (ValueError, LookupError, TypeError, OSError, RecursionError):
     return None
   return rows if whole else None
+
+
+def _says_all(row) -> bool:
+  """Whether a line says what an array is, in values that can be meant."""
+  if not isinstance(row, dict) or not row.keys() >= SAID:
+    return False
+  shape, dtype = row["shape"], row["dtype"]
+  named = isinstance(row["key"], str) and isinstance(dtype, str)
+  return (
+    named
+    and isinstance(shape, list)
+    and all(map(_is_count, (*shape, row["checksum"])))
+    and np.dtype(dtype).kind in KINDS  # TypeError for what is no dtype
+    and np.dtype(dtype).itemsize * math.prod(shape) < 2**63
+  )
+
+
+def _is_count(value) -> bool:
+  return type(value) is int and 0 <= value < 2**63
 
 
 class Reader:
@@ -142,6 +180,12 @@ class Reader:
     content = self._content(entry)
     if zlib.crc32(content) != entry.checksum:
       raise damaged(entry, "its checksum differs")
+    size = math.prod(entry.shape) * np.dtype(entry.dtype).itemsize
+    if len(content) != size:
+      raise damaged(
+        entry,
+        f"{len(content)} bytes are no {entry.dtype} of {list(entry.shape)}",
+      )
     return np.frombuffer(content, entry.dtype).reshape(entry.shape)
 
   def _content(self, entry: Entry) -> bytes:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from synpo_jax.data import records
 from synpo_jax.runtime import journal
 from synpo_jax.world import rendering, staging
 from synpo_jax.world import rows as world_rows
@@ -27,12 +28,18 @@ def render_world(
   """Renders the clips of some seeds that are not there yet.
 
   Writes folder/clips/ID.mp4 for every seed, and folder/scenes.jsonl, which
-  keeps what other calls put there. Safe to interrupt and call again: a clip
+  keeps what other calls put there and is written only when scenes are new.
+  Safe to interrupt and call again, also at once from several processes: a clip
   appears under its name only when it is whole, and one that shows another
   scene under the same name is rendered anew. Returns the seeds' scenes.
   """
   folder = Path(folder)
-  (folder / "clips").mkdir(parents=True, exist_ok=True)
+  with records.alone(folder):
+    return _render_world(folder, seeds, workers)
+
+
+def _render_world(folder: Path, seeds, workers: int) -> list[Scene]:
+  (folder / "clips").mkdir(exist_ok=True)
   work = functools.partial(_render, str(folder / "clips"))
   seeds = list(seeds)
   if workers == 1:
@@ -42,10 +49,11 @@ def render_world(
       scenes = pool.map(work, seeds, chunksize=16)
   sidecar = folder / "scenes.jsonl"
   known = read_scenes(str(sidecar)) if sidecar.exists() else {}
-  known |= {scene.video: scene for scene in scenes}
-  part = sidecar.with_suffix(".part")
-  write_scenes(str(part), known.values())
-  os.replace(part, sidecar)
+  asked = {scene.video: scene for scene in scenes}
+  if any(known.get(name) != scene for name, scene in asked.items()):
+    part = sidecar.with_suffix(".part")
+    write_scenes(str(part), (known | asked).values())
+    os.replace(part, sidecar)
   return scenes
 
 
@@ -69,6 +77,8 @@ def write_world(
 ) -> None:
   """Renders `clips` clips and writes the rows of all but the held-out ones.
 
+  A file that holds these rows already is left alone: a run may be reading it.
+
   Args:
     folder: made if missing; finished clips are kept.
     clips: how many; their seeds are seed, seed + 1, and so on.
@@ -84,11 +94,20 @@ def write_world(
   scenes = render_world(folder, range(seed, seed + clips), workers)
   train = scenes[: clips - heldout]
   captions = _rows(world_rows.sft_row, train, rows_per_clip, stream=1)
-  journal.rewrite(folder / "sft.jsonl", captions)
+  _write_new(folder / "sft.jsonl", captions)
   pairs = _rows(world_rows.pair_row, train, pairs_per_clip, stream=2)
-  journal.rewrite(folder / "pairs.jsonl", pairs)
+  _write_new(folder / "pairs.jsonl", pairs)
   unseen = _rows(world_rows.pair_row, scenes[clips - heldout :], 1, stream=3)
-  journal.rewrite(folder / "heldout.jsonl", unseen)
+  _write_new(folder / "heldout.jsonl", unseen)
+
+
+def _write_new(path: Path, rows: Iterable[dict]) -> None:
+  """Replaces the rows of a file in one step, if they are others."""
+  rows = list(rows)
+  with records.alone(path.parent):
+    content = b"".join(map(journal.dump, rows))
+    if not path.exists() or path.read_bytes() != content:
+      journal.replace(path, content)
 
 
 def _rows(

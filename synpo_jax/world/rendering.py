@@ -216,5 +216,8 @@ def is_rendered(path: str | Path, scene: Scene) -> bool:
   """Whether the file is there and shows exactly this scene."""
   if not Path(path).exists():
     return False
-  with av.open(str(path)) as container:
-    return container.metadata.get("comment") == fingerprint(scene)
+  try:
+    with av.open(str(path), options={"format_whitelist": "mov"}) as container:
+      return container.metadata.get("comment") == fingerprint(scene)
+  except (av.error.FFmpegError, UnicodeDecodeError):  # damaged
+    return False

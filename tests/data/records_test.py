@@ -1,5 +1,9 @@
 """Arrays in files: each with its checksum, and none half-written."""
 
+import concurrent.futures as futures
+import json
+import os
+import platform
 import signal
 import subprocess
 import sys
@@ -27,6 +31,74 @@ def test_a_garbled_list_counts_as_torn(tmp_path, key):
   assert records.inventory(tmp_path) == {}
   assert records.clean(tmp_path) == [str(listed.with_suffix(".array_record"))]
   assert list(tmp_path.iterdir()) == []
+
+
+WRONG = [
+  dict(key=7),
+  dict(key=None),
+  dict(key=["a"]),
+  dict(dtype="float33"),
+  dict(dtype="object"),
+  dict(dtype="U4"),
+  dict(dtype=["f4"]),
+  dict(dtype=None),
+  dict(shape=4),
+  dict(shape=None),
+  dict(shape=[-4]),
+  dict(shape=["4"]),
+  dict(shape=[[4]]),
+  dict(shape=[True]),
+  dict(shape=[2**62, 4]),
+  dict(checksum="0"),
+  dict(checksum=-1),
+  dict(checksum=1.5),
+]
+
+
+@pytest.mark.parametrize("change", WRONG, ids=str)
+def test_a_list_that_cannot_be_meant_counts_as_torn(tmp_path, change):
+  records.write(tmp_path, {"a": np.zeros(4, np.float32)})
+  (listed,) = tmp_path.glob("*.jsonl")
+  head, row = map(json.loads, listed.read_text().splitlines())
+  listed.write_text(f"{json.dumps(head)}\n{json.dumps(row | change)}\n")
+  assert records.inventory(tmp_path) == {}
+  assert records.clean(tmp_path) == [str(listed.with_suffix(".array_record"))]
+
+
+@pytest.mark.parametrize("row", ["[]", "7", "null", '"key"', "[" * 9999])
+def test_a_line_that_is_no_object_counts_as_torn(tmp_path, row):
+  records.write(tmp_path, {"a": np.zeros(4, np.float32)})
+  (listed,) = tmp_path.glob("*.jsonl")
+  head = listed.read_text().splitlines()[0]
+  for lines in (f"{head}\n{row}\n", f"{row}\n{head}\n", row, ""):
+    listed.write_text(lines)
+    assert records.inventory(tmp_path) == {}
+
+
+@pytest.mark.parametrize("change", [dict(shape=(5,)), dict(dtype="float64")])
+def test_an_array_of_another_size_than_listed_is_named(tmp_path, change):
+  records.write(tmp_path, {"a": np.zeros(4, np.float32)})
+  (entry,) = records.inventory(tmp_path).values()
+  with pytest.raises(records.Damaged, match="record 0: 16 bytes are no float"):
+    records.Reader([entry._replace(**change)])(0)
+
+
+def test_who_waits_for_a_folder_says_for_whom(tmp_path, caplog):
+  with futures.ThreadPoolExecutor(1) as pool:
+    with records.alone(tmp_path):
+      assert not caplog.messages
+
+      def wait():
+        with records.alone(tmp_path):
+          pass
+
+      waiting = pool.submit(wait)
+      while not caplog.messages:
+        assert not waiting.done()
+    waiting.result(10)
+  (line,) = caplog.messages
+  process = f"process {os.getpid()} on {platform.node()}"
+  assert line == f"{tmp_path}: waiting for {process}, which fills this folder"
 
 
 # What a process that is killed while it stores its third file leaves.

@@ -270,6 +270,34 @@ def test_a_world_holds_clips_rows_and_held_out_ids(tmp_path):
     assert all(video not in row["video"] for video in heldout)
 
 
+def test_a_world_that_is_there_is_not_written_again(tmp_path):
+  def make(clips):
+    folder.write_world(tmp_path, clips=clips, seed=40, heldout=1)
+    return {p.name: (p.stat().st_ino, p.stat().st_mtime_ns) for p in files}
+
+  names = ("scenes", "sft", "pairs", "heldout")
+  files = [tmp_path / f"{name}.jsonl" for name in names]
+  first = make(2)
+  assert make(2) == first
+  (tmp_path / "sft.jsonl").write_text("{}\n")
+  again = make(2)
+  assert {name for name in again if again[name] != first[name]} == {"sft.jsonl"}
+  folder.render_world(tmp_path, [7])  # by another call
+  make(3)
+  known = read_scenes(str(tmp_path / "scenes.jsonl"))
+  assert sorted(scene.seed for scene in known.values()) == [7, 40, 41, 42]
+
+
+def test_a_damaged_clip_is_rendered_anew(tmp_path):
+  (scene,) = folder.render_world(tmp_path, [3])
+  clip = tmp_path / "clips" / f"{scene.video}.mp4"
+  whole = clip.read_bytes()
+  for damaged in (b"", whole[:50], bytes(len(whole))):
+    clip.write_bytes(damaged)
+    folder.render_world(tmp_path, [3])
+    assert clip.read_bytes() == whole
+
+
 def test_a_world_cannot_hold_out_all_of_its_clips(tmp_path):
   with pytest.raises(ValueError, match="cannot hold out 3 of 3"):
     folder.write_world(tmp_path, clips=3, seed=0, heldout=3)
