@@ -235,5 +235,5 @@ def test_marks_taken_out_are_counted(files, tmp_path, llama):
   line = pipeline.summary(marked.counts)
   assert "1 marks of the video taken out of questions" in line
   spelled = llama.convert_tokens_to_ids(["<", "v", "i", "d", "e", "o", ">"])
-  prefix = marked.batches[0]["prefix"][0, 0].tolist()
+  prefix = marked.batches.rows.prefix[0].tolist()
   assert not any(prefix[i : i + 7] == spelled for i in range(len(prefix)))
