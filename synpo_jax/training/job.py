@@ -82,7 +82,7 @@ def prepare(c, workdir) -> Job:
   captions = losses.captions(c.loss.name)
   data = read_data(c, opened, captions=captions, epochs=c.epochs)
   if model.config.tower is not None:
-    pipeline.check_seen(data, c.data)
+    pipeline.check_seen(data, c.data.to_dict())
   held = read_heldout(c, opened) if c.heldout.pairs else None
   variables = loading.load_variables(model, c.model.checkpoint, mesh, c.seed)
   trained, frozen = update.split(variables, c.trainable)

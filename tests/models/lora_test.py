@@ -65,7 +65,7 @@ def test_full_size_shapes():
 
 def test_start():
   model = Captioner(TINY, LORA, dtype=jnp.bfloat16)
-  tree = lora_lib.init(model, 0)
+  tree = initial.adapter(model, 0)
   for path, leaf in jax.tree.leaves_with_path(tree):
     assert leaf.dtype == jnp.float32
     if path[-1].key == "b":
@@ -76,7 +76,7 @@ def test_start():
     assert abs(float(leaf.std()) - bound / 3**0.5) < 0.1 * bound
   attn = tree["decoder"]["layers"]["attn"]
   assert not np.allclose(attn["q"]["a"], attn["k"]["a"])
-  again = lora_lib.init(model, 0)["decoder"]["layers"]["attn"]
+  again = initial.adapter(model, 0)["decoder"]["layers"]["attn"]
   np.testing.assert_array_equal(attn["q"]["a"], again["q"]["a"])
 
 
@@ -110,7 +110,7 @@ def test_adapter_gradients_are_not_rounded():
 def variables():
   model = Captioner(TINY, LORA)
   params = initial.params(model, 0)
-  tree = lora_lib.init(model, 1)
+  tree = initial.adapter(model, 1)
   noise = jax.tree.map(
     lambda leaf: 0.1 * np.random.default_rng(leaf.size).normal(size=leaf.shape),
     tree,
