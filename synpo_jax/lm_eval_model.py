@@ -46,7 +46,7 @@ GENERATION_KEYS = {
 class JaxLM(TemplateLM):
   """A text LM, or the language half of a captioner, behind lm-eval's calls.
 
-  model_dir: a folder that `models.weights.load` reads, with its tokenizer.
+  model_dir: a folder that `weights.folders.load` reads, with its tokenizer.
   dtype: of weights and computation. max_length: context in tokens; 0 takes
   the model's. mesh_*: the mesh, as in training configs. head_chunk: positions
   whose logits exist at once.

@@ -1,6 +1,6 @@
 """A language model that reads and writes text, on a mesh, in batches.
 
-Any text LM that `models.weights` loads, or the language half of a captioner.
+Any text LM that `weights.folders` loads, or the language half of a captioner.
 """
 
 import pathlib

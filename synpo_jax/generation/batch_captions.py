@@ -9,8 +9,6 @@ from synpo_jax.generation.decode_loop import Prompts
 from synpo_jax.generation.sampling import GREEDY, Sampling
 from synpo_jax.models import sharding
 
-PROMPT = ("prefix", "prefix_mask", "frames", "features")  # of a data batch
-
 
 def write(
   model,
@@ -31,7 +29,9 @@ def write(
   names: of the rows, for their random keys. end: the token that ends a
   caption.
   """
-  prompts = Prompts(**{name: getattr(batch, name) for name in PROMPT})
+  prompts = Prompts(
+    batch.prefix, batch.prefix_mask, batch.frames, batch.features
+  )
   generated = decode.generate(
     model,
     variables,

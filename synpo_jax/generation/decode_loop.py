@@ -4,7 +4,7 @@ Rows are (video b, stream s, candidate c); see `synpo_jax.generation.decode`.
 """
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,20 +20,20 @@ ROWS = (1, 1, 0, 0)  # the axis of rows in each array of a KV
 class Prompts(NamedTuple):
   """B prompts to go on from, C times each.
 
-  prefix: padded on the left, its mask True at real tokens. At most one of
-  frames, features (what the tower makes of frames) and visual (what the
-  decoder reads of features) stands behind its IMAGE_TOKENs. tail: how each
-  candidate's prompt goes on, also padded on the left, where prompts differ
-  that have a prefix in common.
+  NumPy on the host, JAX on devices. prefix: padded on the left, its mask True
+  at real tokens. At most one of frames, features (what the tower makes of
+  frames) and visual (what the decoder reads of features) stands behind its
+  IMAGE_TOKENs. tail: how each candidate's prompt goes on, also padded on the
+  left, where prompts differ that have a prefix in common.
   """
 
-  prefix: Int[Array, "B P"]
-  prefix_mask: Bool[Array, "B P"]
-  frames: UInt8[Array, "B F Y X 3"] | None = None
-  features: Float[Array, "B S K Dv"] | None = None
-  visual: Float[Array, "B M D"] | None = None
-  tail: Int[Array, "B C Q"] | None = None
-  tail_mask: Bool[Array, "B C Q"] | None = None
+  prefix: Int[Any, "B P"]
+  prefix_mask: Bool[Any, "B P"]
+  frames: UInt8[Any, "B F Y X 3"] | None = None
+  features: Float[Any, "B S K Dv"] | None = None
+  visual: Float[Any, "B M D"] | None = None
+  tail: Int[Any, "B C Q"] | None = None
+  tail_mask: Bool[Any, "B C Q"] | None = None
 
 
 class Choice(NamedTuple):

@@ -16,7 +16,7 @@ from synpo_jax.weights.config_reading import captioner_config
 
 
 class Placing(NamedTuple):
-  """Where captions are made, a config's `placing` section; they stay the same.
+  """A config's `placing` section; captions do not depend on it.
 
   mesh: sizes of data, fsdp and model over the devices of this process.
   attention: "auto", or a back end of `models.attention`. batch_size: shots at
