@@ -16,9 +16,9 @@ class Batch(NamedTuple):
   prefix: prompt, padded on the left. response: captions, chosen first, padded
   on the right. *_mask: True on what is no padding. weight: 0 for filler, else
   1. row: index in the table of pairs, -1 for filler. frames: zero beyond a
-  row's own; or features, what the tower makes of them (F of its steps, where
-  it reads several frames in one). Neither where no row has a video. ref_logps:
-  each caption's, summed, under the reference.
+  row's own; or features, what the tower makes of them in S steps. Neither
+  where no row has a video. ref_logps: each caption's, summed, under the
+  reference.
   """
 
   prefix: Int32[Any, "*A B P"]
@@ -28,7 +28,7 @@ class Batch(NamedTuple):
   weight: Float32[Any, "*A B"]
   row: Int32[Any, "*A B"]
   frames: UInt8[Any, "*A B F Y X 3"] | None = None
-  features: Float[Any, "*A B F K Dv"] | None = None
+  features: Float[Any, "*A B S K Dv"] | None = None
   ref_logps: Float32[Any, "*A B C"] | None = None
 
   def micro(self, index: int) -> "Batch":

@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, UInt8
 
 from synpo_jax.generation import sampling
 from synpo_jax.generation.sampling import Sampling
+from synpo_jax.models.captioner import visual_embeddings
 from synpo_jax.models.decoder import KV
 
 ROWS = (1, 1, 0, 0)  # the axis of rows in each array of a KV
@@ -63,7 +64,12 @@ def prefill(
   """Reads prompts: (caches, next positions, logits)."""
   apply = partial(model.apply, variables)
   tokens, mask = prompts.prefix, prompts.prefix_mask
-  x = apply(tokens, _visual(apply, prompts), method="embed")
+  visual = prompts.visual
+  if visual is None:
+    visual = visual_embeddings(
+      model, variables, prompts.frames, prompts.features
+    )
+  x = apply(tokens, visual, method="embed")
   positions, place = apply(tokens, mask, method="positions")
   segments = mask.astype(jnp.int32)
   hidden, kv = apply(x, positions, segments, method="decode")
@@ -90,15 +96,6 @@ def read_tokens(
   segments = mask.astype(jnp.int32)
   hidden, kv = apply(x, positions, segments, past, method="decode")
   return kv, apply(hidden[:, -1], method="logits")
-
-
-def _visual(apply, prompts):
-  if prompts.visual is not None:
-    return prompts.visual
-  features = prompts.features
-  if features is None and prompts.frames is not None:
-    features = apply(prompts.frames, method="encode")
-  return None if features is None else apply(features, method="connect")
 
 
 @partial(jax.jit, static_argnames=("model", "candidates", "choice"))

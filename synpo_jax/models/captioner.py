@@ -147,6 +147,20 @@ class Captioner(nn.Module):
     return self.logits(hidden)
 
 
+def visual_embeddings(
+  model: Captioner,
+  variables,
+  frames: UInt8[Array, "B F Y X 3"] | None,
+  features: Float[Array, "B S K Dv"] | None,
+) -> Float[Array, "B M D"] | None:
+  """What the decoder reads of frames, or of their features; None for text."""
+  if features is None and frames is not None:
+    features = model.apply(variables, frames, method="encode")
+  if features is None:
+    return None
+  return model.apply(variables, features, method="connect")
+
+
 def normalise(frames: UInt8[Array, "*N 3"], mean, std) -> Float[Array, "*N 3"]:
   """Pixels 0..255 to float32 in units of the tower's mean and deviation."""
   shape = (1,) * (frames.ndim - 1) + (3,)

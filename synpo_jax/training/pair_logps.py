@@ -15,7 +15,7 @@ from jax.sharding import Mesh, Sharding
 from jaxtyping import Array, Float, Int, Int32
 
 from synpo_jax.data.batch import Batch
-from synpo_jax.models import head, sharding
+from synpo_jax.models import captioner, head, sharding
 from synpo_jax.models.packed_rows import Slots
 
 
@@ -78,7 +78,9 @@ def pair_logps(
   layout.
   """
   layout = LAYOUTS[scoring.layout]
-  visual = visual_embeddings(model, variables, batch)
+  visual = captioner.visual_embeddings(
+    model, variables, batch.frames, batch.features
+  )
   rows = layout.rows(model, variables, batch)
   if visual is not None:
     repeats = rows.tokens.shape[0] // visual.shape[0]
@@ -109,16 +111,6 @@ def pair_logps(
     kernel_sharding=scoring.head_sharding,
   )
   return logps_BM.reshape(B, C, R)
-
-
-def visual_embeddings(model, variables, batch):
-  """Visual tokens [B, M, D] from frames or cached features; None for text."""
-  if batch.features is not None:
-    return model.apply(variables, batch.features, method="connect")
-  if batch.frames is not None:
-    features = model.apply(variables, batch.frames, method="encode")
-    return model.apply(variables, features, method="connect")
-  return None
 
 
 def _prefix_positions(model, variables, batch):
