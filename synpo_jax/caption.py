@@ -6,8 +6,9 @@ python -m synpo_jax.caption --config=configs/caption.py \
 Captions are shown as they come and appended to config.output. The same
 command goes on where it was stopped, and takes in videos added since. A video
 that cannot be read costs one line; the others are captioned, and the exit
-code is 1. Several processes (--distributed) each take every n-th video and
-write a file of their own, as captions.0-of-4.jsonl.
+code is 1. Ctrl-C ends it in one line, with 130. Several processes
+(--distributed) each take every n-th video and write a file of their own, as
+captions.0-of-4.jsonl.
 """
 
 import sys
@@ -140,7 +141,11 @@ def _show(console, row, count):
     console.print(Padding(Words(lead + printable(caption)), (0, 0, 0, 2)))
 
 
-@command("config", also=hosts.FLAGS)
+@command(
+  "config",
+  also=hosts.FLAGS,
+  kept="captions so far are in config.output; the same command goes on",
+)
 def main():
   """Captions the videos, and leaves with 1 if one of them has no caption."""
   hosts.start()

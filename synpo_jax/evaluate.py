@@ -213,7 +213,12 @@ def _words(value) -> str:
   return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
-@command("config", "workdir")
+@command(
+  "config",
+  "workdir",
+  kept="captions and replies so far are in the workdir; the same command goes "
+  "on",
+)
 def main():
   """Evaluates, and shows the scores."""
   workdir = pathlib.Path(WORKDIR.value)

@@ -211,7 +211,11 @@ def _counts(c, workdir, faults):
   return {"rows": rows, "unreadable": faults, "judge": paid}
 
 
-@command("workdir", also=("config", *hosts.FLAGS))
+@command(
+  "workdir",
+  also=("config", *hosts.FLAGS),
+  kept="rows and replies so far are in the workdir; the same command goes on",
+)
 def main():
   """Makes the pairs that --config asks for, shows those of --sample."""
   workdir, out = Path(WORKDIR.value), console.Console()

@@ -2,15 +2,17 @@
 
 python -m synpo_jax.train --config=configs/vdc.py --workdir=runs/demo
 
-The same command continues a run that was stopped: after SIGTERM it has saved
-where it was, after kill -9 it starts at the last checkpoint.
+The same command continues a run that was stopped. On SIGINT (Ctrl-C), SIGHUP
+or SIGTERM it saves after the update that is under way and leaves with 0; so it
+does while it scores at the end, when all is saved. Before the first update
+there is nothing to save, and it leaves with 128 and the signal's number, as
+every other command. A second SIGINT ends it at once; then, and after kill -9,
+the same command starts at the last checkpoint.
 """
 
 import functools
 import pathlib
-import signal
 import sys
-import threading
 
 import jax
 from jax.experimental import multihost_utils
@@ -18,7 +20,7 @@ from jax.experimental import multihost_utils
 from synpo_jax.data import pipeline, records
 from synpo_jax.models import sharding
 from synpo_jax.reporting import result
-from synpo_jax.runtime import hosts, progress
+from synpo_jax.runtime import hosts, progress, stopping
 from synpo_jax.runtime.flags import CONFIG, WORKDIR, command, one_line
 from synpo_jax.runtime.workdir import Unreadable
 from synpo_jax.training import checkpoint, heldout, job, metrics
@@ -28,7 +30,13 @@ from synpo_jax.training import probe as language
 MET = (records.Damaged, Unreadable, checkpoint.OtherRows, OSError)
 
 
-@command("config", "workdir", also=hosts.FLAGS, errors=MET)
+@command(
+  "config",
+  "workdir",
+  also=hosts.FLAGS,
+  errors=MET,
+  kept="what was decoded, cached and saved is kept; the same command goes on",
+)
 def main():
   """Makes all that the run needs, and trains."""
   with one_line():
@@ -57,26 +65,49 @@ def run(ready, c, workdir):
     probe = language.make_probe(ready, c, workdir, int(state.step))
     if probe and not int(state.step):
       probe(0, state.trained)
-    state = loop(ready, c, workdir, state, stream, manager, probe)
+    with stopping.noted(jax.process_count() > 1) as stop:
+      state = loop(ready, c, workdir, state, stream, manager, probe, stop)
   finished = int(state.step) == ready.data.updates
   if finished and ready.heldout is not None:
-    result.show(before, heldout.scores(ready, c, state.trained), workdir)
+    show(ready, c, state, before, workdir, stop)
 
 
-def loop(ready, c, workdir, state, stream, manager, probe):
+def show(ready, c, state, before, workdir, stop):
+  """Scores the held-out pairs and shows the result, unless asked to stop."""
+  try:
+    with stopping.raising():  # of several processes too, as all is saved
+      if not stop.is_set():
+        scores = heldout.scores(ready, c, state.trained)
+        result.show(before, scores, workdir)
+        return
+  except stopping.Stopped:
+    pass
+  hosts.say(
+    f"stopped before the scores: all {ready.data.updates} updates are saved; "
+    "start it again to score them"
+  )
+
+
+def loop(ready, c, workdir, state, stream, manager, probe, stop):
   """Updates until the schedule ends or a signal asks to stop."""
   start, total = int(state.step), ready.data.updates
   log = metrics.NoLog()
   if hosts.is_first():
     log = metrics.open_log(workdir, start_step=start)
-  stop, clock, pending = stop_on_sigterm(), metrics.Clock(), None
+  clock, pending = metrics.Clock(), None
   key = jax.random.key(c.seed)
   with progress.bar("update", total, done=start) as advance:
     write = functools.partial(
       write_row, log, advance, ready.steps.rate, c.stop_after_skips
     )
     for number in range(start, total):
-      batch = sharding.put_batch(clock.waiting(next, stream), ready.mesh)
+      batch = clock.waiting(next_batch, stream, stop)
+      if batch is None:
+        if pending:  # else it was saved, or nothing was done
+          write(*pending)
+          save(manager, number, state, stream, ready.data.batches)
+        break
+      batch = sharding.put_batch(batch, ready.mesh)
       extra = {}
       if c.every.reward_norms and number % c.every.reward_norms == 0:
         extra = ready.steps.reward_norms(state.trained, ready.frozen, batch)
@@ -90,8 +121,7 @@ def loop(ready, c, workdir, state, stream, manager, probe):
       if stopping or _due(c.every.checkpoint, number):
         write(*pending)  # before the checkpoint: a restart makes none of it
         pending = None
-        position = stream.get_state() | {"rows": ready.data.batches.digest}
-        checkpoint.save(manager, number + 1, state, position)
+        save(manager, number + 1, state, stream, ready.data.batches)
       if stopping:
         break
   checkpoint.finish(manager)
@@ -103,6 +133,22 @@ def loop(ready, c, workdir, state, stream, manager, probe):
     )
   hosts.say(f"compiled {ready.steps.train._cache_size()} train steps")
   return state
+
+
+def next_batch(stream, stop):
+  """The next batch; None where the signal to stop ended its readers, too."""
+  try:
+    return next(stream)
+  except RuntimeError:  # of a worker process that is gone
+    if stop.is_set() and jax.process_count() == 1:
+      return None
+    raise
+
+
+def save(manager, step, state, stream, batches):
+  """Saves a state, and where the data stands."""
+  position = stream.get_state() | {"rows": batches.digest}
+  checkpoint.save(manager, step, state, position)
 
 
 def _due(every, number):
@@ -121,14 +167,6 @@ def write_row(log, advance, rate, most_skips, number, values, lap):
       f"error: {most_skips} updates in a row had no finite loss or gradient "
       f"(up to update {number + 1}); lower optim.lr, or look at the data"
     )
-
-
-def stop_on_sigterm() -> threading.Event:
-  """Set by SIGTERM. Several processes agree through JAX instead."""
-  stop = threading.Event()
-  if jax.process_count() == 1:
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
-  return stop
 
 
 def should_stop(stop, number) -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from synpo_jax.data import video
 from synpo_jax.data.limits import Limits
+from synpo_jax.runtime import stopping
 
 Job = tuple[str, Path]  # key, file
 Outcome = tuple[str, video.Clip | str]  # key, clip or the reason of failure
@@ -93,7 +94,8 @@ def _parallel(jobs: Iterator[Job], task, workers: int) -> Iterator[Outcome]:
 def _submit(pool, task, path: Path) -> futures.Future:
   """As pool.submit, but a pool that broke since is told by the result."""
   try:
-    return pool.submit(task, path)
+    with stopping.unheard():
+      return pool.submit(task, path)
   except futures.process.BrokenProcessPool as error:
     broken = futures.Future()
     broken.set_exception(error)
@@ -103,6 +105,6 @@ def _submit(pool, task, path: Path) -> futures.Future:
 def _apart(task, path: Path) -> video.Clip | str:
   with _pool(1) as pool:
     try:
-      return pool.submit(task, path).result()
+      return _submit(pool, task, path).result()
     except futures.process.BrokenProcessPool:
       return f"{path}: {CRASHED}"

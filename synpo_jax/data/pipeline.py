@@ -5,6 +5,7 @@ so where a run stands in its data is one number, whatever the number of
 worker processes that read ahead. grain does the reading ahead.
 """
 
+import contextlib
 import copy
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ from transformers import PreTrainedTokenizerBase
 
 from synpo_jax.data import batches, pairs, shards, tokens, video
 from synpo_jax.data.limits import Limits
+from synpo_jax.runtime import stopping
 
 AHEAD = 2  # batches that each reader keeps ready
 
@@ -268,10 +270,18 @@ class Stream:
 
   def __next__(self):
     if self._batches is None:
-      self._batches = _read_ahead(self._source, self._next, self._workers)
-    batch = next(self._batches)
+      batch = self._first()
+    else:
+      batch = next(self._batches)
     self._next += 1
     return batch
+
+  def _first(self) -> dict[str, np.ndarray]:
+    """Starts to read ahead; a stop for this process is none for its workers."""
+    quiet = stopping.unheard() if self._workers else contextlib.nullcontext()
+    with quiet:
+      self._batches = _read_ahead(self._source, self._next, self._workers)
+      return next(self._batches)
 
   def get_state(self) -> dict[str, int]:
     """Where the stream stands, for a checkpoint."""

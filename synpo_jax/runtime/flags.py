@@ -12,7 +12,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 from ml_collections.config_flags.config_flags import ConfigFileFlagParser
 
-from synpo_jax.runtime import shipped
+from synpo_jax.runtime import shipped, stopping
 
 # What a user can put right, said in one line; all else is a bug with a trace.
 EXPECTED = (ValueError, OSError)
@@ -48,11 +48,13 @@ def command(
   *required: str,
   also: tuple[str, ...] = (),
   errors: tuple[type[Exception], ...] = EXPECTED,
+  kept: str = "",
 ) -> Callable[[Callable[[], None]], Callable[[], None]]:
   """Decorator that makes a function the `main` of an entry.
 
   required: flags that must be given. also: further ones of other files that
-  --help lists. errors: kinds that end the program in one line.
+  --help lists. errors: kinds that end the program in one line. kept: what a
+  signal to stop leaves, and how to go on (runtime.stopping).
 
   `python -m` and the console script both call main(), which reads sys.argv.
   """
@@ -62,7 +64,7 @@ def command(
     def main():
       flags.mark_flags_as_required(required)
       _tell_help(sys.modules[work.__module__], required + also)
-      with one_line(errors):
+      with one_line(errors), stopping.in_one_line(kept):
         app.run(lambda argv: _start(argv, work))
 
     return main

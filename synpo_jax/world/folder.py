@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from synpo_jax.data import records
-from synpo_jax.runtime import journal
+from synpo_jax.runtime import journal, stopping
 from synpo_jax.world import rendering, staging
 from synpo_jax.world import rows as world_rows
 from synpo_jax.world.scene import Scene, read_scenes, write_scenes
@@ -45,7 +45,9 @@ def _render_world(folder: Path, seeds, workers: int) -> list[Scene]:
   if workers == 1:
     scenes = [work(seed) for seed in seeds]
   else:
-    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+    with stopping.unheard():
+      pool = multiprocessing.get_context("spawn").Pool(workers)
+    with pool:
       scenes = pool.map(work, seeds, chunksize=16)
   sidecar = folder / "scenes.jsonl"
   known = read_scenes(str(sidecar)) if sidecar.exists() else {}
