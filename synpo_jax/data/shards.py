@@ -42,6 +42,7 @@ class Place(NamedTuple):
   record: int
   frames: int
   digest: str  # SHA-256 of the pixels: equal where the frames are
+  seconds: float  # from one of the frames to the next, on average
 
 
 class Store(NamedTuple):
@@ -161,13 +162,20 @@ def _inventory(folder: Path) -> dict[str, Place]:
   places = {}
   for chunk in sorted(folder.glob("chunk-*")):
     try:
-      lines = (chunk / "clips.jsonl").read_text().splitlines()
+      lines = (chunk / "clips.jsonl").read_text("utf-8").splitlines()
       for row in map(json.loads, lines):
-        key = row.pop("key")
-        places[key] = Place(str(chunk), **row)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        places[row.pop("key")] = _place(chunk, **row)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
       raise _damaged(chunk, error) from error
   return places
+
+
+def _place(chunk: Path, *, record, frames, digest, seconds) -> Place:
+  """A place as a line of the list has it; raises ValueError for nonsense."""
+  whole = type(record) is int and type(frames) is int
+  if not (whole and record >= 0 and frames > 0 and isinstance(digest, str)):
+    raise ValueError(f"record {record!r}, frames {frames!r}, digest {digest!r}")
+  return Place(str(chunk), record, frames, digest, float(seconds))
 
 
 def _damaged(chunk, error) -> records.Damaged:
@@ -205,6 +213,7 @@ def _build_chunk(folder, size, results, failed: dict, advance):
       frames = outcome.frames
       place = {"record": len(rows), "frames": len(frames)}
       place["digest"] = hashlib.sha256(frames.tobytes()).hexdigest()
+      place["seconds"] = _spacing(outcome)
       rows.append({"key": key, **place})
       yield {
         "video": json.loads(key)[0],
@@ -226,6 +235,13 @@ def _build_chunk(folder, size, results, failed: dict, advance):
   journal.rewrite(building / "clips.jsonl", rows)
   taken = (int(x.name.rpartition("-")[2]) for x in folder.glob("chunk-*"))
   os.rename(building, folder / f"chunk-{max(taken, default=-1) + 1:05d}")
+
+
+def _spacing(clip: video.Clip) -> float:
+  """Seconds from one sampled frame to the next, on average."""
+  first, last = int(clip.indices[0]), int(clip.indices[-1])
+  gaps = max(1, len(clip.indices) - 1)
+  return clip.duration * (last - first) / (clip.total * gaps)
 
 
 def _report(folder: Path, bad: dict[str, str], paths) -> Path:
@@ -253,6 +269,10 @@ class Frames:
   def count(self, number: int) -> int:
     """Frames of a video, without reading them."""
     return self._places[number].frames
+
+  def seconds(self, number: int) -> float:
+    """From one frame of a video to the next, on average."""
+    return self._places[number].seconds
 
   def digest(self, number: int) -> str:
     """Name of a video's frames by their content, without reading them."""

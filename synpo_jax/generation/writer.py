@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
+from absl import logging
 
 from synpo_jax.data import text, video
 from synpo_jax.generation.captioning import Writer
@@ -73,6 +74,12 @@ def open_writer(
     params = loading.merge_adapter(params, adapter, model, mesh)
   tokenizer = text.load_tokenizer(words or checkpoint)
   side = config.tower.image_size
+  if config.decoder.mrope_sections:
+    logging.warning(
+      "%s: each %d frames count as %g s in every clip, whatever lies between "
+      "them; seconds_per_step in its config.json sets that",
+      *(checkpoint, config.frames_per_step, config.connector.seconds_per_step),
+    )
   return Writer(
     model,
     {"params": params},

@@ -230,6 +230,27 @@ def announce(opened, variables, data):
   hosts.say(f"attention: {backend}")
   counts, updates = pipeline.summary(data.counts), f"{data.updates} updates"
   hosts.say(f"data: {counts}; {updates}, shapes of batches: {data.shapes}")
+  if time := describe_time(model.config, data.frames):
+    hosts.say(f"time: {time}")
+
+
+def describe_time(config, frames) -> str | None:
+  """How Qwen-VL counts the time of videos, and what it is in these.
+
+  One constant serves clips of all lengths: positions are made from tokens,
+  which do not say how far apart the frames are.
+  """
+  if frames is None or config.tower is None:
+    return None
+  if not config.decoder.mrope_sections:
+    return None
+  step = config.frames_per_step
+  spans = [frames.seconds(n) * step for n in range(len(frames))]
+  return (
+    f"each {step} frames count as {config.connector.seconds_per_step:g} s in "
+    f"every clip (seconds_per_step of config.json); in these they span "
+    f"{min(spans):.3g} to {max(spans):.3g} s"
+  )
 
 
 def describe_mesh(mesh) -> str:

@@ -144,14 +144,31 @@ def test_killed_and_resumed_equals_uninterrupted(folder, uninterrupted):
   same_run(folder, "whole", "killed")
 
 
-def test_sigterm_saves_first(folder, uninterrupted):
+def test_a_hangup_before_the_first_update_ends_in_one_line(
+  folder, uninterrupted
+):
+  process = start(folder, "early", "--config.world.clips=0")
+  for line in process.stdout:
+    if line.startswith("data: "):
+      break
+  process.send_signal(signal.SIGHUP)
+  code, output = finish(process)
+  assert code == 128 + signal.SIGHUP, output
+  said = "stopped by SIGHUP: what was decoded, cached and saved is kept; the "
+  assert output.strip().splitlines()[-1] == said + "same command goes on"
+  assert "Traceback" not in output
+
+
+def test_ctrl_c_saves_first(folder, uninterrupted):
   how = ("--config.every.checkpoint=100", "--config.world.clips=0")
   process = start(folder, "stopped", *how)
   wait_for_step(folder, "stopped", 2, process)
-  process.send_signal(signal.SIGTERM)
+  process.send_signal(signal.SIGINT)
   code, output = finish(process)
   assert code == 0, output
+  assert "SIGINT: saving after this update" in output
   assert "start it again to go on" in output
+  assert "Traceback" not in output
   with other_rows(folder / "world" / "pairs.jsonl"):
     code, output = finish(start(folder, "stopped", *how))
   assert code == 1 and "are not those that the run began with" in output

@@ -76,6 +76,8 @@ def test_frames_are_stored_as_decoded(paths, tmp_path):
     np.testing.assert_array_equal(frames, expected(paths)[name])
     assert store.places[name].frames == len(frames)
   assert [p.frames for p in store.places.values()] == [2, 2, 3, 4, 4]
+  seconds = [place.seconds for place in store.places.values()]
+  assert seconds == pytest.approx([0.8, 1.8, 1.4, 3.8 / 3, 1.6])
 
 
 def test_frames_travel_to_other_processes(paths, tmp_path):
@@ -140,6 +142,21 @@ def test_a_damaged_chunk_is_named_and_made_anew(
   shutil.rmtree(chunk)
   for name, frames in frames_of(build(paths, tmp_path)).items():
     np.testing.assert_array_equal(frames, expected(paths)[name])
+
+
+@pytest.mark.parametrize(
+  "change",
+  [dict(record="0"), dict(frames=0), dict(digest=7), dict(more=1)],
+  ids=str,
+)
+def test_a_list_of_clips_that_cannot_be_meant_is_named(paths, tmp_path, change):
+  build(paths, tmp_path)
+  (listed,) = tmp_path.glob("cache/*/chunk-00000/clips.jsonl")
+  first, *others = listed.read_text().splitlines()
+  rows = [json.dumps(json.loads(first) | change), *others]
+  listed.write_text("\n".join(rows) + "\n")
+  with pytest.raises(records.Damaged, match="chunk-00000: .* cannot be read"):
+    build(paths, tmp_path)
 
 
 def test_other_settings_live_in_other_folders(paths, tmp_path, decoded):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -23,10 +24,16 @@ def start(folder, workdir, *more, devices=1):
     command,
     cwd=ROOT,
     env=environment(devices),
+    preexec_fn=_hears,
     text=True,
     stdout=subprocess.PIPE,
     stderr=subprocess.STDOUT,
   )
+
+
+def _hears():
+  """Also where the tests themselves run under nohup."""
+  signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def finish(process):
