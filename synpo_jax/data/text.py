@@ -5,21 +5,21 @@ Each piece is tokenised on its own, as the official release does, and each
 embedding is stood for by IMAGE_TOKEN.
 """
 
-import json
-import pathlib
+import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
+from synpo_jax.data import added_tokens, chat_templates, tokenizer_folder
 from synpo_jax.data.batches import IMAGE_TOKEN
-from synpo_jax.data.pairs import Message
-from synpo_jax.runtime import shipped
-from synpo_jax.runtime.terminal import first_line
+from synpo_jax.data.chat_templates import BEGIN, END
+from synpo_jax.data.tokenizer_folder import eos_ids, load_tokenizer
+from synpo_jax.data.turns import Message
+
+__all__ = ["eos_ids", "load_tokenizer"]
 
 MARK = "\ufffc"  # stands for one visual block while a prompt is put together
-CLOCK = "26 Jul 2024"  # for chat templates that would write today's date
 
 
 class Written(NamedTuple):
@@ -57,18 +57,6 @@ TEMPLATES = {
 }
 
 
-def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
-  """The tokenizer of a checkpoint folder; nothing is downloaded."""
-  try:
-    return AutoTokenizer.from_pretrained(
-      str(shipped.find(folder)), local_files_only=True
-    )
-  except (OSError, ValueError, AttributeError) as error:  # the last: no files
-    raise ValueError(
-      f"{folder}: holds no tokenizer that loads ({first_line(error)})"
-    ) from error
-
-
 def prompt_ids(
   tokenizer: PreTrainedTokenizerBase,
   template: str,
@@ -88,21 +76,25 @@ def prompt_ids(
   Raises:
     ValueError: the template cannot express what is asked.
   """
-  if MARK in question or any(MARK in text for _, text in history):
+  texts = [question, *(text for _, text in history)]
+  if any(MARK in text for text in texts):
     raise ValueError("a question holds U+FFFC, which marks visual blocks")
   form = _form(template)
-  plain = isinstance(form, Written)
-  if plain:
+  guarded = any(added_tokens.spelled(tokenizer, text) for text in texts)
+  if isinstance(form, Written):
     if history:
       raise ValueError(f"template {template!r} has no earlier turns")
-    pieces = _written(form, question, len(blocks))
+    asked = f"{BEGIN}{question}{END}" if guarded else question
+    pieces = _written(form, asked, len(blocks))
     ids = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
   else:
-    pieces, ids = _rendered(tokenizer, form, question, len(blocks), history), []
+    turns = [*history, ("user", question)]
+    pieces, ids = _rendered(tokenizer, form, turns, len(blocks), guarded), []
   for piece, block in zip(pieces, [*blocks, 0], strict=True):
-    ids += tokenizer.encode(
-      piece, add_special_tokens=False, split_special_tokens=plain
-    )
+    if guarded:
+      ids += added_tokens.encode(tokenizer, piece)
+    else:
+      ids += tokenizer.encode(piece, add_special_tokens=False)
     ids += [IMAGE_TOKEN] * block
   return ids
 
@@ -121,68 +113,151 @@ def _written(form: Written, question: str, blocks: int) -> list[str]:
   return [form.head, *[form.gap] * (blocks - 1), tail]
 
 
-def _rendered(tokenizer, form: Chat, question, blocks, history) -> list[str]:
+def _rendered(tokenizer, form: Chat, turns, blocks, guarded) -> list[str]:
   """Pieces of the tokenizer's chat template around the visual blocks."""
   visual = form.before + form.gap.join([MARK] * blocks) + form.after
-  content = (visual if blocks else "") + question
-  turns = [*history, ("user", content)]
-  pieces = _render(tokenizer, turns, answer=True).split(MARK)
+  visual = visual if blocks else ""
+  try:
+    text = _render(tokenizer, turns, visual, guarded)
+  except chat_templates.Failed as error:
+    raise _refused(tokenizer, error) from error
+  pieces = text.split(MARK)
   if len(pieces) != blocks + 1:
-    raise ValueError(
-      f"{tokenizer.name_or_path}: its chat template changes the question"
-    )
+    raise _refused(tokenizer, "it changes the question")
   return pieces
 
 
-def _render(tokenizer, turns: Sequence[Message], answer: bool) -> str:
+def _render(tokenizer, turns, visual: str, guarded: bool) -> str:
+  """The rendering; with BEGIN and END around the texts if they are guarded."""
+  how = dict(answer=True, parts=_takes_parts(tokenizer))
+  framed = chat_templates.frame(tokenizer, turns, before=visual, **how)
+  role, question = turns[-1]
+  whole = [*turns[:-1], (role, visual + question)]
+  text = chat_templates.render(tokenizer, whole, **how)
+  if not guarded:
+    return text
+  if _unframed(framed) != text:  # a template that trims what it is given
+    turns = [(role, words.strip()) for role, words in turns]
+    framed = chat_templates.frame(tokenizer, turns, before=visual, **how)
+  if _unframed(framed) != text:
+    raise chat_templates.Failed("it changes a text that spells a token")
+  return framed
+
+
+def _unframed(text: str) -> str:
+  return text.replace(BEGIN, "").replace(END, "")
+
+
+def _takes_parts(tokenizer) -> bool:
   if not tokenizer.chat_template:
     raise ValueError(
       f"{tokenizer.name_or_path}: the tokenizer has no chat template; set "
-      f"template to one of {', '.join(TEMPLATES)} that needs none"
+      f"template to one of {_without()}, that need none"
     )
-  return tokenizer.apply_chat_template(
-    [{"role": role, "content": content} for role, content in turns],
-    tokenize=False,
-    add_generation_prompt=answer,
-    date_string=CLOCK,
+  return chat_templates.takes_parts(tokenizer)
+
+
+def _refused(tokenizer, reason) -> ValueError:
+  return ValueError(
+    f"{tokenizer.name_or_path}: its chat template cannot be used here: "
+    f"{reason}; change the row, or set data.template= to one of {_without()}"
   )
 
 
-def end_id(tokenizer: PreTrainedTokenizerBase, template: str) -> int:
+def _without() -> str:
+  """The templates that need none of the tokenizer's."""
+  return ", ".join(k for k, v in TEMPLATES.items() if isinstance(v, Written))
+
+
+class Ending(NamedTuple):
+  """The token that ends a caption, and how it is known."""
+
+  id: int
+  why: str
+
+
+def ending(tokenizer: PreTrainedTokenizerBase, template: str) -> Ending:
   """The token that ends a caption: supervised in training, stops decoding.
 
-  For templates of the tokenizer's own, the token which these put after an
-  answer (`<|im_end|>`, `<|eot_id|>`, …); else the tokenizer's EOS.
+  For templates of the tokenizer's own, the added token which these put after
+  an answer (`<|im_end|>`, `<|eot_id|>`, …), special or not; else the
+  tokenizer's EOS.
+
+  Raises:
+    ValueError: the template cannot be used, or there is no such token.
   """
-  end = tokenizer.eos_token_id
+  why = f"template {template} has no token after an answer"
   if isinstance(_form(template), Chat):
-    turns = [("user", "a"), ("assistant", MARK)]
-    after = _render(tokenizer, turns, answer=False).split(MARK)[-1]
-    ids = tokenizer.encode(after, add_special_tokens=False)
-    end = ids[0] if ids and ids[0] in tokenizer.all_special_ids else end
-  if end is None:
-    raise ValueError(f"{tokenizer.name_or_path}: knows no end-of-text token")
-  return end
+    try:
+      found, why = _written_end(tokenizer)
+    except chat_templates.Failed as error:
+      raise _refused(tokenizer, error) from error
+    if found is not None:
+      return Ending(found, why)
+  if tokenizer.eos_token_id is None:
+    raise ValueError(
+      f"{tokenizer.name_or_path}: knows no end-of-text token, and {why}"
+    )
+  return Ending(tokenizer.eos_token_id, f"{why}, so EOS")
+
+
+def _written_end(tokenizer) -> tuple[int | None, str]:
+  """The token that a chat template writes after an answer, if it does."""
+  parts = _takes_parts(tokenizer)
+  turns = [("user", "a"), ("assistant", "b")]
+  told = chat_templates.frame(tokenizer, turns, answer=False, parts=parts)
+  after = told.rpartition(END)[2].strip()
+  marks = added_tokens.controls(tokenizer)
+  ids = tokenizer.encode(after, add_special_tokens=False) if after else []
+  if not ids:
+    return None, "its chat template writes nothing after an answer"
+  first = marks.get(ids[0])
+  if first is None or not after.startswith(first):
+    return None, f"its chat template writes {after[:20]!r}, no added token"
+  opens = re.match(rf"{re.escape(first)}\w|<\|?(assistant|user|model)", after)
+  if opens and ids[0] != tokenizer.eos_token_id:
+    return None, f"its chat template writes {first!r}, which opens a turn"
+  return ids[0], f"its chat template writes {first!r} after an answer"
+
+
+def end_id(tokenizer: PreTrainedTokenizerBase, template: str) -> int:
+  """The token of `ending`."""
+  return ending(tokenizer, template).id
 
 
 def response_ids(
   tokenizer: PreTrainedTokenizerBase, captions: Sequence[str], end: int
 ) -> list[list[int]]:
-  """Ids of each caption without special tokens, and the supervised `end`.
+  """Ids of each caption without control tokens, and the supervised `end`.
 
-  Text that spells a special token stays text.
+  Text that spells an added token stays text.
   """
+  ids = _caption_ids(tokenizer, captions) if captions else []
+  return [[*caption, end] for caption in ids]
+
+
+def _caption_ids(tokenizer, captions: Sequence[str]) -> list[list[int]]:
+  """Ids of each caption; those that spell a control token read with care."""
   encoded = tokenizer(
     list(captions), add_special_tokens=False, split_special_tokens=True
   )
-  return [[*ids, end] for ids in encoded["input_ids"]]
+  return [
+    added_tokens.encode(tokenizer, f"{BEGIN}{words}{END}")
+    if added_tokens.made(tokenizer, ids, words)
+    else ids
+    for ids, words in zip(encoded["input_ids"], captions, strict=True)
+  ]
 
 
-def eos_ids(folder: pathlib.Path, tokenizer) -> tuple[int, ...]:
-  """The tokens that end a generation: generation_config.json's, else one."""
-  path = shipped.find(folder) / "generation_config.json"
-  settings = json.loads(path.read_text()) if path.exists() else {}
-  ids = settings["eos_token_id"] if "eos_token_id" in settings else None
-  if ids is None:
-    ids = tokenizer.eos_token_id
-  return tuple(ids) if isinstance(ids, list) else (ids,)
+def check_vocabulary(
+  tokenizer: PreTrainedTokenizerBase, template: str, vocab: int
+) -> None:
+  """Raises ValueError for ids of texts or template beyond the embeddings.
+
+  vocab: rows of the model's embedding table.
+  """
+  prompt = prompt_ids(tokenizer, template, "a", blocks=[1])
+  marks = added_tokens.controls(tokenizer)
+  written = [*prompt, end_id(tokenizer, template)]
+  used = {number: marks[number] for number in written if number in marks}
+  tokenizer_folder.check_vocabulary(tokenizer, used, vocab)

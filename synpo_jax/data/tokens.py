@@ -1,5 +1,7 @@
 """Pairs to token rows: prompts, captions, and what is done when too long."""
 
+import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
@@ -15,6 +17,7 @@ PROMPT_TOO_LONG = "dropped: prompt leaves no room for a caption"
 CAPTION_TOO_LONG = "dropped: caption too long"
 SHORTENED = "captions shortened"
 ALIKE = "dropped: captions alike once shortened"
+SAME = "dropped: captions alike but for spaces or Unicode forms"
 
 
 class Limits(NamedTuple):
@@ -62,6 +65,9 @@ def tokenise(
   for number, (prefix, answers) in enumerate(
     zip(prompts, responses, strict=True)
   ):
+    if _alike(pairs[number], answers):
+      counts[SAME] += 1
+      continue
     fitted = _fit(answers, limits.room(len(prefix)), limits.too_long, counts)
     if fitted is not None:
       kept.append((number, prefix, fitted))
@@ -83,13 +89,16 @@ def _prompts(pairs, frames, tokenizer, template, blocks) -> list[list[int]]:
   for pair, count in zip(pairs, frames, strict=True):
     key = (pair.question, pair.history, count)
     if key not in known:
-      known[key] = text.prompt_ids(
-        tokenizer,
-        template,
-        pair.question,
-        blocks=blocks(count) if count else [],
-        history=pair.history,
-      )
+      try:
+        known[key] = text.prompt_ids(
+          tokenizer,
+          template,
+          pair.question,
+          blocks=blocks(count) if count else [],
+          history=pair.history,
+        )
+      except ValueError as error:
+        raise ValueError(f"row {pair.id!r}: {error}") from error
     prompts.append(known[key])
   return prompts
 
@@ -100,6 +109,20 @@ def _responses(pairs, tokenizer, template, captions) -> list[list[list[int]]]:
   texts = [c for p in pairs for c in (p.chosen, p.rejected)[:captions]]
   ids = text.response_ids(tokenizer, texts, end)
   return [ids[i : i + captions] for i in range(0, len(ids), captions)]
+
+
+def _alike(pair: Pair, answers: list[list[int]]) -> bool:
+  """Whether both captions are the same tokens, or read the same."""
+  if len(answers) < 2:
+    return False
+  return answers[0] == answers[1] or _plain(pair.chosen) == _plain(
+    pair.rejected
+  )
+
+
+def _plain(caption: str) -> str:
+  """The caption in one Unicode form, with single spaces; lines stay."""
+  return re.sub(r"[^\S\n]+", " ", unicodedata.normalize("NFC", caption)).strip()
 
 
 def _fit(answers, room: int, too_long: str, counts: Counter):

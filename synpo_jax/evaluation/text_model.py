@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import transformers
 
-from synpo_jax.data import text
+from synpo_jax.data import text, tokenizer_folder
 from synpo_jax.data.text import eos_ids
 from synpo_jax.evaluation import text_scores
 from synpo_jax.generation import decode, prompt_batches
@@ -49,10 +49,11 @@ def load(
   of a row whose logits exist at once while scoring.
   """
   folder = pathlib.Path(folder)
-  tokenizer = text.load_tokenizer(folder)
+  tokenizer, config = text.load_tokenizer(folder), captioner_config(folder)
+  tokenizer_folder.check_vocabulary(tokenizer, {}, config.decoder.vocab)
   places = sharding.make_mesh(**mesh)
   model = loading.on_mesh(
-    captioner_config(folder), places, loading.choose_dtype(dtype), attention
+    config, places, loading.choose_dtype(dtype), attention
   )
   return TextModel(
     model,

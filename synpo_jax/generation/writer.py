@@ -73,6 +73,7 @@ def open_writer(
   if adapter:
     params = loading.merge_adapter(params, adapter, model, mesh)
   tokenizer = text.load_tokenizer(words or checkpoint)
+  text.check_vocabulary(tokenizer, template, config.decoder.vocab)
   side = config.tower.image_size
   if config.decoder.mrope_sections:
     logging.warning(

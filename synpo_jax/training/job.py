@@ -102,8 +102,12 @@ def open_model(c) -> Opened:
   sharding.check_batch(mesh, c.data.batch_size)
   model = make_model(c, mesh)
   tokenizer = text.load_tokenizer(c.model.tokenizer or c.model.checkpoint)
-  texts = Texts(tokenizer, text.end_id(tokenizer, c.data.template))
-  return Opened(mesh, model, texts)
+  ending = text.ending(tokenizer, c.data.template)
+  vocab = model.config.decoder.vocab
+  text.check_vocabulary(tokenizer, c.data.template, vocab)
+  token = tokenizer.convert_ids_to_tokens(ending.id)
+  hosts.say(f"captions end with {token} ({ending.id}): {ending.why}")
+  return Opened(mesh, model, Texts(tokenizer, ending.id))
 
 
 def make_model(c, mesh) -> captioner.Captioner:

@@ -1,6 +1,7 @@
 """Pairs as tokens, and captions that do not fit."""
 
 import pytest
+from tokenizers import normalizers
 
 from synpo_jax.data import text, tokens
 from synpo_jax.data.pairs import Pair
@@ -12,9 +13,11 @@ def llama():
   return tokenizers_made.llama()
 
 
-def fitted(llama, caption_pairs, blocks=(4,), captions=2, **limits):
+def fitted(
+  llama, caption_pairs, blocks=(4,), captions=2, question="Q", **limits
+):
   pairs = [
-    Pair(str(i), None, "Q", (), chosen, rejected, None, None)
+    Pair(str(i), None, question, (), chosen, rejected, None, None)
     for i, (chosen, rejected) in enumerate(caption_pairs)
   ]
   settings = dict(max_len=10_000, prefix=None, response=None, too_long="drop")
@@ -75,3 +78,33 @@ def test_visual_tokens_are_never_cut(llama, too_long):
     assert counts == {tokens.PROMPT_TOO_LONG: 1}
   with pytest.raises(ValueError, match="too_long='cut': choose drop or"):
     fitted(llama, [("a", "b")], too_long="cut")
+
+
+@pytest.mark.parametrize(
+  "chosen, rejected",
+  [
+    ("A\u00a0dog.", "A dog."),
+    ("caf\u00e9", "cafe\u0301"),
+    ("a  b", "a b"),
+  ],
+)
+def test_captions_that_read_alike_are_dropped_and_counted(
+  llama, chosen, rejected
+):
+  rows, counts = fitted(llama, [(chosen, rejected), ("A dog.", "A cat.")])
+  assert rows.pair.tolist() == [1] and counts == {tokens.SAME: 1}
+
+  rows, _ = fitted(llama, [("a\nb", "a b")])
+  assert len(rows.pair) == 1  # lines are a difference
+
+
+def test_captions_of_the_same_tokens_are_dropped_and_counted():
+  lower = tokenizers_made.llama()
+  lower.backend_tokenizer.normalizer = normalizers.Lowercase()
+  rows, counts = fitted(lower, [("a DOG", "A dog"), ("a dog", "a cat")])
+  assert rows.pair.tolist() == [1] and counts == {tokens.SAME: 1}
+
+
+def test_a_prompt_that_cannot_be_made_names_its_row(llama):
+  with pytest.raises(ValueError, match="^row '0': a question holds U\\+FFFC"):
+    fitted(llama, [("a", "b")], question=text.MARK)

@@ -62,6 +62,59 @@ def llama():
   )
 
 
+# As published, without what tools and dates add to them.
+GEMMA = (
+  "{{ bos_token }}{% if messages[0]['role'] == 'system' %}"
+  "{{ raise_exception('System role not supported') }}{% endif %}"
+  "{% for m in messages %}"
+  "{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception("
+  "'Conversation roles must alternate user/assistant/user') }}{% endif %}"
+  "{% set role = 'model' if m['role'] == 'assistant' else m['role'] %}"
+  "{{ '<start_of_turn>' + role + '\n' + m['content'] | trim"
+  " + '<end_of_turn>\n' }}{% endfor %}"
+  "{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"
+)
+LLAMA3 = (
+  "{{ bos_token }}{% for m in messages %}"
+  "{{ '<|start_header_id|>' + m['role'] + '<|end_header_id|>\n\n'"
+  " + m['content'] | trim + '<|eot_id|>' }}{% endfor %}"
+  "{% if add_generation_prompt %}"
+  "{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
+)
+VICUNA = (
+  "{% for m in messages %}{% if m['role'] == 'user' %}"
+  "{{ 'USER: ' + m['content'] }}{% else %}"
+  "{{ ' ASSISTANT: ' + m['content'] }}{% endif %}{% endfor %}"
+  "{% if add_generation_prompt %}{{ ' ASSISTANT:' }}{% endif %}"
+)
+PARTS = (  # LLaVA's form: content is a list
+  "{% for m in messages %}{{ '<|im_start|>' + m['role'] + ' ' }}"
+  "{% for part in m['content'] | selectattr('type', 'equalto', 'image') %}"
+  "{{ '<image>\n' }}{% endfor %}"
+  "{% for part in m['content'] | selectattr('type', 'equalto', 'text') %}"
+  "{{ part['text'] }}{% endfor %}{{ '<|im_end|>' }}{% endfor %}"
+  "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+def byte_level(template, special=(), added=(), **named):
+  """Byte-level manners: tokens special but unmapped, added ones that are not.
+
+  named: bos_token, eos_token, …, special too.
+  """
+  alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+  made = Tokenizer(
+    models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[])
+  )
+  made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+  made.decoder = decoders.ByteLevel()
+  made.add_special_tokens([AddedToken(t, special=True) for t in special])
+  made.add_tokens([AddedToken(t, normalized=False) for t in added])
+  return PreTrainedTokenizerFast(
+    tokenizer_object=made, chat_template=template, **named
+  )
+
+
 def chatml(eos="<|endoftext|>"):
   """Byte-level manners, with a chat template and no BOS."""
   alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
