@@ -21,7 +21,7 @@ from synpo_jax.evaluation import judge_prompts, preference, recipe, text_model
 from synpo_jax.evaluation.benchmarks import BENCHMARKS
 from synpo_jax.generation import shots, writer
 from synpo_jax.generation.sampling import Sampling
-from synpo_jax.judging import endpoint, judge
+from synpo_jax.judging import judge, secrets, server
 from synpo_jax.runtime import journal, progress
 from synpo_jax.runtime.flags import CONFIG, WORKDIR, command
 from synpo_jax.weights import fingerprint
@@ -56,10 +56,10 @@ def run(c, workdir: pathlib.Path, open_writer=writer.open_writer) -> dict:
   rows = _captions(c, workdir, wanted, open_writer)
   items = [item for item in wanted if item.id in rows]
   texts = {item.id: rows[item.id]["caption"] for item in items}
-  ask, server = None, None
+  ask, judge_server, cache = None, None, workdir / "judge.jsonl"
   if benchmark.judged:
-    ask = _make_ask(c, workdir / "judge.jsonl")
-    server = endpoint.address(c.judge.base_url)
+    ask = _make_ask(c, cache)
+    judge_server = secrets.shown(server.address(c.judge.base_url))
   scored, summary, usage = benchmark.score(c, items, texts, prompts, ask)
   for row in scored:
     row["prompt"] = rows[row["id"]]["prompt"] if row["id"] in rows else None
@@ -71,8 +71,9 @@ def run(c, workdir: pathlib.Path, open_writer=writer.open_writer) -> dict:
     "left_out": len(wanted) - len(items),  # with only_predicted
     "recipe_hash": mark,
     "recipe": made_with,
-    "judge_server": server,
-    "judge_cost": None if usage is None else usage._asdict(),
+    "judge_server": judge_server,
+    "judge_cost": None if usage is None else judge.paid(cache),
+    "judge_cost_of_this_run": None if usage is None else usage._asdict(),
   }
   journal.rewrite(workdir / "items.jsonl", scored)
   _write(workdir / "results.json", results)
@@ -114,7 +115,7 @@ def make_recipe(c, benchmark, prompts) -> dict:
   if benchmark.judged:
     settings = c.judge.to_dict()
     made["judge"] = {key: settings[key] for key in JUDGE_KEYS}
-    made["judge"]["model"] = endpoint.model_name(settings["model"])
+    made["judge"]["model"] = server.model_name(settings["model"])
     made["judge"]["tokens"] = c.judge_tokens.to_dict()
     made["judge"]["prompts"] = prompts.source
     made["judge"]["prompts_version"] = prompts.version

@@ -19,7 +19,8 @@ from rich import console
 from synpo_jax.data import prompts, sources
 from synpo_jax.data.limits import Limits
 from synpo_jax.generation import shots
-from synpo_jax.judging import endpoint
+from synpo_jax.judging import judge as asking
+from synpo_jax.judging import server
 from synpo_jax.pairing import assembly, criteria, ledger, page, scores, terminal
 from synpo_jax.pairing import segments as cutting
 from synpo_jax.pairing import stages as captioning
@@ -138,10 +139,10 @@ def _check_judge(judge):
   if judge.kind not in ("openai", "truth"):
     raise ValueError(f"judge.kind={judge.kind!r}: choose openai or truth")
   if judge.kind == "openai":
-    endpoint.model_name(judge.openai.model)
-    url = endpoint.address(judge.openai.base_url)
-    if not (endpoint.secret(judge.openai.key) or url):
-      raise ValueError(endpoint.NEITHER)
+    server.model_name(judge.openai.model)
+    url = server.address(judge.openai.base_url)
+    if not (server.secret(judge.openai.key) or url):
+      raise ValueError(server.NEITHER)
   elif not Path(judge.truth.scenes).is_file():
     raise FileNotFoundError(f"judge.truth.scenes={judge.truth.scenes}: no file")
 
@@ -157,7 +158,7 @@ def _judge(c, workdir):
     scores.by_truth(workdir, _origin(judge, mark), **c.judge.truth)
   else:
     settings = c.judge.openai.to_dict()
-    model = endpoint.model_name(settings["model"])
+    model = server.model_name(settings["model"])
     judge = dict(kind=kind, model=model, version=criteria.VERSION)
     kept = {key: settings[key] for key in JUDGE_KEYS}
     mark = ledger.register(workdir, "judge", judge | kept | made)
@@ -204,10 +205,7 @@ def _pair(c, workdir):
 def _counts(c, workdir, faults):
   """Rows of each stage, what was unreadable, and what the judge cost."""
   rows = {name: len(ledger.written(workdir, name)) for name in ledger.FILES}
-  replies = journal.read(workdir / ledger.CACHE, "key").values()
-  paid = {"calls": len(replies)}
-  for key in ("prompt_tokens", "completion_tokens"):
-    paid[key] = sum(row["reply"][key] for row in replies)
+  paid = asking.paid(workdir / ledger.CACHE)
   return {"rows": rows, "unreadable": faults, "judge": paid}
 
 

@@ -8,8 +8,9 @@ import platform
 from synpo_jax.runtime import settings
 
 PACKAGES = ("jax", "jaxlib", "flax", "transformers", "numpy", "av", "openai")
-# Changes with a score's definition, and with how files are named in a recipe.
-METRICS_VERSION = "2026-11-c"
+# Changes with a score's definition, with how a judge's replies are read, and
+# with how files are named in a recipe.
+METRICS_VERSION = "2026-11-d"
 MADE = ("captions.jsonl", "judge.jsonl", "results.json")
 
 

@@ -1,15 +1,10 @@
 """Reading a judge's replies: tolerant of form, strict about meaning."""
 
-import re
 from typing import NamedTuple
 
-from synpo_jax.judging.replies import (
-  Unreadable,
-  object_schema,
-  objects,
-  whole_number,
-  without_thoughts,
-)
+from synpo_jax.judging import reading
+from synpo_jax.judging.replies import Unreadable, object_schema, whole_number
+from synpo_jax.judging.thoughts import without_thoughts
 
 SCALE = {"type": "integer", "minimum": 0, "maximum": 5}
 VERDICT_SCHEMA = object_schema(
@@ -36,53 +31,19 @@ def text(reply: str) -> str:
 
 def verdict(reply: str) -> Verdict:
   """{"pred": yes or no, "score": 0..5} in any quoting and any case."""
-  fields = _fields(reply, ("pred", "score"))
-  word = str(fields["pred"]).strip().strip(".!").lower()
+  said = reading.fields(reply, ("pred", "score"))
+  word = str(said["pred"]).strip().strip(".!").lower()
   if word not in ("yes", "no", "true", "false"):
-    raise Unreadable(f"pred is {fields['pred']!r}, neither yes nor no")
-  return Verdict(word in ("yes", "true"), _score(fields["score"]))
+    raise Unreadable(f"pred is {said['pred']!r}, neither yes nor no")
+  return Verdict(word in ("yes", "true"), reading.scored(said, 0, 5))
 
 
 def score(reply: str) -> float:
-  """{"score": 0..5} in any quoting."""
-  return _score(_fields(reply, ("score",))["score"])
+  """{"score": 0..5} in any quoting; the official prompts show decimals."""
+  return reading.score(reply, 0, 5)
 
 
 def better(reply: str) -> int:
   """{"better": 1, 2 or 0}."""
-  return whole_number(_fields(reply, ("better",))["better"], 0, 2, "better")
-
-
-def _score(value) -> float:
-  """A number from 0 to 5; the official prompts show one with decimals."""
-  if isinstance(value, str) and re.fullmatch(
-    r"\s*\d(\.\d+)?\s*(/\s*5)?", value
-  ):
-    value = float(value.split("/")[0])
-  if isinstance(value, bool) or not isinstance(value, int | float):
-    raise Unreadable(f"score is {value!r}, not a number")
-  if not 0 <= value <= 5:  # NaN fails too
-    raise Unreadable(f"score is {value}, outside 0 to 5")
-  return float(value)
-
-
-def _fields(reply, names) -> dict:
-  """The last object that has all the names; else `name: value` in words."""
-  if "{" not in reply:
-    return _words(reply, names)
-  for found in reversed(objects(reply)):
-    lower = {str(key).lower(): value for key, value in found.items()}
-    if all(name in lower for name in names):
-      return lower
-  raise Unreadable(f"no object with {' and '.join(names)}")
-
-
-def _words(reply, names) -> dict:
-  fields = {}
-  for name in names:
-    pattern = rf"\b{name}\W{{1,4}}(yes|no|\d+(?:\.\d+)?)(?![\w.]*\d)"
-    match = re.search(pattern, reply, re.IGNORECASE)
-    if not match:
-      raise Unreadable(f"no JSON object, and no {name} in words")
-    fields[name] = match.group(1)
-  return fields
+  said = reading.fields(reply, ("better",))
+  return whole_number(said["better"], 0, 2, "better")

@@ -11,29 +11,20 @@ import asyncio
 import dataclasses
 import json
 import logging
-import os
 import random
-import re
 import time
 from typing import Any
 
 import openai
 
-from synpo_jax.judging import responses
+from synpo_jax.judging import responses, secrets, server, wire
 
-URLS = ("API_URL", "OPENAI_BASE_URL")
-KEYS = ("API_KEY", "OPENAI_API_KEY")
-MODELS = ("API_MODEL", "OPENAI_MODEL")
-ADDRESS = re.compile(
-  r"https?://([!-~]+@)?([^\0-\x20\x7f/:@?#\[\]]+|\[[\da-fA-F:.]+\])"
-  r"(:\d{1,5})?(/[!-~]*)?"
-)
-NEITHER = (
-  "judge: neither address nor key; set judge.base_url or API_URL for a server "
-  "of your own, OPENAI_API_KEY for the hosted one"
-)
 PASSING = {408, 409, 425, 429}  # and 500 upwards
 HOPELESS = {401, 402, 403, 404, 405}  # key, account, address or model
+SPENT = {  # codes of an account that no waiting mends, whatever the status
+  *("insufficient_quota", "billing_hard_limit_reached", "billing_not_active"),
+  *("account_deactivated", "insufficient_balance", "credit_balance_too_low"),
+}
 AT_FIRST = {"silent": 3, "refused": 8}  # in a row that stop a run, till then
 # Ways to ask for output of a schema. The first is the common one; the second
 # is what llama-cpp-python's server understands.
@@ -63,9 +54,9 @@ class Endpoint:
   """A server, how to treat it, and what was learnt about it so far."""
 
   client: openai.AsyncOpenAI = dataclasses.field(repr=False)
-  url: str
+  url: str  # as it may be shown
   model: str
-  secret: str = dataclasses.field(repr=False)
+  secrets: tuple[str, ...] = dataclasses.field(repr=False)
   timeout: float  # seconds for one try, from sending to the last byte
   tries: int
   first_wait: float  # seconds; doubles from try to try
@@ -90,17 +81,16 @@ def connect(
 ) -> Endpoint:
   """The endpoint of these settings; empty ones come from the environment.
 
-  Looked up, in this order: API_URL, OPENAI_BASE_URL; API_KEY, OPENAI_API_KEY;
-  API_MODEL, OPENAI_MODEL. Without any address it is OpenAI's own. Raises
+  Without any address it is OpenAI's own; see judging.server. Raises
   ValueError when no model is named or a hosted service has no key.
   """
-  url = address(base_url)
-  model = model_name(model)
+  url = server.address(base_url)
+  model = server.model_name(model)
   if schema not in SHAPES:
     raise ValueError(f"judge: schema={schema!r} is none of {', '.join(SHAPES)}")
-  key = secret(key)
+  key = server.secret(key)
   if not url and not key:
-    raise ValueError(NEITHER)
+    raise ValueError(server.NEITHER)
   for name in ("httpx", "httpx2", "openai"):  # a line for every request
     logging.getLogger(name).setLevel(logging.WARNING)
   client = openai.AsyncOpenAI(
@@ -108,38 +98,12 @@ def connect(
     api_key=key or "none",  # the client insists; local servers ignore it
     max_retries=0,
     timeout=treatment["timeout"],
+    default_headers={"Accept-Encoding": "identity"},
+    http_client=wire.client(),
   )
-  url = str(client.base_url).rstrip("/")
-  return Endpoint(client, url, model, key, schema=schema, **treatment)
-
-
-def address(base_url: str) -> str:
-  """The server's, from the environment where it is empty; "" is OpenAI's."""
-  url = (base_url or _environment(URLS)).strip().rstrip("/")
-  if url and not ADDRESS.fullmatch(url):  # not shown: it may be the key
-    raise ValueError(
-      "judge: judge.base_url or API_URL is no address; it should read like "
-      "http://localhost:8000/v1"
-    )
-  return url.removesuffix("/chat/completions")
-
-
-def model_name(model: str) -> str:
-  """The model's name, from the environment where it is empty."""
-  model = model or _environment(MODELS)
-  if not model:
-    raise ValueError("judge: no model; set judge.model or API_MODEL")
-  return model
-
-
-def secret(key: str) -> str:
-  """The key, from the environment where it is empty."""
-  key = (key or _environment(KEYS)).strip()
-  if not re.fullmatch("[!-~]*", key):  # the client would show it, and fail
-    raise ValueError(
-      "judge: judge.key or API_KEY holds a space, a line break or no ASCII"
-    )
-  return key
+  held = secrets.held(url, key)
+  url = secrets.shown(str(client.base_url)).rstrip("/")
+  return Endpoint(client, url, model, held, schema=schema, **treatment)
 
 
 async def call(
@@ -210,6 +174,14 @@ async def _persist(endpoint, request):
       asked = responses.retry_after(error.response.headers)
     except (openai.APIConnectionError, TimeoutError) as error:
       why, answered = _silence(endpoint, error), False
+    except wire.Elsewhere as error:
+      raise ValueError(
+        f"judge: {endpoint.url} redirects to {error}, where nothing was sent; "
+        "set judge.base_url or API_URL to the server that is meant"
+      ) from None
+    except wire.Unread as error:
+      endpoint.alive = True
+      why = f"an unreadable response: {error}"
     except (ValueError, openai.APIError) as error:
       why = _clean(endpoint, f"an unreadable response: {error}")
     if asked > endpoint.longest_wait:
@@ -225,7 +197,14 @@ async def _send(endpoint, request):
   completions = endpoint.client.chat.completions.with_raw_response
   async with asyncio.timeout(endpoint.timeout):
     response = await completions.create(**_split(request))
-  return responses.read(response.content)
+  return without_secrets(endpoint, responses.read(response.content))
+
+
+def without_secrets(
+  endpoint: Endpoint, reply: responses.Reply
+) -> responses.Reply:
+  """The reply with *** for the key, if the server echoes it."""
+  return reply._replace(text=secrets.cut(reply.text, endpoint.secrets))
 
 
 def _split(request):
@@ -241,6 +220,12 @@ def _status(endpoint, error):
   """One line for a status that may pass; raises for one that will not."""
   detail = _clean(endpoint, error.message)
   why = f"status {error.status_code}: {detail}"
+  if SPENT & {str(error.code), str(error.type)}:
+    raise ValueError(
+      f"judge: {endpoint.url} answered {why}; the account has nothing left to "
+      "spend. What is judged is kept: pay it up, or use another key, and run "
+      "again"
+    ) from None
   refusal = "response_format" in error.message  # by some servers with a 500
   if error.status_code in PASSING or error.status_code >= 500 and not refusal:
     return why
@@ -260,11 +245,8 @@ def _silence(endpoint, error):
 
 
 def _clean(endpoint, text):
-  """One short line in which the key does not occur."""
-  line = " ".join(str(text).split())
-  if endpoint.secret:
-    line = line.replace(endpoint.secret, "***")
-  return line[:200]
+  """One short line in which no secret occurs."""
+  return secrets.cut(" ".join(str(text).split()), endpoint.secrets)[:200]
 
 
 async def _back_off(endpoint, attempt, asked):
@@ -294,7 +276,3 @@ def _count_refusal(endpoint, why):
       f"judge: {endpoint.url} refused {endpoint.refused} requests in a row "
       f"({why}); check judge.limit_name, judge.extra and judge.temperature"
     ) from None
-
-
-def _environment(names):
-  return next((os.environ[name] for name in names if os.environ.get(name)), "")

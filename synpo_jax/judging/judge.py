@@ -97,6 +97,15 @@ def ask(
   return Usage(**spent)
 
 
+def paid(cache: Path | str) -> dict[str, int]:
+  """Calls and tokens of all replies in a cache, whichever run paid for them."""
+  replies = [row["reply"] for row in journal.read(cache, "key").values()]
+  return {"calls": len(replies)} | {
+    name: sum(reply[name] for reply in replies)
+    for name in ("prompt_tokens", "completion_tokens")
+  }
+
+
 def collect(
   ask: Callable[..., Usage], requests: Iterable[Request]
 ) -> tuple[dict[Hashable, Answer], Usage]:
@@ -181,6 +190,7 @@ async def _reply(job, request, limit):
     reply = await asyncio.shield(job.waiting[key])
   elif key in job.rows:
     reply = responses.Reply(**job.rows[key]["reply"])
+    reply = endpoints.without_secrets(job.endpoint, reply)
   else:
     job.waiting[key] = asyncio.ensure_future(_pay(job, request, key, limit))
     try:

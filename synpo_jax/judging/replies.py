@@ -1,13 +1,15 @@
 """JSON objects inside what a language model replied.
 
-Models wrap the object that was asked for in prose, code fences or a spoken
-thought, quote with single quotes, write True for true, leave a comma behind.
-`objects` reads all of that with a small grammar of its own; nothing is ever
-evaluated. A torn object is not read: half of a number is another number.
+Models wrap the object that was asked for in prose or code fences, quote with
+single quotes, write True for true, leave a comma behind. `objects` reads all
+of that with a small grammar of its own; nothing is ever evaluated. A torn
+object is not read: half of a number is another number.
 """
 
 import re
 from typing import Any, NamedTuple
+
+from synpo_jax.judging.thoughts import without_thoughts
 
 DEPTH = 16  # deepest nesting that is read
 NUMBER = re.compile(r"[+-]?(\d+(\.\d+)?|\.\d+)([eE][+-]?\d{1,3})?")
@@ -16,6 +18,9 @@ DIGITS = re.compile(r"\d{1,9}")
 UNIT = re.compile(r"u([0-9a-fA-F]{4})")  # behind the backslash
 LOW = re.compile(r"\\u([dD][c-fC-F][0-9a-fA-F]{2})")  # second of a pair
 SPACE = re.compile(r"\s*")
+SCORE = re.compile(
+  r"\s*([+-]?\d{1,9}(?:\.\d*)?)\s*(?:(?:/|out of)\s*(\d{1,9}(?:\.0*)?)\s*)?"
+)
 NAMES = {"true": True, "false": False, "null": None, "none": None}
 QUOTES = {'"': '"', "'": "'", "“": "”"}
 ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
@@ -35,19 +40,34 @@ class Read(NamedTuple):
   end: int  # offset behind the value
 
 
+class Found(NamedTuple):
+  """An object, and where it lies in the text."""
+
+  value: dict
+  start: int
+  end: int
+
+
 def objects(text: str) -> list[dict]:
   """The outermost JSON-like objects of a reply, in reading order.
 
-  Thoughts between <think> tags are passed over. What was read of a broken
-  object is dropped and reading goes on behind the fault. Raises Unreadable
-  when no whole object is left, or the reply ends within one.
+  Thoughts are passed over. Raises Unreadable as `find` does.
   """
-  text = without_thoughts(text)
+  return [found.value for found in find(without_thoughts(text))]
+
+
+def find(text: str) -> list[Found]:
+  """The outermost objects of a text that holds no thoughts.
+
+  What was read of a broken object is dropped and reading goes on behind the
+  fault. Raises Unreadable when no whole object is left, or the text ends
+  within one.
+  """
   found, start, why = [], text.find("{"), "no JSON object"
   while start >= 0:
     try:
       value, end = _object(text, start + 1, DEPTH)
-      found.append(value)
+      found.append(Found(value, start, end))
     except Fault as fault:
       end, why = fault.args
       if end >= len(text):
@@ -56,11 +76,6 @@ def objects(text: str) -> list[dict]:
   if not found:
     raise Unreadable(why)
   return found
-
-
-def without_thoughts(text: str) -> str:
-  """The reply with a space for each thought between <think> tags."""
-  return re.sub(r"<think>.*?(</think>|\Z)", " ", text, flags=re.DOTALL)
 
 
 def object_schema(**properties: dict) -> dict:
@@ -74,16 +89,30 @@ def object_schema(**properties: dict) -> dict:
 
 
 def whole_number(value: Any, low: int, high: int, what: str) -> int:
-  """The integer `value` stands for (3, 3.0 or "3"), checked against a range."""
-  if isinstance(value, str) and re.fullmatch(r"\s*-?\d{1,9}(\.0*)?\s*", value):
-    value = float(value)
+  """The integer a value stands for (3, 3.0, "3" or "3/5", of 5)."""
+  found = number(value, low, high, what, whole=True)
+  return int(found)
+
+
+def number(
+  value: Any, low: int, high: int, what: str, *, whole: bool = False
+) -> float:
+  """The number a value stands for, checked against its range.
+
+  Raises Unreadable for another scale than the range's, a range, words.
+  """
+  if isinstance(value, str) and (match := SCORE.fullmatch(value)):
+    if match.group(2) and float(match.group(2)) != high:
+      raise Unreadable(f"{what} is {value!r}, not on the scale to {high}")
+    value = float(match.group(1))
   if isinstance(value, bool) or not isinstance(value, int | float):
     raise Unreadable(f"{what} is {value!r}, not a number")
-  if value != value or abs(value) == float("inf") or value != int(value):
+  odd = value != value or abs(value) == float("inf")
+  if whole and (odd or value != int(value)):
     raise Unreadable(f"{what} is {value}, not a whole number")
-  if not low <= value <= high:
+  if odd or not low <= value <= high:
     raise Unreadable(f"{what} is {value}, outside {low} to {high}")
-  return int(value)
+  return float(value)
 
 
 def _skip(text, at):

@@ -6,7 +6,8 @@ import json
 import time
 from typing import NamedTuple
 
-LARGEST = 1 << 22  # bytes of a response that is read
+LARGEST = 1 << 22  # bytes of a response that are read
+SAID = (None, "text", "output_text")  # parts that are no thoughts
 PATIENCE = ("retry-after-ms", "retry-after")
 
 
@@ -19,8 +20,6 @@ class Reply(NamedTuple):
 
 def read(content: bytes) -> Reply:
   """The reply in the body of a response; ValueError where there is none."""
-  if len(content) > LARGEST:
-    raise ValueError(f"{len(content):,} bytes of it")
   try:
     body = json.loads(content)
     choice = body["choices"][0]
@@ -37,7 +36,8 @@ def read(content: bytes) -> Reply:
 def _text(message):
   content = message["content"]
   if isinstance(content, list):  # parts, as some servers send them
-    content = "".join(part.get("text") or "" for part in content)
+    said = [part for part in content if part.get("type") in SAID]
+    content = "".join(part.get("text") or "" for part in said)
   if not isinstance(content, str | None):
     raise TypeError("content is neither text nor parts of text")
   return content or ""

@@ -2,12 +2,14 @@
 
 Three criteria, as in the official release: factuality 0..5 and fluency 0..5
 for one candidate at a time, consistency 0..3 for all candidates of a video
-together. The words are our own; change them, and change VERSION with them.
+together. The words are our own; change them, and change both versions with
+them; change how replies are read, and change VERSION.
 """
 
 import functools
 import re
 
+from synpo_jax.judging import reading
 from synpo_jax.judging.judge import Request
 from synpo_jax.judging.replies import (
   Unreadable,
@@ -16,7 +18,9 @@ from synpo_jax.judging.replies import (
   whole_number,
 )
 
-VERSION = "pairs-2026-11-a"
+VERSION = "pairs-2026-11-b"  # of the words, and of how replies are read
+WORDS_VERSION = "pairs-2026-11-a"  # of the words alone: replies are kept by it
+NUMBERED = r"(?i)(?:caption|score|candidate)?[\s_#-]*(\d{1,4})"
 RANGES = {"factuality": (0, 5), "fluency": (0, 5), "consistency": (0, 3)}
 WEIGHTS = {"factuality": 1.1, "fluency": 1.0, "consistency": 1.0}
 ROOM = {"factuality": 1024, "fluency": 64, "consistency": 1024}  # tokens
@@ -124,20 +128,31 @@ def consistency_text(captions: list[str]) -> str:
 
 
 def read_score(text: str, criterion: str) -> int:
-  """The score of a reply about one caption; its last object counts."""
-  reply = objects(text)[-1]
-  if "score" not in reply:
-    raise Unreadable("its JSON object has no 'score'")
-  return whole_number(reply["score"], *RANGES[criterion], "the score")
+  """The score of a reply about one caption."""
+  return int(reading.score(text, *RANGES[criterion], whole=True))
 
 
 def read_scores(text: str, asked: list[int]) -> dict[int, int]:
   """Candidate index -> score, from a reply about captions 1..len(asked).
 
   Scores are found by caption number, in any order: every number exactly
-  once, or the reply is unreadable.
+  once, or the reply is unreadable, as it is where two of its objects differ.
   """
-  reply = objects(text)[-1]
+  found = objects(text)
+  named = [thing for thing in found if _names_captions(thing)]
+  read = [_by_caption(thing, asked) for thing in named or found[-1:]]
+  if any(scores != read[0] for scores in read):
+    raise Unreadable("its objects give different scores")
+  return read[0]
+
+
+def _names_captions(found) -> bool:
+  return "scores" in found or any(
+    re.fullmatch(NUMBERED, str(name).strip()) for name in found
+  )
+
+
+def _by_caption(reply, asked) -> dict[int, int]:
   listed = reply.get("scores", reply)
   entries = _entries(listed) if listed else []
   scores = {}
@@ -167,7 +182,7 @@ def _request(id_, criterion, index, text, asked=None):
     parse=parse,
     schema=schema,
     max_tokens=ROOM[criterion],
-    version=VERSION,
+    version=WORDS_VERSION,
   )
 
 
@@ -189,8 +204,7 @@ def _inner(item):
 
 def _number(name) -> int:
   """The caption number in 3, "3", "caption 3", "score_3"."""
-  pattern = r"(?i)(?:caption|score|candidate)?[\s_#-]*(\d{1,4})"
-  match = re.fullmatch(pattern, str(name).strip())
+  match = re.fullmatch(NUMBERED, str(name).strip())
   if not match or isinstance(name, bool):
     raise Unreadable(f"{name!r} is no caption number")
   return int(match.group(1))

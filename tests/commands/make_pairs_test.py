@@ -9,7 +9,7 @@ from rich import console
 from synpo_jax import make_pairs
 from synpo_jax.data import pairs as reading
 from synpo_jax.data import prompts
-from synpo_jax.judging import endpoint
+from synpo_jax.judging import server
 from synpo_jax.pairing import criteria, ledger, terminal
 from tests.support import fake_pairs
 from tests.support.judge_server import chat, serve
@@ -176,7 +176,7 @@ def test_a_stage_without_its_forerunner_says_so(videos, tmp_path):
 def test_a_judge_that_cannot_be_is_refused_before_all_work(
   videos, tmp_path, monkeypatch, wrong, message
 ):
-  for name in (*endpoint.MODELS, *endpoint.URLS, *endpoint.KEYS):
+  for name in (*server.MODELS, *server.URLS, *server.KEYS):
     monkeypatch.delenv(name, raising=False)
   c = fake_pairs.config(videos)
   c.judge.update(wrong)

@@ -177,8 +177,12 @@ def test_vdc_from_predictions(tmp_path):
   assert (made["prompts"], made["model"]) == ("ours", "m")
   assert "key" not in made and made["prompts_version"]
   assert results["judge_server"] == url
-  assert again["scores"] == scores and again["judge_cost"]["calls"] == 0
-  assert results["judge_cost"]["calls"] == len(log.bodies)
+  assert again["scores"] == scores
+  assert again["judge_cost_of_this_run"]["calls"] == 0
+  assert results["judge_cost_of_this_run"]["calls"] == len(log.bodies)
+  for cost in (results["judge_cost"], again["judge_cost"]):  # of all runs
+    assert cost["calls"] == len(log.bodies)
+    assert cost["prompt_tokens"] == 10 * len(log.bodies)
   rows = journal.read(tmp_path / "run" / "items.jsonl")
   assert rows["short/v2"]["questions"][0]["answer"] == "not mentioned"
   assert rows["short/v2"]["recipe_hash"] == results["recipe_hash"]

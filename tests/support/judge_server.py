@@ -1,17 +1,21 @@
 """A chat endpoint on this machine that behaves as badly as it is told to."""
 
 import contextlib
+import functools
 import json
 import socket
 import struct
 import threading
 import time
+import zlib
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 HANG = object()  # never answers
 DRIP = object()  # sends a byte now and then
 RESET = object()  # slams the connection
 TORN = object()  # the same, in the middle of a reply
+BOMB = object()  # a small gzip file of very many bytes
+FLOOD = object()  # a reply without end
 
 
 def chat(text, **usage):
@@ -24,6 +28,14 @@ def chat(text, **usage):
   }
   body = {"id": "x", "object": "chat.completion", "created": 0, "model": "m"}
   return 200, {}, json.dumps({**body, "choices": [choice], "usage": usage})
+
+
+@functools.cache
+def bomb(size=128 << 20):
+  """gzip of `size` spaces."""
+  packer, piece = zlib.compressobj(1, zlib.DEFLATED, 31), b" " * (1 << 20)
+  parts = [packer.compress(piece) for _ in range(size >> 20)]
+  return b"".join(parts) + packer.flush()
 
 
 class Log:
@@ -66,6 +78,10 @@ class Handler(BaseHTTPRequestHandler):
       self.close_connection = True
     elif what is DRIP:
       self.drip()
+    elif what is BOMB:
+      self.reply(500, {"Content-Encoding": "gzip"}, bomb())
+    elif what is FLOOD:
+      self.flood()
     elif what in (RESET, TORN):
       self.slam(torn=what is TORN)
     else:
@@ -78,6 +94,15 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(b" ")
         if self.server.over.wait(0.1):
           break
+    self.close_connection = True
+
+  def flood(self):
+    self.send_response(200)
+    self.send_header("Transfer-Encoding", "chunked")
+    self.end_headers()
+    with contextlib.suppress(OSError):
+      while not self.server.over.is_set():
+        self.wfile.write(b"10000\r\n" + b" " * 0x10000 + b"\r\n")
     self.close_connection = True
 
   def promise(self):
@@ -96,7 +121,7 @@ class Handler(BaseHTTPRequestHandler):
     self.close_connection = True
 
   def reply(self, status, headers, text):
-    data = text.encode()
+    data = text if isinstance(text, bytes) else text.encode()
     self.send_response(status)
     usual = {"Content-Type": "application/json"}
     usual["Content-Length"] = str(len(data))
@@ -126,7 +151,8 @@ class Server(ThreadingHTTPServer):
 def serve(behave, *, delay=0.0):
   """Yields (base URL, Log). `behave(n, body)` is asked for the n-th request.
 
-  It returns (status, headers, body text), HANG, DRIP, RESET or TORN.
+  It returns (status, headers, body as text or bytes), HANG, DRIP, RESET, TORN,
+  BOMB or FLOOD.
   """
   server = Server(behave, delay)
   thread = threading.Thread(target=server.serve_forever, daemon=True)
