@@ -114,5 +114,5 @@ def register(
   old = known[stage]["hash"] if stage in known else None
   if old != mark and share.index == 0:
     known[stage] = {"stage": stage, "hash": mark, "settings": settings}
-    journal.rewrite(Path(workdir) / SETTINGS, list(known.values()))
+    journal.renew(Path(workdir) / SETTINGS, list(known.values()))
   return mark

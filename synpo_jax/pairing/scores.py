@@ -140,4 +140,4 @@ def _forget_unavailable(workdir):
     if not any(lost["reason"].startswith(LATER) for lost in row["missing"])
   ]
   if len(kept) < len(rows):
-    journal.rewrite(file, kept)
+    journal.renew(file, kept)

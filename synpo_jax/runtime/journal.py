@@ -1,35 +1,37 @@
 """JSONL files that only grow: whole rows, one writer, safe to kill.
 
 A row is written with one append and flushed to the disk before the next one
-is made. A process killed in mid-write leaves at most one torn last line; the
-next writer finishes it when nothing but its line feed is missing, and cuts it
-off otherwise. Rows are found by key, never by position.
+is made, and its last field is a checksum (see `seal`). A process killed in
+mid-write leaves at most one torn last line; the next writer finishes it when
+nothing but its line feed is missing, and cuts it off otherwise. Rows are
+found by key, never by position. A hidden file beside a journal says that it
+held a row, so that one that was emptied is not taken for a new one.
 """
 
 import contextlib
 import fcntl
 import json
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+
+from synpo_jax.runtime import seal
 
 
 def read(path: Path | str, key: str = "id") -> dict[str, dict]:
   """Rows of a journal by key, in file order; {} where there is no file.
 
   A torn last line is passed over. Raises ValueError, naming file and line,
-  for any other line that is no JSON object, lacks the key or repeats one.
+  for any other line that is no JSON object, is not as its checksum has it,
+  lacks the key or repeats one, and for a file that held rows and is empty.
   """
   path = Path(path)
   if not path.exists():
     return {}
-  lines = path.read_bytes().split(b"\n")
   rows = {}
-  for number, line in enumerate(lines, 1):
-    if number == len(lines) and _row(line) is None:
-      break
-    row = _row(line)
-    if row is None or not isinstance(row.get(key), str):
+  for number, row in whole_rows(path):
+    if not isinstance(row.get(key), str):
       raise ValueError(
         f"{path} line {number}: not a JSON row with a text {key!r}; "
         "remove that line and run again"
@@ -40,7 +42,40 @@ def read(path: Path | str, key: str = "id") -> dict[str, dict]:
         "remove one of its lines and run again"
       )
     rows[row[key]] = row
+  if not rows and _begun(path).exists():
+    raise ValueError(
+      f"{path}: it held rows and now holds none, as if it had been emptied; "
+      "put it back, or delete it to begin anew"
+    )
   return rows
+
+
+def whole_rows(path: Path) -> Iterator[tuple[int, dict]]:
+  """(line, row) of a file whose last line alone may be torn; seals are off.
+
+  Raises ValueError, naming file and line, for any other line that is no JSON
+  object or is not as its checksum has it, and for a file of zero bytes alone.
+  """
+  content = path.read_bytes()
+  if content and not content.strip(b"\0"):
+    raise ValueError(
+      f"{path}: {len(content):,} zero bytes and nothing else, as after a power "
+      "cut; put it back, or delete it to begin anew"
+    )
+  lines = content.split(b"\n")
+  for number, line in enumerate(lines, 1):
+    if number == len(lines) and _is_torn(line):
+      return
+    try:
+      row = _row(seal.take(line)[0])
+      why = "not a JSON row"
+    except seal.Broken as error:
+      row, why = None, str(error)
+    if row is None:
+      raise ValueError(
+        f"{path} line {number}: {why}; remove that line and run again"
+      )
+    yield number, row
 
 
 @contextlib.contextmanager
@@ -55,17 +90,24 @@ def extend(
   """
   path = Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
+  if not path.exists():  # deleted by someone who wants it so
+    _begun(path).unlink(missing_ok=True)
   handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
   try:
     _lock(handle, path)
     rows = read(path, key)
+    _say_unsealed(path)
     _repair(handle, path)
+    if rows:
+      _begun(path).touch()
     _sync_folder(path.parent)
 
     def append(row):
       if row[key] in rows:
         raise ValueError(f"{path}: {key} {row[key]!r} is there already")
-      _write(handle, dump(row))
+      write(handle, sealed(row), path)
+      if not rows:
+        _begun(path).touch()
       rows[row[key]] = row
 
     yield rows, append
@@ -87,8 +129,23 @@ def lock(path: Path | str) -> Iterator[None]:
 
 
 def rewrite(path: Path | str, rows: Iterable[dict]) -> None:
-  """Replaces the rows of a file in one step."""
+  """Replaces the rows of a file for other programs in one step: no seals."""
   replace(path, b"".join(map(dump, rows)))
+
+
+def renew(path: Path | str, rows: Iterable[dict]) -> None:
+  """Replaces all rows of a journal in one step."""
+  lines = [sealed(row) for row in rows]
+  if not lines:
+    _begun(Path(path)).unlink(missing_ok=True)
+  replace(path, b"".join(lines))
+  if lines:
+    _begun(Path(path)).touch()
+
+
+def sealed(row: dict) -> bytes:
+  """One row as one line of a journal."""
+  return seal.put(dump(row)[:-1]) + b"\n"
 
 
 def replace(path: Path | str, content: bytes) -> None:
@@ -96,10 +153,12 @@ def replace(path: Path | str, content: bytes) -> None:
   path = Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   draft = path.with_name(f".{path.name}.draft")
-  with open(draft, "wb") as handle:
-    handle.write(content)
-    handle.flush()
-    os.fsync(handle.fileno())
+  try:
+    with open(draft, "wb", buffering=0) as handle:
+      write(handle.fileno(), content, path)
+  except OSError as error:
+    draft.unlink(missing_ok=True)
+    raise OSError(error.errno, os.strerror(error.errno), str(path)) from None
   os.replace(draft, path)
   _sync_folder(path.parent)
 
@@ -113,10 +172,39 @@ def dump(row: dict) -> bytes:
 
 def _row(line):
   try:
-    row = json.loads(line)
-  except ValueError:  # UnicodeDecodeError is one too
+    row = json.loads(line.decode())
+  except (ValueError, RecursionError):  # UnicodeDecodeError is one too
     return None
   return row if isinstance(row, dict) else None
+
+
+def _is_torn(line) -> bool:
+  """Whether a last line, without its line feed, is no whole row.
+
+  A row with something behind it is whole, and damaged.
+  """
+  if not line:
+    return True
+  try:
+    json.JSONDecoder().raw_decode(line.decode("utf-8", "replace"))
+  except (ValueError, RecursionError):
+    return True
+  return not line.startswith(b"{")
+
+
+def _begun(path: Path) -> Path:
+  return path.with_name(f".{path.name}.begun")
+
+
+def _say_unsealed(path):
+  lines = path.read_bytes().split(b"\n")[:-1]
+  old = sum(not seal.take(line)[1] for line in lines)
+  if old:
+    print(
+      f"{path}: {old} of {len(lines)} rows carry no checksum; an earlier "
+      "version wrote them",
+      file=sys.stderr,
+    )
 
 
 def _lock(handle, path):
@@ -144,19 +232,35 @@ def _repair(handle, path):
   if not torn:
     return
   if _row(torn) is not None:
-    _write(handle, b"\n")
+    write(handle, b"\n", path)
   elif torn.strip(b"\0")[:1] not in (b"", b"{"):
     raise ValueError(f"{path}: its end is no JSON row; this is another file")
   else:
     os.ftruncate(handle, size - len(torn))
     os.fsync(handle)
+    print(
+      f"{path}: its last line was torn ({len(torn):,} bytes); cut off, to be "
+      "made again",
+      file=sys.stderr,
+    )
 
 
-def _write(handle, line):
+def write(handle: int, line: bytes, path: Path) -> None:
+  """Appends a line, to the disk. Raises OSError that names the file.
+
+  What a full disk took of a line is taken back.
+  """
+  size = os.fstat(handle).st_size
   done = 0
-  while done < len(line):
-    done += os.write(handle, line[done:])
-  os.fsync(handle)
+  try:
+    while done < len(line):
+      done += os.write(handle, line[done:])
+    os.fsync(handle)
+  except OSError as error:
+    if done < len(line):
+      with contextlib.suppress(OSError):
+        os.ftruncate(handle, size)
+    raise OSError(error.errno, os.strerror(error.errno), str(path)) from None
 
 
 def _sync_folder(folder):

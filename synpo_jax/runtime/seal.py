@@ -1,0 +1,48 @@
+"""A checksum in the last field of a row of JSON, over all that stands before.
+
+`{"id": "a"}` is sealed as `{"id": "a", "crc32": "0f1e2d3c"}`: any reader of
+JSON takes it for one more field. Rows written without one are read as well.
+"""
+
+import re
+import zlib
+
+MARK = b', "crc32": "%08x"}'
+LENGTH = len(MARK % 0)
+WHOLE = re.compile(rb', "crc32": "([0-9a-f]{8})"}', re.DOTALL)
+NEAR = 3  # bytes of a mark that may be others before it is no mark at all
+
+
+class Broken(ValueError):
+  """A row is not as it was written."""
+
+
+def put(row: bytes) -> bytes:
+  """The row, one JSON object without a line feed, with its checksum."""
+  return row[:-1] + MARK % zlib.crc32(row[:-1])
+
+
+def take(row: bytes) -> tuple[bytes, bool]:
+  """(the row as it was, whether it had a checksum); Broken if that differs.
+
+  A damaged mark is told from a row without one: it still looks like a mark.
+  """
+  mark, rest = row[-LENGTH:], row[:-LENGTH]
+  match = WHOLE.fullmatch(mark)
+  if not match:
+    if _looks_like(mark):
+      raise Broken("its checksum is damaged")
+    return row, False
+  if int(match.group(1), 16) != zlib.crc32(rest):
+    raise Broken("its checksum differs: it is not as it was written")
+  return rest + b"}", True
+
+
+def _looks_like(mark: bytes) -> bool:
+  """Whether a mark's own letters, those of the number aside, are nearly here."""
+  if len(mark) != LENGTH:
+    return False
+  start = LENGTH - 2 - 8
+  pattern = MARK % 0
+  places = [i for i in range(LENGTH) if not start <= i < start + 8]
+  return sum(mark[i] != pattern[i] for i in places) <= NEAR
