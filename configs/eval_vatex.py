@@ -16,6 +16,7 @@ def get_config():
   c.benchmark = "vatex"
   c.data = dict(
     references="vatex_test.json",  # rows: videoID, enCap
+    language="en",  # or zh: rows have chCap, and are counted by letter
     prompts=("Describe this video in one short sentence.",),
   )
   c.captions.max_new_tokens = 64

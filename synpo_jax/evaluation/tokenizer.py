@@ -136,8 +136,38 @@ _TOKEN = re.compile(
 )
 
 
+# Scripts without spaces between words: Han and kana are taken letter by letter,
+# as usual for captions in Chinese; of the others we know no words.
+_CJK = (
+  "\u3005-\u3007\u3041-\u3096\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff"
+  "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"
+)
+_LETTER = re.compile(f"([{_CJK}])")
+_CJK_POINTS = re.compile(
+  "[\u3001-\u3003\u3008-\u301f\u30fb\uff01-\uff0f"
+  "\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65\u2018-\u201f\u2026\u2014]"
+)
+_UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]")
+
+
+def is_cjk(text: str) -> bool:
+  """Whether a text holds Han or kana, which are tokens one by one."""
+  return bool(_LETTER.search(text))
+
+
+def is_unspaced(text: str) -> bool:
+  """Whether a text is in a script whose words we cannot tell apart."""
+  return bool(_UNSPACED.search(text))
+
+
 def tokenize(text: str) -> list[str]:
-  """Lower-case Penn-Treebank tokens of `text` without punctuation."""
+  """Lower-case Penn-Treebank tokens of `text` without punctuation.
+
+  In a text with Han or kana each of these is a token, and their own
+  punctuation is dropped too.
+  """
+  if is_cjk(text):
+    text = _LETTER.sub(r" \1 ", _CJK_POINTS.sub(" ", text))
   text = _ENTITY.sub(lambda m: _ENTITIES[m.group(1).lower()], text)
   tokens = []
   for match in _TOKEN.finditer(text.translate(_REWRITES)):

@@ -39,7 +39,7 @@ def take(row: bytes) -> tuple[bytes, bool]:
 
 
 def _looks_like(mark: bytes) -> bool:
-  """Whether a mark's own letters, those of the number aside, are nearly here."""
+  """Whether a mark's own letters, its number aside, are nearly all here."""
   if len(mark) != LENGTH:
     return False
   start = LENGTH - 2 - 8

@@ -1,59 +1,95 @@
-"""What a run writes down: metrics.jsonl and TensorBoard event files."""
+"""What a run writes down: metrics.jsonl, and events for TensorBoard."""
 
 import json
+import os
 import pathlib
+import sys
 import time
 
-from tensorboardX import SummaryWriter
+from synpo_jax.runtime import journal
+from synpo_jax.training.tracker import Events
 
 
 def open_log(workdir, *, start_step):
   """Opens `workdir`/metrics.jsonl for rows that follow `start_step`.
 
   Rows of steps past `start_step` are of a run that was killed before its
-  checkpoint; they will be made again, so they are cut off.
+  checkpoint; they will be made again, so they are cut off. Raises ValueError
+  for rows that cannot be read, and leaves the file as it is.
   """
   workdir = pathlib.Path(workdir)
-  rows_path = workdir / "metrics.jsonl"
-  keep = [row for row in read_rows(rows_path) if row["step"] <= start_step]
-  partial = rows_path.with_suffix(".partial")
-  partial.write_text("".join(json.dumps(row) + "\n" for row in keep))
-  partial.replace(rows_path)
-  events = SummaryWriter(str(workdir / "events"), purge_step=start_step + 1)
-  return Log(rows_path.open("a"), events)
+  path = workdir / "metrics.jsonl"
+  kept = keep_rows(path, start_step)
+  if len(kept) < start_step:
+    print(
+      f"{path}: rows of {start_step - len(kept)} of the first {start_step} "
+      "updates are not there; curves will lack them",
+      file=sys.stderr,
+    )
+  return Log(path, Events(workdir / "events", purge_step=start_step + 1))
 
 
-def read_rows(path):
-  """Rows of a metrics file; a torn last line (a killed run) is left out."""
-  path = pathlib.Path(path)
-  if not path.exists():
-    return []
-  rows = []
-  for line in path.read_bytes().splitlines():
-    try:
-      rows.append(json.loads(line))
-    except ValueError:
-      break
-  return rows
+def keep_rows(path: pathlib.Path, last: int) -> list[dict]:
+  """Drops the rows of steps past `last` from a file; returns those it keeps.
+
+  Raises ValueError, naming the line, for rows whose steps do not grow.
+  """
+  kept, before = [], -1
+  for number, row in _numbered(path):
+    step = row.get("step")
+    if not isinstance(step, int) or isinstance(step, bool) or step <= before:
+      raise ValueError(
+        f"{path} line {number}: its step is {step!r}, after {before}; put the "
+        "file back as it was, or remove that line and run again"
+      )
+    before = step
+    if step <= last:
+      kept.append(row)
+  journal.replace(path, b"".join(map(_line, kept)))
+  return kept
+
+
+def read_rows(path) -> list[dict]:
+  """Rows of a metrics file; a torn last line (a killed run) is left out.
+
+  Raises ValueError, naming the line, for any other that cannot be read.
+  """
+  return [row for _, row in _numbered(pathlib.Path(path))]
+
+
+def append(path: pathlib.Path, row: dict) -> None:
+  """Writes one more row, to the disk. Raises OSError that names the file."""
+  handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+  try:
+    journal.write(handle, _line(row), path)
+  finally:
+    os.close(handle)
+
+
+def _numbered(path):
+  return journal.whole_rows(path) if path.exists() else ()
+
+
+def _line(row) -> bytes:
+  return json.dumps(row).encode() + b"\n"
 
 
 class Log:
-  """Two open files."""
+  """The rows of a run, and their events."""
 
-  def __init__(self, rows, events):
-    self.rows, self.events = rows, events
+  def __init__(self, path: pathlib.Path, events: Events):
+    self.path, self.events = path, events
 
   def write(self, row):
-    """Appends one row: `step` and finite numbers."""
-    self.rows.write(json.dumps(row) + "\n")
-    self.rows.flush()
-    for name, value in row.items():
-      if name != "step" and isinstance(value, int | float):
-        self.events.add_scalar(name, value, row["step"])
+    """Appends one row, `step` and numbers: to the disk first, then as events.
+
+    Raises OSError, naming the file, where the disk takes no more.
+    """
+    append(self.path, row)
+    self.events.write(row)
 
   def close(self):
-    """Flushes and closes both files."""
-    self.rows.close()
+    """Ends the events; rows are on the disk as they are written."""
     self.events.close()
 
 

@@ -38,8 +38,7 @@ def make_probe(ready, c, workdir: pathlib.Path, start: int) -> Callable | None:
   step_fn = _scorer(ready, c)
   path = workdir / "eval.jsonl"
   if hosts.is_first():
-    rows = [row for row in metrics.read_rows(path) if row["step"] <= start]
-    journal.rewrite(path, rows if start else [])  # the first is made again
+    metrics.keep_rows(path, start if start else -1)  # 0 is made again
 
   def probe(step, trained):
     row = {"step": step}
@@ -52,8 +51,7 @@ def make_probe(ready, c, workdir: pathlib.Path, start: int) -> Callable | None:
       made = heldout.write_captions(ready, c, trained, c.language.captions)
       row |= variety([tokenize(caption) for caption in made.values()])
     if hosts.is_first():
-      with path.open("a") as rows:
-        rows.write(json.dumps(row) + "\n")
+      metrics.append(path, row)
     return row
 
   return probe

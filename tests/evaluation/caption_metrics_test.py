@@ -1,12 +1,13 @@
 """Caption metrics against pycocoevalcap, which shares no code with them."""
 
+import json
 import math
 import random
 
 import numpy as np
 import pytest
 
-from synpo_jax.evaluation import caption_metrics, meteor
+from synpo_jax.evaluation import caption_metrics, meteor, vatex
 from synpo_jax.evaluation.tokenizer import tokenize
 
 WORDS = "a man dog plays guitar in the park and then runs away slowly".split()
@@ -126,3 +127,38 @@ def test_tokeniser_and_meteor_equal_the_java_programs():
   tokens = [tokenize(s) for s in SENTENCES]
   score, scores = meteor.meteor(tokens[:2], [[tokens[0]], [tokens[2]]])
   assert scores[0] == pytest.approx(1.0) and scores[1] < score < 1.0
+
+
+def test_chinese_is_counted_by_letter():
+  text = "一个男人在弹吉他，跳舞。"
+  assert tokenize(text) == list("一个男人在弹吉他跳舞")
+  assert tokenize("他说 Hello, world！") == ["他", "说", "hello", "world"]
+  assert tokenize("カメラが動く。") == list("カメラが動く")
+  assert tokenize("two men dance") == ["two", "men", "dance"]
+
+
+def test_chinese_references_are_scored(tmp_path):
+  path = tmp_path / "vatex.jsonl"
+  texts = {"a": "一个男人在弹吉他。", "b": "一只狗在公园里跑步。"}
+  rows = [
+    {"videoID": name, "enCap": ["x"], "chCap": [text, "有人在动。"]}
+    for name, text in texts.items()
+  ]
+  path.write_text("\n".join(map(json.dumps, rows)))
+  references = vatex.read_references(path, "zh")
+  _, summary = vatex.score(references, texts)
+  assert summary["BLEU-4"] > 99 and summary["CIDEr-D"] > 100
+  assert "English" in summary["METEOR_missing"]
+  _, other = vatex.score(references, {"a": "一个女人在唱歌", "b": "一只狗"})
+  assert 0 < other["ROUGE-L"] < 90 and "CIDEr-D_note" not in other
+  with pytest.raises(ValueError, match="choose one of en, zh"):
+    vatex.read_references(path, "fr")
+  path.write_text(json.dumps({"video": "a", "references": ["ผู้ชายเล่นกีตาร์"]}))
+  with pytest.raises(ValueError, match="row 1: .*without spaces"):
+    vatex.read_references(path, "en")
+
+
+def test_cider_of_one_video_is_0_and_says_why():
+  _, summary = vatex.score({"a": ["a dog runs"]}, {"a": "a dog runs"})
+  assert summary["CIDEr-D"] == 0
+  assert "0 by its formula" in summary["CIDEr-D_note"]

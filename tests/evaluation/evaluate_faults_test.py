@@ -65,7 +65,9 @@ def test_lines_end_at_line_feeds_alone(tmp_path):
   assert vdd.read_references(path)[0].question == ODD
   for rows in ([{"video": "a", "references": [ODD]}], [[]]):
     path = write("vatex", *rows)
-    assert vatex.read_references(path) == ({"a": [ODD]} if rows[0] else {})
+    assert vatex.read_references(path, "en") == (
+      {"a": [ODD]} if rows[0] else {}
+    )
   path = write("importance.jsonl", {"token": ODD}, {"token": "x"})
   path.write_bytes(path.read_bytes()[3:])
   assert len(metrics.read_rows(path)) == 2

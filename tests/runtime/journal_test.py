@@ -1,3 +1,4 @@
+import itertools
 import json
 import os
 import signal
@@ -7,7 +8,7 @@ import time
 
 import pytest
 
-from synpo_jax.runtime import journal
+from synpo_jax.runtime import journal, jsonl
 
 WRITER = """
 import sys
@@ -90,7 +91,8 @@ def test_rewrite_replaces_all_rows(tmp_path):
   write(path, "a", "b")
   journal.rewrite(path, [{"id": "b", "text": "lone \ud83d surrogate"}])
   assert list(journal.read(path)) == ["b"]
-  assert os.listdir(tmp_path) == ["rows.jsonl"]
+  assert sorted(os.listdir(tmp_path)) == [".rows.jsonl.begun", "rows.jsonl"]
+  assert path.read_text() == '{"id": "b", "text": "lone ? surrogate"}\n'
 
 
 def test_kill_9_at_any_moment_loses_and_doubles_nothing(tmp_path):
@@ -108,3 +110,123 @@ def test_kill_9_at_any_moment_loses_and_doubles_nothing(tmp_path):
   rows = [json.loads(line) for line in path.read_text().splitlines()]
   assert [row["id"] for row in rows] == [str(i) for i in range(400)]
   assert all(row["text"] == "é" * (i * 37 % 5000) for i, row in enumerate(rows))
+
+
+def rows_of_many_kinds():
+  return [
+    {"id": "a", "caption": "A dog runs – twice.", "tokens": 7},
+    {"id": "b", "caption": 'It says "crc32": "00000000"}', "tokens": 9},
+    {"id": "c", "reply": {"text": '{"score": 4}', "cut": False}, "x": None},
+    {"id": "d", "scores": [1, 2.5, None], "crc32": "its own"},
+  ]
+
+
+def test_rows_are_read_as_they_were_appended(tmp_path):
+  path = tmp_path / "rows.jsonl"
+  with journal.extend(path) as (_, append):
+    for row in rows_of_many_kinds():
+      append(row)
+  assert list(journal.read(path).values()) == rows_of_many_kinds()
+  for line in path.read_text("utf-8").splitlines():
+    assert len(json.loads(line)["crc32"]) == 8
+  journal.renew(path, rows_of_many_kinds()[1:])
+  assert list(journal.read(path).values()) == rows_of_many_kinds()[1:]
+
+
+def test_every_flipped_bit_is_refused_by_name_or_changes_nothing(tmp_path):
+  path = tmp_path / "rows.jsonl"
+  journal.renew(path, rows_of_many_kinds())
+  whole, refused, flips = path.read_bytes(), 0, 0
+  for at, bit in itertools.product(range(len(whole)), range(8)):
+    damaged = bytearray(whole)
+    damaged[at] ^= 1 << bit
+    path.write_bytes(damaged)
+    flips += 1
+    try:
+      rows = journal.read(path)
+    except ValueError as error:
+      assert str(path) in str(error) and "run again" in str(error)
+      refused += 1
+      continue
+    assert list(rows.values()) == rows_of_many_kinds(), (at, bit)
+  assert refused > 0.99 * flips > 2000
+  path.write_bytes(whole[:-1] + b"*")  # as a flip of the last line feed
+  with pytest.raises(ValueError, match="line 4"):
+    write(path, "e")
+  assert path.read_bytes() == whole[:-1] + b"*"
+
+
+def test_rows_without_a_checksum_are_read_and_said(tmp_path, capsys):
+  path = tmp_path / "rows.jsonl"
+  path.write_text('{"id": "a"}\n{"id": "b", "x": "0123456789ab"}\n')
+  assert list(journal.read(path)) == ["a", "b"]
+  write(path, "c")
+  assert "2 of 2 rows carry no checksum" in capsys.readouterr().err
+  assert journal.read(path)["c"] == {"id": "c"}
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 4096])
+def test_a_file_that_held_rows_and_holds_none_is_refused(tmp_path, content):
+  path = tmp_path / "rows.jsonl"
+  write(path, "a")
+  path.write_bytes(content)
+  for use in (journal.read, lambda path: write(path, "b")):
+    with pytest.raises(ValueError, match=r"rows.jsonl: .*delete it to begin"):
+      use(path)
+  assert path.read_bytes() == content
+  path.unlink()
+  write(path, "b")
+  assert list(journal.read(path)) == ["b"]
+
+
+def test_an_empty_file_that_never_held_rows_is_none(tmp_path):
+  path = tmp_path / "rows.jsonl"
+  with journal.extend(path):
+    pass
+  assert journal.read(path) == {}
+  write(path, "a")
+  journal.renew(path, [])  # emptied by its owner
+  assert journal.read(path) == {}
+  write(path, "b")
+
+
+def test_a_torn_line_that_is_cut_off_is_said(tmp_path, capsys):
+  path = tmp_path / "rows.jsonl"
+  write(path, "a", "b")
+  path.write_bytes(path.read_bytes()[:-3])
+  write(path, "c")
+  assert "its last line was torn" in capsys.readouterr().err
+
+
+def test_other_readers_of_lines_compare_checksums_too(tmp_path):
+  path = tmp_path / "rows.jsonl"
+  write(path, "a")
+  ((_, text),) = jsonl.lines(path)
+  assert json.loads(text) == {"id": "a"}
+  path.write_bytes(path.read_bytes().replace(b'"a"', b'"b"'))
+  with pytest.raises(ValueError, match="line 1: its checksum differs"):
+    list(jsonl.lines(path))
+
+
+def test_a_full_disk_names_the_file_and_leaves_whole_rows(tmp_path):
+  code = (
+    "import resource, sys\n"
+    "from synpo_jax.runtime import journal\n"
+    "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\n"
+    "with journal.extend(sys.argv[1]) as (rows, append):\n"
+    "  for i in range(999): append({'id': str(i), 'text': 'x' * 99})\n"
+  )
+  path = tmp_path / "rows.jsonl"
+  done = subprocess.run(
+    [sys.executable, "-c", code, str(path)], capture_output=True, text=True
+  )
+  assert f"[Errno 27] File too large: '{path}'" in done.stderr
+  assert path.read_bytes().endswith(b"}\n") and len(journal.read(path)) > 30
+  code = code.replace("journal.extend", "0 and ").split("with")[0]
+  code += "journal.rewrite(sys.argv[1], [{'id': 'x' * 9000}])\n"
+  before = path.read_bytes()
+  done = subprocess.run(
+    [sys.executable, "-c", code, str(path)], capture_output=True, text=True
+  )
+  assert f"'{path}'" in done.stderr and path.read_bytes() == before
+  assert sorted(os.listdir(tmp_path)) == [".rows.jsonl.begun", "rows.jsonl"]

@@ -1,0 +1,77 @@
+"""TensorBoard event files: a view of metrics.jsonl that may fail.
+
+Events are written at once and by us, one file per start, with the library's
+own record writer: no thread and no queue that a full disk could block. What
+cannot be written is said once; the run goes on.
+"""
+
+import os
+import pathlib
+import sys
+import time
+
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
+
+FLUSH_SECONDS = 5.0
+
+
+class Events:
+  """Scalars by step."""
+
+  def __init__(self, folder: pathlib.Path, *, purge_step: int):
+    """purge_step: rows of this step and later, of earlier starts, are void."""
+    self._folder, self._writer, self._flushed = folder, None, 0.0
+    with _Guard(self):
+      folder.mkdir(parents=True, exist_ok=True)
+      self._writer = EventsWriter(str(folder / "events"), f".{os.getpid()}")
+      start = SessionLog(status=SessionLog.START)
+      self._put(Event(step=purge_step, session_log=start))
+
+  def write(self, row: dict) -> None:
+    """Adds the numbers of a row, while that can be done; flushes at times."""
+    with _Guard(self):
+      for name, value in row.items():
+        if name != "step" and isinstance(value, int | float):
+          self._put(Event(step=row["step"], summary=scalar(name, value)))
+      if time.monotonic() - self._flushed > FLUSH_SECONDS and self._writer:
+        self._writer.flush()
+        self._flushed = time.monotonic()
+
+  def close(self) -> None:
+    """Ends the file."""
+    with _Guard(self):
+      if self._writer:
+        self._writer.close()
+      self._writer = None
+
+  def _put(self, event):
+    if self._writer:
+      event.wall_time = time.time()
+      self._writer.write_event(event)
+
+  def _fail(self, error):
+    self._writer = None
+    print(
+      f"{self._folder}: no more events for TensorBoard in this run "
+      f"({error.strerror or error}); metrics.jsonl has every row",
+      file=sys.stderr,
+      flush=True,
+    )
+
+
+class _Guard:
+  """Takes errors of the disk to Events, which goes on without."""
+
+  def __init__(self, events):
+    self._events = events
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, kind, error, trace):
+    if isinstance(error, OSError):
+      self._events._fail(error)
+      return True
+    return False
