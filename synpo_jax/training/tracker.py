@@ -5,7 +5,6 @@ own record writer: no thread and no queue that a full disk could block. What
 cannot be written is said once; the run goes on.
 """
 
-import os
 import pathlib
 import sys
 import time
@@ -25,7 +24,7 @@ class Events:
     self._folder, self._writer, self._flushed = folder, None, 0.0
     with _Guard(self):
       folder.mkdir(parents=True, exist_ok=True)
-      self._writer = EventsWriter(str(folder / "events"), f".{os.getpid()}")
+      self._writer = EventsWriter(str(folder / "events"), f".{time.time_ns()}")
       start = SessionLog(status=SessionLog.START)
       self._put(Event(step=purge_step, session_log=start))
 

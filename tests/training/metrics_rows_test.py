@@ -100,10 +100,10 @@ def test_events_say_what_rows_say(tmp_path):
 class FullFile:
   """An event file on a full disk."""
 
-  def write(self, data):
+  def write(self, *data):
     raise OSError(errno.ENOSPC, "No space left on device")
 
-  flush = close = lambda self: self.write(b"")
+  flush = close = write
 
 
 def test_a_tracker_that_fails_is_said_once_and_stops_nothing(
