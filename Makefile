@@ -9,7 +9,7 @@ export JAX_PLATFORMS ?= cpu
 # More arguments for the command of a target, as ARGS="--config.epochs=1".
 ARGS ?=
 
-.PHONY: demo test check smol pairs-demo claims benchmarks docs clean
+.PHONY: demo test test-fast check smol pairs-demo claims benchmarks docs clean
 
 demo: .venv/installed  ## trains the embedded default and shows the result
 	$(BIN)/python -m synpo_jax.train --config=configs/vdc.py \
@@ -17,6 +17,9 @@ demo: .venv/installed  ## trains the embedded default and shows the result
 
 test: .venv/installed-test  ## runs every test
 	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
+
+test-fast: .venv/installed-test  ## what is worth running at each save
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow" $(ARGS)
 
 check: .venv/installed-test  ## lint and format
 	$(BIN)/ruff check .

@@ -193,7 +193,7 @@ def test_help_lists_the_flags_that_a_command_reads(name):
   if "@command(" not in text:
     assert "argparse" in text
     return
-  told = re.search(r"@command\((.*)\)\n", text)[1]
+  told = re.search(r"@command\((.*?)\)\ndef", text, re.DOTALL)[1]
   for flag in ("config", "workdir", "out"):
     assert (f"{flag.upper()}.value" in text) == (f'"{flag}"' in told), flag
   assert ("hosts.start()" in text) == ("hosts.FLAGS" in told)

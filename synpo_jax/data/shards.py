@@ -164,7 +164,8 @@ def _inventory(folder: Path) -> dict[str, Place]:
     try:
       lines = (chunk / "clips.jsonl").read_text("utf-8").splitlines()
       for row in map(json.loads, lines):
-        places[row.pop("key")] = _place(chunk, **row)
+        key = row.pop("key")
+        places[key] = _place(chunk, **row)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
       raise _damaged(chunk, error) from error
   return places

@@ -63,6 +63,8 @@ def whole_rows(path: Path) -> Iterator[tuple[int, dict]]:
       "cut; put it back, or delete it to begin anew"
     )
   lines = content.split(b"\n")
+  while len(lines) > 1 and not (lines[-1].strip() or lines[-2].strip()):
+    lines.pop()  # blank lines at the end are somebody's editor's
   for number, line in enumerate(lines, 1):
     if number == len(lines) and _is_torn(line):
       return

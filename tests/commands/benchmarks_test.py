@@ -14,6 +14,8 @@ import pytest
 from benchmarks import floor, page, step, workload
 from tests.support.paths import ROOT
 
+pytestmark = pytest.mark.slow
+
 KEYS = {"shape", "impl", "seconds", "spread", "peak_bytes"}
 IMPLS = ("synpo_shared", "synpo_two_sequence", "torch_synpo")
 

@@ -20,6 +20,8 @@ from synpo_jax.weights.config_reading import captioner_config
 from tests.support import clips
 from tests.support.small_captioner import config, write_captioner
 
+pytestmark = pytest.mark.slow
+
 RULE = video.FrameRule(2, 4, 1.0)
 SAMPLED = dict(temperature=4.0, top_k=32, top_p=0.95)
 

@@ -63,7 +63,8 @@ def test_a_blank_video_makes_no_token_important(setting):
   mean = np.asarray(model.config.tower.mean)
   assert np.abs(blank[0, 0, 0, 0] / 255 - mean).max() <= 0.5 / 255 + 1e-9
   before, without, _ = measure(base, tuned, batch._replace(frames=blank))
-  np.testing.assert_allclose(before, without, rtol=1e-5, atol=1e-5)
+  # Two programs in float32: 1.1e-5 apart, where a real video is 1e-2.
+  np.testing.assert_allclose(before, without, rtol=3e-5, atol=1e-5)
 
 
 def test_training_moves_the_last_row_alone(setting):

@@ -26,6 +26,8 @@ from synpo_jax.weights import gguf_files
 from tests.support import fake_pairs, judge_server
 from tests.support.read_folder import read_folder
 
+pytestmark = pytest.mark.slow
+
 CACHE = pathlib.Path(".cache/wheels")
 CHAT = [
   ("user", "What is the capital of France?"),

@@ -10,6 +10,8 @@ from configs import text_pairs
 from synpo_jax import train
 from synpo_jax.training import checkpoint, job, metrics
 
+pytestmark = pytest.mark.slow
+
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 tokenizers = pytest.importorskip("tokenizers")

@@ -28,6 +28,8 @@ from tests.support.training_runs import (
   start,
 )
 
+pytestmark = pytest.mark.slow
+
 UPDATES = 8  # 16 clips, 4 pairs an update, two epochs
 
 

@@ -24,6 +24,8 @@ from synpo_jax.world.scene import write_scenes
 from tests.support.judge_server import chat, serve
 from tests.support.paths import ROOT
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):

@@ -22,6 +22,8 @@ from lm_eval.tasks import TaskManager  # noqa: E402
 from synpo_jax import lm_eval_model  # noqa: E402
 from synpo_jax.evaluation import text_scores  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 TEXT = """the red square enters from the left and stops near the tree
 a small blue circle hides behind the green triangle and then leaves
 the camera pans slowly over a grey field while the circle turns yellow""".split(

@@ -16,6 +16,8 @@ from tests.support.golden_captioner import expand, write_folder
 from tests.support.paths import GOLDEN
 from tests.support.read_folder import read_folder
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module", params=["a", "b"])
 def golden(request, tmp_path_factory):

@@ -6,6 +6,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from synpo_jax.data.batch import Batch
 from synpo_jax.models import initial, sharding
@@ -15,6 +16,8 @@ from synpo_jax.models.config import LoraConfig
 from synpo_jax.training import update
 from synpo_jax.training.pair_logps import Scoring
 from tests.support.small_gemma import CONFIG
+
+pytestmark = pytest.mark.slow
 
 
 def test_an_update_is_the_same_over_eight_devices():

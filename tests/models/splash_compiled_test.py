@@ -5,7 +5,11 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from tests.support.paths import ROOT
+
+pytestmark = pytest.mark.slow
 
 SLICES = ("v5e:2x2", "v5p:2x2x1", "v6e:2x2")
 

@@ -13,6 +13,8 @@ from synpo_jax.pairing import ledger
 from synpo_jax.runtime import journal
 from synpo_jax.world import folder
 
+pytestmark = pytest.mark.slow
+
 SMALLER = dict(
   clips=dict(max_new_tokens=12),
   candidates=dict(candidates=3, max_new_tokens=12),

@@ -6,10 +6,14 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 from synpo_jax import make_pairs
 from synpo_jax.pairing import ledger
 from tests.support import fake_pairs
 from tests.support.judge_server import serve
+
+pytestmark = pytest.mark.slow
 
 KILLED_WHILE_GROWING = (
   *("segments.jsonl", "clips.jsonl", "candidates.jsonl"),

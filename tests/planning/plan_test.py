@@ -15,6 +15,8 @@ from synpo_jax.planning.choices import Choice
 from synpo_jax.planning.outcome import Memory, Outcome, Work
 from synpo_jax.planning.trial import Trial
 
+pytestmark = pytest.mark.slow
+
 
 def seven_b():
   return vdc.get_config("model=auroracap_7b")

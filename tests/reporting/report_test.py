@@ -16,6 +16,8 @@ from synpo_jax import report
 from synpo_jax.reporting import panels, plots
 from synpo_jax.reporting import report as report_
 
+pytestmark = pytest.mark.slow
+
 
 def write_run(folder, *, drift=0.0, method="synpo", norms=True):
   """A workdir like those that training leaves."""

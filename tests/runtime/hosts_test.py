@@ -25,6 +25,8 @@ from tests.support.training_runs import (
   start,
 )
 
+pytestmark = pytest.mark.slow
+
 LAUNCH = pathlib.Path(ROOT) / "launch"
 SETTINGS = (
   *NO_CAPTIONS,

@@ -13,6 +13,8 @@ from synpo_jax.study import cell, figure, grid, material, table
 from synpo_jax.world import spoiling, telling
 from synpo_jax.world.scene import read_scenes
 
+pytestmark = pytest.mark.slow
+
 KEYS = """method seed lr qa_accuracy hallucination ranking_accuracy
 chosen_logp_drift rejected_logp_drift language_logp distinct_n
 seconds_per_step peak_bytes""".split()

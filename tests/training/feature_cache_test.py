@@ -20,6 +20,8 @@ from tests.support.cached_data import (
   write_pairs,
 )
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def setting(tmp_path_factory):

@@ -8,6 +8,8 @@ from synpo_jax.training import heldout, job, metrics
 from synpo_jax.training import probe as language
 from tests.support import run_config
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def setting(tmp_path_factory):

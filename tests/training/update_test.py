@@ -21,6 +21,8 @@ from synpo_jax.training import optim, update
 from synpo_jax.training.pair_logps import Scoring
 from tests.support.golden_captioner import expand, lora_tree, read_captioner
 
+pytestmark = pytest.mark.slow
+
 SYNPO = dict(name="synpo", coefficients=dict(alpha=30.0, beta=0.2))
 DPO = dict(name="dpo", coefficients=dict(beta=0.1))
 

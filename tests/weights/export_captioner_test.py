@@ -34,6 +34,8 @@ from tests.support.exported_runs import (
 )
 from tests.support.read_folder import read_folder
 
+pytestmark = pytest.mark.slow
+
 VISION = dict(
   hidden_size=20,
   intermediate_size=28,

@@ -31,6 +31,8 @@ from tests.support.exported_runs import (
 )
 from tests.support.read_folder import read_folder
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def text_run(tmp_path_factory):
