@@ -18,7 +18,6 @@ from jaxtyping import Float
 from transformers import PreTrainedTokenizerBase
 
 from synpo_jax.data import batches, pairs, shards, tokens, video
-from synpo_jax.data.batch import Batch
 from synpo_jax.data.limits import Limits
 from synpo_jax.runtime import stopping
 
@@ -277,7 +276,7 @@ class Stream:
     self._next += 1
     return batch
 
-  def _first(self) -> Batch:
+  def _first(self):
     """Starts to read ahead; a stop for this process is none for its workers."""
     quiet = stopping.unheard() if self._workers else contextlib.nullcontext()
     with quiet:
