@@ -3,8 +3,12 @@
 import json
 import pathlib
 
+from absl import logging
+
 from synpo_jax.runtime.settings import claim
 from synpo_jax.runtime.terminal import first_line
+
+DIGESTS = "digests"  # of a checkpoint: what each of its arrays holds
 
 
 def is_run(folder: str | pathlib.Path) -> bool:
@@ -28,6 +32,27 @@ def newest(workdir: str | pathlib.Path) -> pathlib.Path:
   if not steps:
     raise FileNotFoundError(f"{workdir}: the run has saved no checkpoint yet")
   return folder / str(max(steps))
+
+
+def check_arrays(
+  step: pathlib.Path, now: dict[str, str], part: str = ""
+) -> None:
+  """Raises ValueError unless a checkpoint's arrays are those that were saved.
+
+  step: the checkpoint's folder. now: path to what the array holds now
+  (models.tree_digest.leaves). part: where the paths of what was read begin. A
+  checkpoint of an earlier version has nothing to compare with, which is said.
+  """
+  path = step / DIGESTS / "metadata"
+  if not path.exists():
+    logging.warning("%s: an earlier version saved it, without digests", step)
+    return
+  then = json.loads(path.read_text("utf-8"))
+  if not isinstance(then, dict):
+    raise ValueError(f"{DIGESTS} is no list of arrays")
+  for name in sorted(then.keys() | now.keys()):
+    if name.startswith(part) and then.get(name) != now.get(name):
+      raise ValueError(f"{name} is not as it was saved")
 
 
 class Unreadable(ValueError):

@@ -6,9 +6,10 @@ import pathlib
 import jax
 import orbax.checkpoint as ocp
 
+from synpo_jax.models import tree_digest
 from synpo_jax.runtime import hosts
 from synpo_jax.runtime.terminal import first_line
-from synpo_jax.runtime.workdir import unreadable
+from synpo_jax.runtime.workdir import DIGESTS, check_arrays, unreadable
 
 
 class OtherRows(ValueError):
@@ -66,8 +67,9 @@ def same_rows(batches, begun: str, workdir):
 def save(manager, step, state, data_state):
   """Starts saving after `step` updates; returns before the bytes are out.
 
-  data_state: what the data iterator's `get_state` returned (JSON). Raises
-  Unwritten, which may be of an earlier step.
+  data_state: what the data iterator's `get_state` returned (JSON), its "next"
+  being `step`. A digest of every array is saved with it. Raises Unwritten,
+  which may be of an earlier step.
   """
   with _writing(manager.directory):
     manager.save(
@@ -75,6 +77,7 @@ def save(manager, step, state, data_state):
       args=ocp.args.Composite(
         state=ocp.args.StandardSave(state),
         data=ocp.args.JsonSave(data_state),
+        **{DIGESTS: ocp.args.JsonSave(tree_digest.leaves(state))},
       ),
     )
 
@@ -89,11 +92,14 @@ def restore(manager, abstract_state):
   """(state, data_state) of the newest checkpoint, or None without one.
 
   abstract_state: the state as ShapeDtypeStructs with shardings; the mesh may
-  differ from the one that saved. Raises Unreadable for damaged files.
+  differ from the one that saved. Raises Unreadable for damaged files: those
+  that cannot be read, whose arrays are not as they were saved, or whose
+  position in the data is that of another step.
   """
   step = manager.latest_step()
   if step is None:
     return None
+  folder = pathlib.Path(manager.directory, str(step))
   try:
     restored = manager.restore(
       step,
@@ -102,11 +108,15 @@ def restore(manager, abstract_state):
         data=ocp.args.JsonRestore(),
       ),
     )
+    state, position = restored["state"], restored["data"]
+    check_arrays(folder, tree_digest.leaves(state))
+    if position["next"] != step:
+      raise ValueError(f"its data stands at update {position['next']}")
   except Exception as error:  # orbax raises this very class, too
     earlier = [other for other in manager.all_steps() if other < step]
     after = f"go on after update {max(earlier)}" if earlier else "start anew"
-    raise unreadable(manager.directory / str(step), after, error) from error
-  return restored["state"], restored["data"]
+    raise unreadable(folder, after, error) from error
+  return state, position
 
 
 def abstract(state):

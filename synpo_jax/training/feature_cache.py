@@ -22,9 +22,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from synpo_jax.data import pipeline, records
+from synpo_jax.models.tree_digest import digest
 from synpo_jax.runtime import hosts
 from synpo_jax.training import cache_folder, encoding
-from synpo_jax.training.tree_digest import digest
 
 LAYOUT = 1  # of the stored features; a new one makes new folders
 CHUNK = 64  # videos in a file: what a killed process loses at most

@@ -22,9 +22,9 @@ from jax.experimental import multihost_utils
 
 from synpo_jax.data import batches, pipeline, records
 from synpo_jax.models import sharding
+from synpo_jax.models.tree_digest import digest
 from synpo_jax.runtime import hosts
 from synpo_jax.training import cache_folder, pair_logps
-from synpo_jax.training.tree_digest import digest
 
 LAYOUT = 1  # of the stored values; a new one makes new folders
 CHUNK = 256  # rows in a file: what a killed run loses at most

@@ -8,8 +8,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
+from synpo_jax.models import tree_digest
 from synpo_jax.models.config import CaptionerConfig, LoraConfig
 from synpo_jax.runtime.workdir import (
+  check_arrays,
   is_run,
   newest,
   run_config,
@@ -44,6 +46,8 @@ def read_run(workdir: str | pathlib.Path) -> Learned:
   try:
     with _quiet():
       trained = _restore(path)
+    now = tree_digest.leaves({"trained": trained})
+    check_arrays(path.parent, now, "trained/")
   except Exception as error:  # orbax raises this very class, too
     after = "read the one before"
     raise unreadable(path.parent, after, error) from error

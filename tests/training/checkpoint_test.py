@@ -34,12 +34,12 @@ def test_a_state_saved_on_one_mesh_is_restored_on_another(tmp_path):
   restored_on = sharding.make_mesh(data=2, fsdp=2, model=2)
   state = {"w": jax.device_put(values, NamedSharding(saved_on, P("fsdp")))}
   with checkpoint.open_manager(tmp_path, keep=1) as manager:
-    checkpoint.save(manager, 3, state, {"next_index": 3})
+    checkpoint.save(manager, 3, state, {"next": 3})
     manager.wait_until_finished()
     target = {"w": NamedSharding(restored_on, P("model", "fsdp"))}
     fresh = jax.device_put(state, target)
     restored, data = checkpoint.restore(manager, checkpoint.abstract(fresh))
-  assert data == {"next_index": 3}
+  assert data == {"next": 3}
   assert restored["w"].sharding == target["w"]
   np.testing.assert_array_equal(restored["w"], values)
 
@@ -69,6 +69,47 @@ def test_a_damaged_checkpoint_is_named_and_can_be_left_out(tmp_path, place):
   w = restored["trained"]["w"]
   np.testing.assert_array_equal(w, np.arange(512) + 2)
   assert data == {"next": 2}
+
+
+def flipped(path, step):
+  """The checkpoint of a step once more, a bit of its arrays another one.
+
+  What is saved is what a store would return whose damage it did not notice.
+  """
+  reader = ocp.PyTreeCheckpointer()
+  state = reader.restore(path / str(step) / "state")
+  state["trained"]["w"] = w = np.array(state["trained"]["w"])
+  w.view(np.uint32)[7] ^= 1 << 13
+  shutil.rmtree(path / str(step) / "state")
+  reader.save(path / str(step) / "state", state)
+
+
+def test_arrays_and_positions_are_those_that_were_saved(tmp_path, caplog):
+  state = {"trained": {"w": jnp.arange(512.0)}, "step": jnp.int32(4)}
+  with checkpoint.open_manager(tmp_path, keep=2) as manager:
+    for step in (2, 4):
+      checkpoint.save(manager, step, state, {"next": step})
+  (tmp_path / "config.json").write_text('{"lora": {}}')
+  folder, like = tmp_path / "checkpoints", checkpoint.abstract(state)
+  shutil.copytree(folder, tmp_path / "kept")
+  flipped(folder, 4)
+  said = f"{folder}/4: .*trained/w is not as .* folder to go on after update 2"
+  with checkpoint.open_manager(tmp_path, keep=2) as manager:
+    with pytest.raises(workdir.Unreadable, match=said):
+      checkpoint.restore(manager, like)
+  with pytest.raises(workdir.Unreadable, match="trained/w is not as it was s"):
+    adapters.read_run(tmp_path)
+  shutil.rmtree(folder)
+  shutil.copytree(tmp_path / "kept" / "2", folder / "6")
+  with checkpoint.open_manager(tmp_path, keep=2) as manager:
+    with pytest.raises(workdir.Unreadable, match="its data stands at update 2"):
+      checkpoint.restore(manager, like)
+  shutil.rmtree(folder)
+  shutil.copytree(tmp_path / "kept" / "2", folder / "2")
+  shutil.rmtree(folder / "2" / "digests")  # as before there were any
+  with checkpoint.open_manager(tmp_path, keep=2) as manager:
+    checkpoint.restore(manager, like)
+  assert f"{folder}/2: an earlier version saved it" in caplog.text
 
 
 def test_a_disk_that_takes_no_checkpoint_is_said(tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from synpo_jax.training.tree_digest import digest
+from synpo_jax.models.tree_digest import digest
 
 
 def test_a_digest_tells_weights_and_not_places():
@@ -29,3 +29,10 @@ def test_a_digest_tells_weights_and_not_places():
   ):
     assert digest(tree | {"w": other}) != name
   assert digest({"v": tree["w"], "b": tree["b"]}) != name
+
+
+def test_names_that_caches_hold_stay_valid():
+  tree = {"w": jnp.arange(12.0).reshape(3, 4), "b": jnp.ones(8, jnp.bfloat16)}
+  assert digest(tree) == "c3352ee9bb2c2b736631fdabb945f0ff"
+  on_the_host = jax.tree.map(np.asarray, tree)
+  assert digest(on_the_host) == digest(tree)

@@ -6,6 +6,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, UInt32
 
@@ -22,11 +23,26 @@ def digest(tree) -> str:
   change the name. It tells weights apart; it does not resist an attacker.
   """
   whole = hashlib.sha256()
+  for name, what in leaves(tree).items():
+    whole.update(f"{name} {what}\n".encode())
+  return whole.hexdigest()[:32]
+
+
+def leaves(tree) -> dict[str, str]:
+  """Path to shape, dtype and the two sums of every array of a tree.
+
+  A change of one element always changes a sum. Arrays of the host are summed
+  on its own device.
+  """
+  found, sums = {}, {}
   for path, leaf in jax.tree.leaves_with_path(tree):
     name = jax.tree_util.keystr(path, simple=True, separator="/")
-    sums = jax.device_get(_sums(leaf, _everywhere(leaf))).tolist()
-    whole.update(f"{name} {leaf.shape} {leaf.dtype} {sums}\n".encode())
-  return whole.hexdigest()[:32]
+    if isinstance(leaf, np.ndarray):
+      leaf = jax.device_put(leaf, jax.local_devices(backend="cpu")[0])
+    sums[name] = _sums(leaf, _everywhere(leaf))
+    found[name] = f"{leaf.shape} {leaf.dtype}"
+  sums = jax.device_get(sums)  # all at once: the device never waits
+  return {name: f"{what} {sums[name].tolist()}" for name, what in found.items()}
 
 
 def _everywhere(leaf):
