@@ -26,6 +26,7 @@ from synpo_jax.weights import (
   safetensors_files,
   stores,
   tensor_names,
+  weight_files,
 )
 from synpo_jax.weights.stores import Store
 
@@ -59,12 +60,9 @@ def open_folder(folder: pathlib.Path) -> Store:
   Raises FileNotFoundError naming the files looked for, and ValueError for a
   folder that has pickled weights only.
   """
-  for name, open_files in (
-    ("model.safetensors", safetensors_files.open_files),
-    ("flax_model.msgpack", flax_files.open_files),
-  ):
-    if files := safetensors_files.listed(folder, name):
-      return open_files(files)
+  for files in (safetensors_files, flax_files):
+    if weight_files.listed(folder, files.NAME):
+      return files.open_folder(folder)
   if any(folder.glob("*.bin")) or any(folder.glob("*.pt*")):
     raise ValueError(
       f"{folder} has pickled weights only, which can run code when read; "
@@ -100,6 +98,8 @@ def _assemble(config, opened, dtype, shardings):
   )
   leaves = tensor_names.leaves(config)
   _check(config, leaves, wanted, opened)
+  for store in opened.values():
+    _check_head(config, store)
   if shardings is None:
     shardings = dict.fromkeys(wanted, _one_device())
   else:
@@ -149,6 +149,20 @@ def _check(config, leaves, wanted, opened) -> None:
     where = ", ".join(store.place for store in opened.values())
     lines = "\n  ".join(faults)
     raise ValueError(f"{where}: the weights do not fit config.json\n  {lines}")
+
+
+def _check_head(config, store) -> None:
+  """Raises ValueError for a head of its own where the config has none."""
+  if store.flax:
+    return  # the ports write one that was drawn and is never read
+  for name, head in store.tensors.items():
+    table = tensor_names.tied(name, config)
+    if table != name and not stores.equal(head, store.tensors[table]):
+      raise ValueError(
+        f"{head.file}: {name} differs from {table}, but config.json ties them "
+        "(tie_word_embeddings is true, or is so where nothing is said); set "
+        "it to false to use this head, or delete the tensor to go without it"
+      )
 
 
 def _tensors(leaf, store):

@@ -3,6 +3,8 @@
 import json
 import pathlib
 
+from synpo_jax.runtime.terminal import first_line
+
 
 def read(path: str | pathlib.Path) -> dict:
   """The object in a file.
@@ -12,10 +14,30 @@ def read(path: str | pathlib.Path) -> dict:
   path = pathlib.Path(path)
   if not path.exists():
     raise FileNotFoundError(f"{path}: no such file")
+  if not path.is_file():
+    raise ValueError(f"{path}: is no file")
+  return parse(path.read_bytes(), path)
+
+
+def parse(content: bytes, place: str | pathlib.Path) -> dict:
+  """The object that some bytes spell; no name in it may stand twice.
+
+  Raises ValueError, one line that begins with `place`.
+  """
   try:
-    content = json.loads(path.read_text("utf-8"))
-  except ValueError as error:  # of JSON, or of UTF-8
-    raise ValueError(f"{path}: no JSON ({error}); fetch it again") from error
-  if not isinstance(content, dict):
-    raise ValueError(f"{path}: holds no JSON object")
-  return content
+    found = json.loads(content.decode("utf-8"), object_pairs_hook=_object)
+  except (ValueError, RecursionError) as error:  # of JSON, or of UTF-8
+    why = first_line(error)
+    raise ValueError(f"{place}: no JSON ({why}); fetch it again") from error
+  if not isinstance(found, dict):
+    raise ValueError(f"{place}: holds no JSON object")
+  return found
+
+
+def _object(pairs: list[tuple]) -> dict:
+  found = dict(pairs)
+  if len(found) < len(pairs):
+    names = [name for name, _ in pairs]
+    twice = next(name for name in names if names.count(name) > 1)
+    raise ValueError(f"{twice[:100]!r} stands twice")
+  return found

@@ -1,6 +1,5 @@
 """A published checkpoint again, with what a run learned added to it."""
 
-import os
 import pathlib
 import shutil
 from collections.abc import Callable
@@ -70,7 +69,8 @@ def write(
     for file in files[part]:
 
       def change(name, part=part):
-        return changed.get((part, tensor_names.published(name, config)))
+        name = tensor_names.published(name, config)
+        return changed.get((part, tensor_names.tied(name, config)))
 
       _rewrite(file, out / part / file.name, change)
     for index in (base / part).glob("*.safetensors.index.json"):
@@ -115,10 +115,9 @@ def _pairs(lora: dict) -> dict[str, tuple]:
 def _check(base, changed, files, config) -> None:
   """Every change has a tensor of its shape."""
   shapes = {
-    (part, tensor_names.published(name, config)): span.shape
-    for part, listed in files.items()
-    for file in listed
-    for name, span in safetensors_files.spans(file).items()
+    (part, tensor_names.published(name, config)): shape
+    for part in files
+    for name, shape in safetensors_files.open_folder(base / part).shapes.items()
   }
   for (part, name), change in changed.items():
     place = f"{base / part}: {name}"
@@ -139,9 +138,7 @@ def _rewrite(file, target, change: Callable[[str], Change | None]) -> None:
       mine = change(name)
       yield span.read() if mine is None else mine.apply(span.read())
 
-  partial = target.with_name(f".{target.name}.partial")
-  safetensors_files.write_as(partial, spans, tensors())
-  os.replace(partial, target)
+  safetensors_files.write_as(target, spans, tensors())
 
 
 def copy_words(source: pathlib.Path, target: pathlib.Path) -> None:

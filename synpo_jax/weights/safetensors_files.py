@@ -6,70 +6,60 @@ import pathlib
 
 import jax
 import numpy as np
+from safetensors import SafetensorError, safe_open
 
-from synpo_jax.weights import json_file
+from synpo_jax.runtime.terminal import first_line
+from synpo_jax.weights import json_file, stores, weight_files
 from synpo_jax.weights.stores import DTYPES, Span, Store
+
+NAME = "model.safetensors"
 
 
 def find(folder: pathlib.Path) -> list[pathlib.Path]:
   """The files that hold a folder's weights, [] where it has none of these."""
-  return listed(folder, "model.safetensors")
+  return weight_files.listed(folder, NAME)
 
 
-def listed(folder: pathlib.Path, name: str) -> list[pathlib.Path]:
-  """The file of that name, or the files that its index lists."""
-  index = folder / f"{name}.index.json"
-  if index.exists():
-    table = json_file.read(index)
-    if "weight_map" not in table:
-      raise ValueError(f"{index}: no weight_map in it")
-    names = set(table["weight_map"].values())
-    return [folder / file for file in sorted(names)]
-  return [folder / name] if (folder / name).exists() else []
-
-
-def open_files(files: list[pathlib.Path]) -> Store:
-  """The tensors of some files as a store."""
-  tensors = {}
-  for file in files:
-    tensors |= spans(file)
-  shapes = {name: span.shape for name, span in tensors.items()}
-  return Store(
-    str(files[0].parent), False, shapes, lambda name: tensors[name].read()
-  )
+def open_folder(folder: pathlib.Path) -> Store:
+  """The tensors of a folder's files as a store; raises as `spans` does."""
+  return Store(str(folder), False, weight_files.gather(folder, NAME, spans))
 
 
 def spans(file: pathlib.Path) -> dict[str, Span]:
-  """Where each tensor of a safetensors file lies, in the file's order.
+  """Where each tensor of a safetensors file lies, in the header's order.
 
-  Raises ValueError for a file that is cut off.
+  The official reader checks the header, and we that no name stands twice,
+  which it lets pass. Raises ValueError, one line that names the file.
   """
-  if not file.exists():
-    raise FileNotFoundError(f"{file}: named in the index, but not there")
-  size = file.stat().st_size
+  try:
+    with safe_open(file, framework="np"):
+      pass
+  except (SafetensorError, OSError) as error:
+    raise ValueError(
+      f"{file}: not a safetensors file, or cut off ({first_line(error)}); "
+      "fetch it again"
+    ) from error
   with file.open("rb") as f:
     length = int.from_bytes(f.read(8), "little")
-    if length > size - 8:
-      raise ValueError(f"{file}: not a safetensors file, or cut off")
-    try:
-      header = json.loads(f.read(length))
-    except ValueError as error:
-      raise ValueError(f"{file}: its header is no JSON ({error})") from error
+    header = json_file.parse(f.read(length), f"{file}: its header")
   header.pop("__metadata__", None)
   table = {}
   for name, entry in header.items():
-    start, stop = entry["data_offsets"]
-    if 8 + length + stop > size:
-      raise ValueError(f"{file}: cut off within {name}; download it again")
     if entry["dtype"] not in DTYPES:
-      raise ValueError(f"{file}: {name} has dtype {entry['dtype']}")
-    dtype, shape = DTYPES[entry["dtype"]], tuple(entry["shape"])
-    table[name] = Span(file, 8 + length + start, shape, dtype)
+      raise ValueError(
+        f"{file}: {name} has dtype {entry['dtype']}, only "
+        f"{', '.join(DTYPES)} are read; save the model again in bfloat16"
+      )
+    start, shape = 8 + length + entry["data_offsets"][0], tuple(entry["shape"])
+    table[name] = Span(file, name, start, shape, DTYPES[entry["dtype"]])
   return table
 
 
 def write(file: pathlib.Path, shapes, dtype, tensors) -> None:
-  """Writes `tensors` (in the order of `shapes`), one in memory at a time."""
+  """Writes `tensors` (in the order of `shapes`), one in memory at a time.
+
+  Raises ValueError for NaN or infinity, naming file and tensor.
+  """
   table = {n: jax.ShapeDtypeStruct(s, dtype) for n, s in shapes.items()}
   write_as(file, table, tensors)
 
@@ -87,5 +77,7 @@ def write_as(file: pathlib.Path, table, tensors) -> None:
   text += b" " * (-len(text) % 8)
   with file.open("wb") as f:
     f.write(len(text).to_bytes(8, "little") + text)
-    for one, tensor in zip(table.values(), tensors, strict=True):
-      np.ascontiguousarray(tensor, one.dtype).tofile(f)
+    for (name, one), tensor in zip(table.items(), tensors, strict=True):
+      tensor = np.ascontiguousarray(tensor, one.dtype)
+      stores.check_finite(tensor, f"{file}: {name}")
+      tensor.tofile(f)

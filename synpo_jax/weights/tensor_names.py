@@ -199,6 +199,8 @@ def _tower_layers(c, part, stem, places, norms) -> list[Leaf]:
   return arrays
 
 
+HEAD = r"(language_model\.)?lm_head\.weight"
+
 # Published tensors that a model may carry and that are never computed with.
 UNUSED = (
   r".*rotary_emb\.inv_freq",
@@ -219,6 +221,14 @@ def above_tap(config: CaptionerConfig) -> str:
     return r"(?!)"
   numbers = "|".join(str(i) for i in range(tower.tap, tower.layers))
   return rf"(\w+\.)*encoder\.layers?\.({numbers})\..*"
+
+
+def tied(name: str, config: CaptionerConfig) -> str:
+  """The embeddings' name, for a head that the config ties to them."""
+  if not (config.decoder.tied and re.fullmatch(HEAD, name)):
+    return name
+  path = "decoder/embed/embedding"
+  return next(x.names(False)[0] for x in leaves(config) if x.path == path)
 
 
 _VISION = "vision_model."
