@@ -23,7 +23,7 @@ from rich.text import Text as Words
 from synpo_jax.data import prompts, sources, video
 from synpo_jax.data.limits import Limits
 from synpo_jax.generation import shots, writer
-from synpo_jax.runtime import hosts, journal
+from synpo_jax.runtime import hosts, journal, one_writer
 from synpo_jax.runtime.flags import CONFIG, command
 from synpo_jax.runtime.read_ahead import read_ahead
 from synpo_jax.runtime.settings import digest
@@ -40,7 +40,8 @@ def run(c, console: Console) -> list[str]:
   wanted = sources.find(c.videos, c.root)
   mine = wanted[jax.process_index() :: jax.process_count()]
   path, faults = _output(Path(c.output)), []
-  with journal.extend(path) as (rows, append):
+  held = one_writer.held(path.parent, f".{path.name}.lock", path)
+  with held, journal.extend(path) as (rows, append):
     _check(path, rows, mark)
     new = [source for source in mine if source.id not in rows]
     if new:

@@ -19,7 +19,7 @@ import numpy as np
 from absl import flags
 
 from synpo_jax import losses
-from synpo_jax.runtime import journal
+from synpo_jax.runtime import journal, one_writer
 from synpo_jax.runtime import progress as progress_bar
 from synpo_jax.runtime.flags import CONFIG, WORKDIR, command
 from synpo_jax.study import cell, curves, figure, grid, material, table
@@ -37,6 +37,11 @@ def run(c, workdir: pathlib.Path) -> list[dict]:
 
   Raises ValueError, OSError: one line that says what is wrong.
   """
+  with one_writer.held(workdir):
+    return _study(c, workdir)
+
+
+def _study(c, workdir) -> list[dict]:
   wanted = [grid.parse(name, c.losses.to_dict()) for name in c.methods]
   tried = dict(lrs=c.lrs, seeds=c.seeds, tuning_seed=c.tuning_seed)
   captioner = material.open_captioner(c.run)

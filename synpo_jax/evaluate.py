@@ -22,7 +22,7 @@ from synpo_jax.evaluation.benchmarks import BENCHMARKS
 from synpo_jax.generation import shots, writer
 from synpo_jax.generation.sampling import Sampling
 from synpo_jax.judging import judge, secrets, server
-from synpo_jax.runtime import journal, progress
+from synpo_jax.runtime import journal, one_writer, progress
 from synpo_jax.runtime.flags import CONFIG, WORKDIR, command
 from synpo_jax.weights import fingerprint
 
@@ -42,6 +42,11 @@ def run(c, workdir: pathlib.Path, open_writer=writer.open_writer) -> dict:
   Raises:
     ValueError, OSError: one line that says what is wrong and where.
   """
+  with one_writer.held(workdir):
+    return _evaluate(c, workdir, open_writer)
+
+
+def _evaluate(c, workdir, open_writer) -> dict:
   benchmark = _benchmark(c.benchmark)
   if c.limit < 0:
     raise ValueError(f"limit={c.limit}: give a number of videos, 0 for all")

@@ -24,7 +24,7 @@ from synpo_jax.judging import server
 from synpo_jax.pairing import assembly, criteria, ledger, page, scores, terminal
 from synpo_jax.pairing import segments as cutting
 from synpo_jax.pairing import stages as captioning
-from synpo_jax.runtime import hosts, journal
+from synpo_jax.runtime import hosts, journal, one_writer
 from synpo_jax.runtime.flags import CONFIG, WORKDIR, command
 
 SAMPLE = flags.DEFINE_integer(
@@ -61,7 +61,7 @@ def run(
   if "judge" in stages:
     _check_judge(c.judge)
   summary, faults = {}, {}
-  with journal.lock(workdir / f".lock-{share.index}"):
+  with one_writer.held(workdir, f".lock-{share.index}"):
     if "segments" in stages:
       _cut(c, workdir, faults, share)
     for stage, caption in (

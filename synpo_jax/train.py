@@ -10,6 +10,7 @@ every other command. A second SIGINT ends it at once; then, and after kill -9,
 the same command starts at the last checkpoint.
 """
 
+import contextlib
 import functools
 import pathlib
 import sys
@@ -20,7 +21,7 @@ from jax.experimental import multihost_utils
 from synpo_jax.data import pipeline, records
 from synpo_jax.models import sharding
 from synpo_jax.reporting import result
-from synpo_jax.runtime import hosts, progress, stopping
+from synpo_jax.runtime import hosts, one_writer, progress, stopping
 from synpo_jax.runtime.flags import CONFIG, WORKDIR, command, one_line
 from synpo_jax.runtime.workdir import Unreadable
 from synpo_jax.training import checkpoint, heldout, job, metrics
@@ -39,12 +40,15 @@ MET = (records.Damaged, Unreadable, checkpoint.OtherRows, OSError)
 )
 def main():
   """Makes all that the run needs, and trains."""
-  with one_line():
-    hosts.start()
+  with contextlib.ExitStack() as stack:
+    with one_line():
+      hosts.start()
+      if hosts.is_first():  # for all processes of the run
+        stack.enter_context(one_writer.held(WORKDIR.value))
+      with hosts.joined():
+        ready = job.prepare(CONFIG.value, WORKDIR.value)
     with hosts.joined():
-      ready = job.prepare(CONFIG.value, WORKDIR.value)
-  with hosts.joined():
-    run(ready, CONFIG.value, WORKDIR.value)
+      run(ready, CONFIG.value, WORKDIR.value)
 
 
 def run(ready, c, workdir):

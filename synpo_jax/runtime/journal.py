@@ -117,19 +117,6 @@ def extend(
     os.close(handle)
 
 
-@contextlib.contextmanager
-def lock(path: Path | str) -> Iterator[None]:
-  """Holds a lock file; raises ValueError when another process does."""
-  path = Path(path)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-  try:
-    _lock(handle, path)
-    yield
-  finally:
-    os.close(handle)
-
-
 def rewrite(path: Path | str, rows: Iterable[dict]) -> None:
   """Replaces the rows of a file for other programs in one step: no seals."""
   replace(path, b"".join(map(dump, rows)))

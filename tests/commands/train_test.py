@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 from synpo_jax import export
 from synpo_jax.models import initial
 from synpo_jax.models.captioner import Captioner
+from synpo_jax.runtime import one_writer
 from synpo_jax.training import job
 from synpo_jax.weights import adapters
 from tests.support import run_config
@@ -159,6 +161,14 @@ def test_a_hangup_before_the_first_update_ends_in_one_line(
   said = "stopped by SIGHUP: what was decoded, cached and saved is kept; the "
   assert output.strip().splitlines()[-1] == said + "same command goes on"
   assert "Traceback" not in output
+
+
+def test_a_workdir_that_another_run_writes_is_refused(folder):
+  with one_writer.held(folder / "held"):
+    code, output = finish(start(folder, "held"))
+  said = f"error: {folder}/held is held by process {os.getpid()} on "
+  assert code == 1 and output.startswith(said), output
+  assert output.count("\n") == 1
 
 
 def test_ctrl_c_saves_first(folder, uninterrupted):
