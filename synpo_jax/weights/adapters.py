@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
+from flax import traverse_util
 
 from synpo_jax.models import tree_digest
 from synpo_jax.models.config import CaptionerConfig, LoraConfig
@@ -17,6 +18,7 @@ from synpo_jax.runtime.workdir import (
   run_config,
   unreadable,
 )
+from synpo_jax.weights import stores
 from synpo_jax.weights.learned import Learned
 from synpo_jax.weights.peft import read_peft
 
@@ -40,7 +42,7 @@ def read(folder: str | pathlib.Path, config: CaptionerConfig) -> Learned:
 def read_run(workdir: str | pathlib.Path) -> Learned:
   """What a training run had learned at its newest checkpoint.
 
-  Raises Unreadable where that is damaged.
+  Raises Unreadable where that is damaged, ValueError for NaN or infinity.
   """
   path = newest(workdir) / "state"
   try:
@@ -51,6 +53,8 @@ def read_run(workdir: str | pathlib.Path) -> Learned:
   except Exception as error:  # orbax raises this very class, too
     after = "read the one before"
     raise unreadable(path.parent, after, error) from error
+  for name, array in traverse_util.flatten_dict(trained, sep="/").items():
+    stores.check_finite(array, f"{path.parent}: {name}")
   parts = {"lora": {}, "params": {}, **trained}
   config = LoraConfig(**run_config(workdir)["lora"]) if parts["lora"] else None
   return Learned(parts["lora"], config, parts["params"])

@@ -6,11 +6,15 @@ import re
 
 import numpy as np
 from flax import traverse_util
-from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from synpo_jax.models.config import CaptionerConfig, LoraConfig
-from synpo_jax.weights import json_file, tensor_names
+from synpo_jax.weights import (
+  peft_options,
+  safetensors_files,
+  stores,
+  tensor_names,
+)
 from synpo_jax.weights.learned import Learned
 
 
@@ -40,6 +44,7 @@ def write(
       for ours, theirs in (("a", "A"), ("b", "B")):
         matrix = np.asarray(pair[ours][i], np.float32).T
         name = f"{module}.lora_{theirs}.weight"
+        stores.check_finite(matrix, f"the run's {name}")
         tensors[name] = np.ascontiguousarray(matrix)
   save_file(tensors, folder / "adapter_model.safetensors", {"format": "pt"})
   options = _config(learned.config, sorted(tensors), config, base)
@@ -77,92 +82,89 @@ def _config(lora, tensors, config, base) -> dict:
   )
 
 
-# What PEFT can say in adapter_config.json and we do not compute, with the
-# values that mean it is not used.
-PLAIN = {
-  "peft_type": ("LORA",),
-  "use_dora": (False, None),
-  "rank_pattern": ({}, None),
-  "alpha_pattern": ({}, None),
-  "bias": ("none", None),
-  "modules_to_save": ([], None),
-  "fan_in_fan_out": (False, None),
-  "layers_to_transform": ([], None),
-  "layer_replication": ([], None),
-  "lora_bias": (False, None),
-  "use_qalora": (False, None),
-  "alora_invocation_tokens": ([], None),
-  # Other starts take from the base what the adapter holds.
-  "init_lora_weights": (True, False, None, "gaussian", "orthogonal", "eva"),
-}
+BINARY = (
+  "has a pickled adapter only (adapter_model.bin), which can run code when "
+  "read; convert it where you trust it: load it with PEFT and call "
+  "save_pretrained(folder, safe_serialization=True)"
+)
+EMBEDDINGS = re.compile(r"(.*\.)?(embed_tokens|lm_head)(\.base_layer)?")
 
 
 def read_peft(folder: str | pathlib.Path, config: CaptionerConfig) -> Learned:
   """A PEFT LoRA of the decoder's linear layers; any subset of them.
 
-  Raises ValueError for options that we do not compute, and listing tensors
-  that are missing, surplus or misshapen.
+  Raises ValueError for options that we do not compute, for embeddings saved
+  with it, and listing tensors that are missing, surplus or misshapen.
   """
   folder = pathlib.Path(folder)
-  options = json_file.read(folder / "adapter_config.json")
-  for key, plain in PLAIN.items():
-    if key in options and options[key] not in plain:
-      raise ValueError(
-        f"{folder}/adapter_config.json: {key}={options[key]!r} is not supported"
-      )
-  for key in ("r", "lora_alpha"):
-    if key not in options:
-      raise ValueError(f"{folder}/adapter_config.json: {key} is missing")
-  rank, alpha = options["r"], float(options["lora_alpha"])
-  if "use_rslora" in options and options["use_rslora"]:
-    alpha *= rank**0.5  # alpha / sqrt(rank), in our alpha / rank
+  said = peft_options.read(folder)
   tensors = _tensors(folder, config)
   tree, faults = {}, []
   for leaf in tensor_names.leaves(config):
     place = re.fullmatch(r"(decoder/layers/\w+/\w+)/kernel", leaf.path)
-    if place and f"{leaf.stems[0]}.lora_A" in tensors:
+    module = leaf.stems[0].rpartition(".")[2]
+    if place and any(f"{stem}.lora_A" in tensors for stem in leaf.stems):
       *above, last = place[1].split("/")
       node = tree
       for name in above:
         node = node.setdefault(name, {})
       node[last] = {
-        ours: _stack(tensors, leaf.stems, f".lora_{theirs}", rank, faults)
+        ours: _stack(tensors, leaf, f".lora_{theirs}", said["rank"], faults)
         for ours, theirs in (("a", "A"), ("b", "B"))
       }
+    elif place and _is_target(module, said["targets"]):
+      faults.append(f"target_modules lists {module}, but it has no tensor")
   faults += [f"{name} has no place" for name in sorted(tensors)]
   if faults or not tree:
     raise ValueError(
       f"{folder}: {'; '.join(faults[:5]) or 'holds no LoRA tensor'}"
       + (f"; and {len(faults) - 5} more" if len(faults) > 5 else "")
     )
-  return Learned(tree, LoraConfig(rank, alpha, 0.0), {})
+  return Learned(tree, LoraConfig(said["rank"], said["alpha"], 0.0), {})
+
+
+def _is_target(module: str, targets: list | None) -> bool:
+  names = [str(name).rpartition(".")[2] for name in targets or ()]
+  return module in names
 
 
 def _tensors(folder, config) -> dict[str, np.ndarray]:
   """{published module name + ".lora_A" or ".lora_B": array}."""
   path = folder / "adapter_model.safetensors"
+  if not path.exists() and (folder / "adapter_model.bin").exists():
+    raise ValueError(f"{folder} {BINARY}")
   if not path.exists():
     raise FileNotFoundError(f"{path}: no such file")
   tensors = {}
-  with safe_open(path, framework="np") as file:
-    for name in file.keys():
-      short = name.removeprefix("base_model.model.")
-      short = re.sub(r"(\.default)?\.weight$", "", short)
-      tensors[tensor_names.published(short, config)] = file.get_tensor(name)
+  for name, span in safetensors_files.spans(path).items():
+    short = name.removeprefix("base_model.model.")
+    short = re.sub(r"(\.default)?\.weight$", "", short)
+    short = tensor_names.published(short, config)
+    if EMBEDDINGS.fullmatch(short):
+      raise ValueError(
+        f"{path}: holds saved embeddings, {name} {span.shape}, which are not "
+        "read from an adapter; save it again with save_embedding_layers=False "
+        "if its vocabulary is the checkpoint's, else merge it with PEFT "
+        "(merge_and_unload, then save_pretrained) and use that checkpoint"
+      )
+    if short in tensors:
+      raise ValueError(f"{path}: {name} is there under another name as well")
+    tensors[short] = span.read()
   return tensors
 
 
-def _stack(tensors, stems, end, rank, faults):
+def _stack(tensors, leaf, end, rank, faults):
   """Takes one matrix per layer out of `tensors`: float32 [L, in, out]."""
   layers = []
-  for stem in stems:
+  for stem in leaf.stems:
     if stem + end not in tensors:
       faults.append(f"{stem}{end} is missing")
       continue
-    layers.append(tensors.pop(stem + end).T.astype(np.float32))
-    if layers[-1].shape[1 if end == ".lora_A" else 0] != rank:
+    matrix = tensors.pop(stem + end)
+    if matrix.ndim != 2 or matrix.shape[end == ".lora_B"] != rank:
       faults.append(f"{stem}{end} is not of rank {rank}")
+    layers.append(matrix.T.astype(np.float32))
   if len({layer.shape for layer in layers}) != 1:
-    faults.append(f"{stems[0]}{end}: its layers differ in shape")
+    faults.append(f"{leaf.stems[0]}{end}: its layers differ in shape")
     return None
   return np.stack(layers)

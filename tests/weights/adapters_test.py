@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import peft
 import pytest
 from safetensors.numpy import save_file
 
@@ -79,14 +80,54 @@ def test_a_peft_folder_is_merged_into_the_weights(folder, tmp_path):
   )
 
 
+OPTIONS = [  # each non-default, known to PEFT or to nobody
+  *(dict(use_dora=True), dict(rank_pattern={"q_proj": 4}), dict(bias="all")),
+  *(dict(alpha_pattern={"q_proj": 4}), dict(lora_bias=True)),
+  *(dict(modules_to_save=["lm_head"]), dict(fan_in_fan_out=True)),
+  *(dict(layer_replication=[[0, 1]]), dict(layers_to_transform=[0])),
+  *(dict(trainable_token_indices=[3]), dict(target_parameters=["w"])),
+  *(dict(use_bdlora={"a": 1}), dict(init_lora_weights="pissa")),
+  *(dict(peft_type="LOHA"), dict(sharpness=2), dict(megatron_config={"a": 1})),
+]
+
+
+@pytest.mark.parametrize("said", OPTIONS, ids=lambda said: next(iter(said)))
+def test_an_option_that_is_not_computed_is_refused(folder, tmp_path, said):
+  sizes = captioner_config(folder / "captioner")
+  write_peft(tmp_path, published_lora(sizes, 3), **said)
+  with pytest.raises(ValueError, match="config.json: .* is not sup") as error:
+    adapters.read(tmp_path, sizes)
+  assert f"{next(iter(said))}=" in str(error.value)
+
+
+def test_what_peft_writes_by_default_is_read(folder, tmp_path):
+  sizes = captioner_config(folder / "captioner")
+  tensors = published_lora(sizes, 3)
+  chosen = ["q_proj", "down_proj"]
+  made = peft.LoraConfig(
+    r=3, lora_alpha=8, target_modules=chosen, use_rslora=True
+  )
+  made.save_pretrained(tmp_path)
+  save_file(tensors, tmp_path / "adapter_model.safetensors")
+  read = adapters.read(tmp_path, sizes)
+  assert read.config == LoraConfig(3, 8 * 3**0.5, 0.0)
+  write_peft(tmp_path, tensors, target_modules=[*chosen, "v_proj"])
+  with pytest.raises(ValueError, match="lists v_proj, but it has no tensor"):
+    adapters.read(tmp_path, sizes)
+
+
 @pytest.mark.parametrize(
   "said, renamed, message",
   [
-    (dict(use_dora=True), {}, "use_dora=True is not supported"),
     (dict(r=4), {}, "q_proj.lora_A is not of rank 4"),
-    (dict(init_lora_weights="pissa"), {}, "'pissa' is not supported"),
+    (dict(r="3"), {}, "r='3' is no size"),
+    (dict(r=0), {}, "r=0 is no size"),
+    (dict(lora_alpha=None), {}, "lora_alpha=None is no size"),
     ({}, {"layers.1.self_attn.q": "layers.9.self_attn.q"}, "missing"),
+    ({}, {"layers.0.self_attn.q": "layers.9.self_attn.q"}, "missing"),
     ({}, {"mlp.down_proj": "mlp.fc9"}, "has no place"),
+    ({}, {"q_proj": "fc1", "down_proj": "fc2"}, "has no place"),
+    ({}, {"lora_B": "lora_B.default", "lora_A": "lora_C"}, "has no place"),
   ],
 )
 def test_a_faulty_peft_folder_is_refused(
@@ -98,6 +139,29 @@ def test_a_faulty_peft_folder_is_refused(
     tensors = {name.replace(old, new): x for name, x in tensors.items()}
   write_peft(tmp_path, tensors, **said)
   with pytest.raises(ValueError, match=message):
+    adapters.read(tmp_path, sizes)
+
+
+def test_what_a_peft_folder_holds_besides_is_named(folder, tmp_path):
+  sizes = captioner_config(folder / "captioner")
+  table = {"base_model.model.model.embed_tokens.weight": np.ones((64, 8))}
+  write_peft(tmp_path, published_lora(sizes, 3) | table)
+  with pytest.raises(ValueError, match=r"saved embeddings, .*embed_tokens.*64"):
+    adapters.read(tmp_path, sizes)
+  tensors = published_lora(sizes, 3)
+  name = next(iter(tensors))
+  other = name.replace(".weight", ".default.weight")
+  write_peft(tmp_path, tensors | {other: tensors[name]})
+  with pytest.raises(ValueError, match="under another name as well"):
+    adapters.read(tmp_path, sizes)
+  write_peft(tmp_path, tensors | {name: tensors[name] * np.nan})
+  with pytest.raises(ValueError, match="adapter_model.safetensors: .*NaN"):
+    adapters.read(tmp_path, sizes)
+  (tmp_path / "adapter_model.safetensors").unlink()
+  with pytest.raises(FileNotFoundError, match="adapter_model.safetensors"):
+    adapters.read(tmp_path, sizes)
+  (tmp_path / "adapter_model.bin").write_bytes(b"pickle")
+  with pytest.raises(ValueError, match="safe_serialization=True"):
     adapters.read(tmp_path, sizes)
 
 
@@ -120,6 +184,14 @@ def test_a_run_gives_its_newest_adapter(tmp_path):
   kernel = {"q": {"kernel": np.zeros((2, 4, 5), np.float32)}}
   merged = merge(kernel, {"q": got}, learned.config)["q"]["kernel"]
   np.testing.assert_allclose(merged, 2 * 4 * a @ b, rtol=1e-5, atol=1e-5)
+
+
+def test_a_run_that_fell_apart_is_named(tmp_path):
+  trained = {"lora": {"q": {"a": jnp.full((2, 3), jnp.nan)}}}
+  with checkpoint.open_manager(tmp_path, keep=2) as manager:
+    checkpoint.save(manager, 1, {"trained": trained}, {})
+  with pytest.raises(ValueError, match="/1: lora/q/a: 6 of 6 values are NaN"):
+    adapters.read_run(tmp_path)
 
 
 def test_no_adapter_is_said_in_one_line(tmp_path):
