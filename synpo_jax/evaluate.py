@@ -58,7 +58,7 @@ def _evaluate(c, workdir, open_writer) -> dict:
     raise ValueError(f"{', '.join(benchmark.files(c))}: nothing to score")
   made_with = make_recipe(c, benchmark, prompts)
   mark = recipe.claim(workdir, made_with)
-  rows = _captions(c, workdir, wanted, open_writer)
+  rows = _captions(c, workdir, wanted, open_writer, mark)
   items = [item for item in wanted if item.id in rows]
   texts = {item.id: rows[item.id]["caption"] for item in items}
   ask, judge_server, cache = None, None, workdir / "judge.jsonl"
@@ -127,38 +127,41 @@ def make_recipe(c, benchmark, prompts) -> dict:
   return made
 
 
-def _captions(c, workdir, items, open_writer) -> dict[str, dict]:
-  """Rows {"prompt", "caption"} by item id."""
+def _captions(c, workdir, items, open_writer, mark) -> dict[str, dict]:
+  """Rows {"prompt", "caption"} by item id; those made here carry the mark."""
+  origin = {"recipe_hash": mark}
   if c.predictions:
     read = making.read_predictions
     if c.benchmark == "preference":
       read = preference.read_predictions
     return read(c.predictions, items, only_predicted=c.only_predicted)
   if c.benchmark == "preference":
-    return _answers(c, workdir, items)
+    return _answers(c, workdir, items, origin)
   files = making.find_videos(items, c.videos, c.root)
   return making.make(
     items,
     files,
-    workdir / "captions.jsonl",
+    workdir / recipe.CAPTIONS,
     lambda: open_writer(c.placing.to_dict(), **c.model.to_dict()),
     seed=c.seed,
     frames=c.frames.to_dict(),
     readers=c.readers,
     limits=Limits(**c.limits),
+    origin=origin,
     **c.captions.to_dict(),
   )
 
 
-def _answers(c, workdir, items) -> dict[str, dict]:
+def _answers(c, workdir, items, origin) -> dict[str, dict]:
   """Answers of our text model, in outputs.json too."""
   settings = c.answers.to_dict()
   settings["sampling"] = Sampling(**settings["sampling"])
   rows = preference.answer(
     items,
-    workdir / "captions.jsonl",
+    workdir / recipe.CAPTIONS,
     lambda: text_model.load(c.model.checkpoint, **c.text_model),
     seed=c.seed,
+    origin=origin,
     **settings,
   )
   made = [

@@ -109,7 +109,7 @@ def loop(ready, c, workdir, state, stream, manager, probe, stop):
       if batch is None:
         if pending:  # else it was saved, or nothing was done
           write(*pending)
-          save(manager, number, state, stream, ready.data.batches)
+          save(manager, number, state, stream, ready.data.batches, c)
         break
       batch = sharding.put_batch(batch, ready.mesh)
       extra = {}
@@ -125,7 +125,7 @@ def loop(ready, c, workdir, state, stream, manager, probe, stop):
       if stopping or _due(c.every.checkpoint, number):
         write(*pending)  # before the checkpoint: a restart makes none of it
         pending = None
-        save(manager, number + 1, state, stream, ready.data.batches)
+        save(manager, number + 1, state, stream, ready.data.batches, c)
       if stopping:
         break
   checkpoint.finish(manager)
@@ -149,10 +149,10 @@ def next_batch(stream, stop):
     raise
 
 
-def save(manager, step, state, stream, batches):
-  """Saves a state, and where the data stands."""
+def save(manager, step, state, stream, batches, c):
+  """Saves a state, where the data stands, and the config."""
   position = stream.get_state() | {"rows": batches.digest}
-  checkpoint.save(manager, step, state, position)
+  checkpoint.save(manager, step, state, position, c.to_dict())
 
 
 def _due(every, number):

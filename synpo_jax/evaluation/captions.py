@@ -132,6 +132,7 @@ def make(
   frames: dict,
   readers: int,
   limits: Limits,
+  origin: dict,
   **asked,
 ) -> dict[str, dict]:
   """Captions of all items; those that `path` holds already are kept.
@@ -143,6 +144,7 @@ def make(
     frames: the fields of a video.FrameRule.
     readers: videos that are decoded ahead.
     limits: what reading a video may cost.
+    origin: what every row that is made here says of how it was.
     asked: the fields of a shots.Ask but seed and question.
   """
   with journal.extend(path) as (rows, append):
@@ -170,7 +172,8 @@ def make(
           ask = shots.Ask(seed=seed, question=prompt, **asked)
           for item_id, _, (text,) in writer.write(wanted, ask):
             row = {"id": item_id, "prompt": prompt, "caption": text.last}
-            append(row | {"first_pass": text.first, "tokens": text.tokens})
+            row |= {"first_pass": text.first, "tokens": text.tokens}
+            append(row | origin)
             advance()
     return {item.id: rows[item.id] for item in items}
 

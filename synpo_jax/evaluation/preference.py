@@ -91,12 +91,13 @@ def answer(
   max_new_tokens: int,
   sampling: Sampling,
   seed: int,
+  origin: dict,
 ) -> dict[str, dict]:
   """{item id: {"prompt", "caption"}}: a text model's own answers.
 
   path: JSONL that grows batch by batch; what it holds is kept. open_model is
   called only when something is left to do. template: a key of
-  data.text.TEMPLATES.
+  data.text.TEMPLATES. origin: what every new row says of how it was made.
   """
   with journal.extend(path) as (rows, append):
     new = [item for item in items if item.id not in rows]
@@ -117,7 +118,8 @@ def answer(
       with progress.bar("answers", len(items), done=done) as advance:
         for batch in made:
           for name, words in batch.items():
-            append({"id": name, "prompt": name, "caption": words.strip()})
+            row = {"id": name, "prompt": name, "caption": words.strip()}
+            append(row | origin)
           advance(len(batch))
     return {item.id: rows[item.id] for item in items}
 

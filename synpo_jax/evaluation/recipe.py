@@ -5,13 +5,14 @@ import importlib.metadata
 import pathlib
 import platform
 
-from synpo_jax.runtime import settings
+from synpo_jax.runtime import journal, settings
 
 PACKAGES = ("jax", "jaxlib", "flax", "transformers", "numpy", "av", "openai")
 # Changes with a score's definition, with how a judge's replies are read, and
 # with how files are named in a recipe.
 METRICS_VERSION = "2026-11-d"
-MADE = ("captions.jsonl", "judge.jsonl", "results.json")
+CAPTIONS = "captions.jsonl"
+MADE = (CAPTIONS, "judge.jsonl", "results.json")
 
 
 def versions() -> dict[str, str]:
@@ -43,22 +44,37 @@ def claim(workdir: pathlib.Path, recipe: dict) -> str:
   """Writes recipe.json, or compares with the one there; returns its hash.
 
   Raises ValueError naming the entries that differ: captions and judgements
-  of two recipes do not belong into one folder. A folder that holds neither,
-  left by a command that failed, may be begun anew.
+  of two recipes do not belong into one folder. So it does for captions whose
+  rows carry another hash, should recipe.json be lost or another's. A folder
+  that holds neither, left by a command that failed, may be begun anew.
   """
+  mark, path = digest(recipe), workdir / CAPTIONS
   begun = any(map(_holds, map(workdir.joinpath, MADE)))
   differing = [
     f"{key}: {then!r} there, {now!r} now"
-    for key, then, now in settings.claim(
-      workdir / "recipe.json", recipe, anew=not begun
-    )
+    for key, then, now in _differences(workdir / "recipe.json", recipe, begun)
   ]
   if differing:
     raise ValueError(
       f"{workdir} was begun with another recipe ({'; '.join(differing)}); "
       "choose another --workdir"
     )
-  return digest(recipe)
+  for name, row in journal.read(path).items():
+    if (own := row.get("recipe_hash")) != mark:
+      raise ValueError(
+        f"{path}: the caption of {name} was made with another recipe (hash "
+        f"{own}, now {mark}), which recipe.json does not say; put that file "
+        "back, or choose another --workdir"
+      )
+  settings.claim(workdir / "recipe.json", recipe, anew=not begun)
+  return mark
+
+
+def _differences(path, recipe, begun):
+  """What differs from the file, if it is there and counts."""
+  if not begun or not path.exists():
+    return ()
+  return settings.claim(path, recipe)
 
 
 def _holds(path):

@@ -77,7 +77,8 @@ def rows(workdir: Path | str, stage: str) -> dict[str, dict]:
 def made_with(workdir: Path | str, *stages: str) -> dict[str, dict]:
   """Settings and hashes of all stages that ran, by stage.
 
-  Raises FileNotFoundError when one of `stages` did not.
+  Raises FileNotFoundError when one of `stages` did not, ValueError for rows of
+  them that were made with other settings.
   """
   known = journal.read(Path(workdir) / SETTINGS, "stage")
   for stage in stages:
@@ -86,6 +87,7 @@ def made_with(workdir: Path | str, *stages: str) -> dict[str, dict]:
         f"{Path(workdir) / SETTINGS}: nothing on {stage!r}; run that stage "
         "first"
       )
+    _check_marks(workdir, stage, written(workdir, stage), known[stage]["hash"])
   return known
 
 
@@ -94,14 +96,14 @@ def register(
 ) -> str:
   """Keeps the settings of a stage; returns their hash, 12 hex digits.
 
-  Of several processes the first one writes them down.
-  Raises ValueError, with the keys that differ, when the stage's file was
-  begun with other settings.
+  Of several processes the first one writes them down. Raises ValueError when
+  the stage's file was begun with other settings, with the keys that differ,
+  or holds rows whose own hash is another one.
   """
   mark = digest(settings, 12)
   file = path(workdir, stage)
   known = journal.read(Path(workdir) / SETTINGS, "stage")
-  begun = bool(written(workdir, stage))
+  begun = written(workdir, stage)
   if begun and stage in known and known[stage]["hash"] != mark:
     differing = [
       f"{key}: {then!r} then, {now!r} now"
@@ -111,8 +113,22 @@ def register(
       f"{file} was made with other settings ({'; '.join(differing)}); "
       "use another workdir, or move that file and those of later stages away"
     )
+  _check_marks(workdir, stage, begun, mark)
   old = known[stage]["hash"] if stage in known else None
   if old != mark and share.index == 0:
     known[stage] = {"stage": stage, "hash": mark, "settings": settings}
     journal.renew(Path(workdir) / SETTINGS, list(known.values()))
   return mark
+
+
+def _check_marks(workdir, stage, made: dict[str, dict], mark: str):
+  """Raises ValueError for rows that carry another hash of settings."""
+  for id_, row in made.items():
+    judge = row.get("judge")
+    own = (judge if isinstance(judge, dict) else row).get("config")
+    if own != mark:
+      raise ValueError(
+        f"{path(workdir, stage)}: the row of {id_} was made with other "
+        f"settings (hash {own}, not {mark}), and {SETTINGS} is not of that "
+        "run; put its own back, or use another workdir"
+      )

@@ -2,13 +2,16 @@
 
 import json
 import pathlib
+from collections.abc import Iterable
 
 from absl import logging
 
-from synpo_jax.runtime.settings import claim
+from synpo_jax.runtime.settings import Difference, claim, differences
 from synpo_jax.runtime.terminal import first_line
 
-DIGESTS = "digests"  # of a checkpoint: what each of its arrays holds
+# Of a checkpoint: what each of its arrays holds, and the run's config.
+DIGESTS, CONFIG = "digests", "config"
+READ = ("model", "lora", "seed")  # sections that other commands go by
 
 
 def is_run(folder: str | pathlib.Path) -> bool:
@@ -18,8 +21,23 @@ def is_run(folder: str | pathlib.Path) -> bool:
 
 
 def run_config(workdir: str | pathlib.Path) -> dict:
-  """The config that a run was started with, as nested dicts."""
-  return json.loads((pathlib.Path(workdir) / "config.json").read_text())
+  """The config that a run was started with, as nested dicts.
+
+  Raises ValueError where the newest checkpoint was saved under another one.
+  """
+  path = pathlib.Path(workdir) / "config.json"
+  config = json.loads(path.read_text())
+  step = _newest(workdir)
+  saved = None if step is None else _saved_config(step)
+  if saved is None:
+    return config
+  then, now = ({key: c.get(key) for key in READ} for c in (saved, config))
+  if differing := _words(differences(then, now)):
+    raise ValueError(
+      f"{path}: {step} was saved under another config ({differing}); put that "
+      "run's own config.json back"
+    )
+  return config
 
 
 def newest(workdir: str | pathlib.Path) -> pathlib.Path:
@@ -27,11 +45,27 @@ def newest(workdir: str | pathlib.Path) -> pathlib.Path:
 
   One that is still being written has another name.
   """
-  folder = pathlib.Path(workdir).absolute() / "checkpoints"
-  steps = [int(path.name) for path in folder.iterdir() if path.name.isdigit()]
-  if not steps:
+  step = _newest(workdir)
+  if step is None:
     raise FileNotFoundError(f"{workdir}: the run has saved no checkpoint yet")
-  return folder / str(max(steps))
+  return step
+
+
+def _newest(workdir) -> pathlib.Path | None:
+  folder = pathlib.Path(workdir).absolute() / "checkpoints"
+  steps = [int(x.name) for x in folder.glob("*") if x.name.isdigit()]
+  return folder / str(max(steps)) if steps else None
+
+
+def _saved_config(step: pathlib.Path) -> dict | None:
+  """The config kept in a checkpoint; None in those of earlier versions."""
+  path = step / CONFIG / "metadata"
+  if not path.exists():
+    return None
+  try:
+    return dict(json.loads(path.read_text("utf-8")))
+  except (ValueError, TypeError) as error:
+    raise unreadable(step, "go by the one before", error) from error
 
 
 def check_arrays(
@@ -68,19 +102,46 @@ def unreadable(folder, after, error) -> Unreadable:
   )
 
 
-def claim_workdir(workdir, config, *, free=()):
-  """Writes the run's config, or compares it with the one already there.
+def claim_workdir(workdir, config, *, free=(), made: Iterable[str] = ()):
+  """Writes the run's config, or compares it with those already there.
+
+  These are config.json and, should that be lost or another's, what the newest
+  checkpoint keeps. A workdir in which nothing was made yet, by a command that
+  failed, may be begun anew.
 
   config: nested dict. free: dotted keys (or their sections) that may change
-  between starts of one run. Raises ValueError naming the keys that differ.
+  between starts of one run. made: files, beside checkpoints, that a run
+  leaves. Raises ValueError naming the keys that differ, or a lost config.json
+  that nothing stands in for.
   """
-  differing = [
-    f"{key} ({then!r} there, {now!r} now)"
-    for key, then, now in claim(pathlib.Path(workdir) / "config.json", config)
-    if not any(key == name or key.startswith(name + ".") for name in free)
-  ]
-  if differing:
+  workdir = pathlib.Path(workdir)
+  path, step = workdir / "config.json", _newest(workdir)
+  begun = step is not None or any((workdir / name).exists() for name in made)
+  saved = None if step is None else _saved_config(step)
+  if begun and saved is None and not path.exists():
     raise ValueError(
-      f"{workdir} holds a run with another config: {', '.join(differing)}; "
+      f"{path} is gone, so nothing says which config made what lies there; put "
+      "it back, or choose another --workdir"
+    )
+  _refuse(workdir, differences(saved, config) if saved else (), free)
+  _refuse(workdir, claim(path, config, anew=not begun), free)
+
+
+def _refuse(workdir, found: Iterable[Difference], free):
+  """Raises ValueError for differences of keys that are not free."""
+  fixed = [
+    one
+    for one in found
+    if not any(one.key == key or one.key.startswith(key + ".") for key in free)
+  ]
+  if fixed:
+    raise ValueError(
+      f"{workdir} holds a run with another config: {_words(fixed)}; "
       "choose another --workdir or the same config"
     )
+
+
+def _words(found: Iterable[Difference]) -> str:
+  return ", ".join(
+    f"{key} ({then!r} there, {now!r} now)" for key, then, now in found
+  )

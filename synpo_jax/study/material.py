@@ -64,7 +64,7 @@ def open_captioner(run) -> Captioner:
 def prepare(c, workdir: pathlib.Path, captioner: Captioner) -> Material:
   """Makes what is missing of the material; a killed run goes on."""
   free = (*FREE_KEYS, *(f"run.{key}" for key in FREE_IN_RUN))
-  claim_workdir(workdir, signature(c), free=free)
+  claim_workdir(workdir, signature(c), free=free, made=MADE)
   scenes, splits = make_world(workdir / "world", **c.world)
   references = write_references(workdir, scenes, splits, c.world.seed)
   features = encode_clips(c, captioner, workdir, references)
@@ -73,6 +73,8 @@ def prepare(c, workdir: pathlib.Path, captioner: Captioner) -> Material:
   return Material(scenes, splits, pairs, references, features)
 
 
+# What was made by the config that config.json says.
+MADE = ("features.npz", "candidates.jsonl", "cells.jsonl")
 # What a resumed or extended study may change.
 FREE_KEYS = ("methods", "lrs", "seeds", "results")
 FREE_IN_RUN = ("mesh", "data.limits")

@@ -9,7 +9,7 @@ import orbax.checkpoint as ocp
 from synpo_jax.models import tree_digest
 from synpo_jax.runtime import hosts
 from synpo_jax.runtime.terminal import first_line
-from synpo_jax.runtime.workdir import DIGESTS, check_arrays, unreadable
+from synpo_jax.runtime.workdir import CONFIG, DIGESTS, check_arrays, unreadable
 
 
 class OtherRows(ValueError):
@@ -64,20 +64,21 @@ def same_rows(batches, begun: str, workdir):
     )
 
 
-def save(manager, step, state, data_state):
+def save(manager, step, state, data_state, config):
   """Starts saving after `step` updates; returns before the bytes are out.
 
   data_state: what the data iterator's `get_state` returned (JSON), its "next"
-  being `step`. A digest of every array is saved with it. Raises Unwritten,
-  which may be of an earlier step.
+  being `step`. config: the run's, as nested dicts. A digest of every array is
+  saved with them. Raises Unwritten, which may be of an earlier step.
   """
+  kept = {DIGESTS: tree_digest.leaves(state), CONFIG: config}
   with _writing(manager.directory):
     manager.save(
       step,
       args=ocp.args.Composite(
         state=ocp.args.StandardSave(state),
         data=ocp.args.JsonSave(data_state),
-        **{DIGESTS: ocp.args.JsonSave(tree_digest.leaves(state))},
+        **{name: ocp.args.JsonSave(value) for name, value in kept.items()},
       ),
     )
 

@@ -11,6 +11,7 @@ from synpo_jax.data import pairs as reading
 from synpo_jax.data import prompts
 from synpo_jax.judging import server
 from synpo_jax.pairing import criteria, ledger, terminal
+from synpo_jax.runtime import journal
 from tests.support import fake_pairs
 from tests.support.judge_server import chat, serve
 
@@ -116,6 +117,27 @@ def test_a_second_run_changes_and_asks_nothing(done, videos, tmp_path):
   summary, log = make(videos, workdir)
   assert not log.bodies
   assert {p.name: p.read_bytes() for p in workdir.iterdir()} == before
+  assert summary == done[1]
+
+
+def test_rows_are_known_by_their_own_mark(done, videos, tmp_path):
+  workdir = tmp_path / "copy"
+  shutil.copytree(done[0], workdir)
+  lost = workdir / ledger.SETTINGS
+  lost.unlink()
+  other = fake_pairs.config(videos)
+  other.seed = 5
+  said = "clips.jsonl: the row of deep/v0.mp4 was made with other settings"
+  with pytest.raises(ValueError, match=said):
+    make_pairs.run(other, workdir, fake_pairs.open_writer)
+  shutil.copytree(done[0], workdir, dirs_exist_ok=True)
+  held = list(ledger.made_with(workdir).values())
+  journal.renew(lost, [row | {"hash": "0" * 12} for row in held])
+  other.stages = "pairs"
+  with pytest.raises(ValueError, match="candidates.jsonl: the row of"):
+    make_pairs.run(other, workdir, fake_pairs.open_writer)
+  lost.unlink()
+  summary, _ = make(videos, workdir)  # the same settings are no others
   assert summary == done[1]
 
 

@@ -130,6 +130,9 @@ def test_a_killed_evaluation_goes_on(world, tmp_path):
   other.captions.temperature = 0.5
   with pytest.raises(ValueError, match="captions.temperature: 0.0 there"):
     evaluate.run(other, tmp_path, third.open)
+  (tmp_path / "recipe.json").unlink()
+  with pytest.raises(ValueError, match="was made with another recipe"):
+    evaluate.run(other, tmp_path, third.open)
 
 
 def answering(number, body):

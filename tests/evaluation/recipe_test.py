@@ -1,8 +1,11 @@
 """What a score depends on is named by all of it."""
 
+import json
+
 import pytest
 
 from synpo_jax.evaluation import recipe
+from synpo_jax.runtime import journal
 
 
 def test_files_are_known_by_all_of_their_content(tmp_path):
@@ -18,3 +21,22 @@ def test_files_are_known_by_all_of_their_content(tmp_path):
   assert recipe.content(path) == "ba7816bf8f01cfea"
   with pytest.raises(FileNotFoundError, match="gone.jsonl not found"):
     recipe.content(tmp_path / "gone.jsonl")
+
+
+def test_captions_are_known_by_their_own_mark(tmp_path):
+  ours, other = {"seed": 0}, {"seed": 1}
+  mark = recipe.claim(tmp_path, ours)
+  with journal.extend(tmp_path / "captions.jsonl") as (_, append):
+    append({"id": "a", "caption": "x", "recipe_hash": mark})
+  path = tmp_path / "recipe.json"
+  for content in (None, json.dumps(other)):
+    path.unlink()
+    if content:
+      path.write_text(content)
+    said = f"caption of a was made with another recipe .hash {mark}, now"
+    with pytest.raises(ValueError, match=said):
+      recipe.claim(tmp_path, other)
+    path.touch()
+  path.unlink()
+  assert recipe.claim(tmp_path, ours) == mark  # which the rows confirm
+  assert json.loads(path.read_text()) == ours

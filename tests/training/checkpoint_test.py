@@ -1,6 +1,7 @@
 """A workdir belongs to one config; a state may move to another mesh."""
 
 import functools
+import json
 import shutil
 
 import jax
@@ -16,16 +17,57 @@ from synpo_jax.runtime import workdir
 from synpo_jax.training import checkpoint
 from synpo_jax.weights import adapters
 
+CONFIG = {"seed": 0, "optim": {"lr": 1e-3}, "every": {"log": 1}}
+OTHER = CONFIG | {"optim": {"lr": 2e-3}}
+DIFFERS = r"run with another config: optim\.lr \(0\.001 there, 0\.002 now"
+
+
+def saved_run(folder, config):
+  """A workdir with its config and one checkpoint."""
+  workdir.claim_workdir(folder, config)
+  state = {"trained": {"w": jnp.zeros(3)}}
+  with checkpoint.open_manager(folder, keep=1) as manager:
+    checkpoint.save(manager, 1, state, {"next": 1}, config)
+  return folder
+
 
 def test_a_workdir_of_another_config_is_refused_by_key(tmp_path):
-  config = {"seed": 0, "optim": {"lr": 1e-3}, "every": {"log": 1}}
-  workdir.claim_workdir(tmp_path / "run", config, free=("every",))
-  workdir.claim_workdir(tmp_path / "run", config, free=("every",))
-  freely = {**config, "every": {"log": 7}}
-  workdir.claim_workdir(tmp_path / "run", freely, free=("every",))
-  other = {**config, "optim": {"lr": 2e-3}}
-  with pytest.raises(ValueError, match=r"optim\.lr \(0\.001 there, 0\.002 now"):
-    workdir.claim_workdir(tmp_path / "run", other, free=("every",))
+  run = saved_run(tmp_path / "run", CONFIG)
+  workdir.claim_workdir(run, CONFIG | {"every": {"log": 7}}, free=("every",))
+  with pytest.raises(ValueError, match=DIFFERS):
+    workdir.claim_workdir(run, OTHER, free=("every",))
+
+
+def test_a_run_whose_config_is_lost_or_anothers_is_not_adopted(tmp_path):
+  run = saved_run(tmp_path / "run", CONFIG)
+  for content in (None, json.dumps(OTHER)):
+    (run / "config.json").unlink(missing_ok=True)
+    if content:
+      (run / "config.json").write_text(content)
+    with pytest.raises(ValueError, match=DIFFERS):
+      workdir.claim_workdir(run, OTHER)
+    assert (run / "config.json").exists() == bool(content)
+  (run / "config.json").unlink()
+  workdir.claim_workdir(run, CONFIG)  # the checkpoint says that it is this one
+  assert workdir.run_config(run) == CONFIG
+  (run / "config.json").write_text(json.dumps(CONFIG | {"seed": 7}))
+  said = r"checkpoints/1 was saved under another config \(seed \(0 there, 7 now"
+  with pytest.raises(ValueError, match=said):
+    workdir.run_config(run)
+  shutil.rmtree(run / "checkpoints" / "1" / "config")  # an earlier version's
+  (run / "config.json").unlink()
+  with pytest.raises(ValueError, match="config.json is gone.* put it back"):
+    workdir.claim_workdir(run, CONFIG)
+
+
+def test_a_start_that_failed_claims_no_workdir(tmp_path):
+  workdir.claim_workdir(tmp_path, CONFIG, made=["rows.jsonl"])
+  (tmp_path / "checkpoints").mkdir()
+  workdir.claim_workdir(tmp_path, OTHER, made=["rows.jsonl"])
+  assert workdir.run_config(tmp_path) == OTHER
+  (tmp_path / "rows.jsonl").touch()
+  with pytest.raises(ValueError, match="0.002 there, 0.001 now"):
+    workdir.claim_workdir(tmp_path, CONFIG, made=["rows.jsonl"])
 
 
 def test_a_state_saved_on_one_mesh_is_restored_on_another(tmp_path):
@@ -34,7 +76,7 @@ def test_a_state_saved_on_one_mesh_is_restored_on_another(tmp_path):
   restored_on = sharding.make_mesh(data=2, fsdp=2, model=2)
   state = {"w": jax.device_put(values, NamedSharding(saved_on, P("fsdp")))}
   with checkpoint.open_manager(tmp_path, keep=1) as manager:
-    checkpoint.save(manager, 3, state, {"next": 3})
+    checkpoint.save(manager, 3, state, {"next": 3}, {})
     manager.wait_until_finished()
     target = {"w": NamedSharding(restored_on, P("model", "fsdp"))}
     fresh = jax.device_put(state, target)
@@ -50,7 +92,7 @@ def test_a_damaged_checkpoint_is_named_and_can_be_left_out(tmp_path, place):
   with checkpoint.open_manager(tmp_path, keep=2) as manager:
     for step in (2, 4):
       now = jax.tree.map(functools.partial(jnp.add, step), state)
-      checkpoint.save(manager, step, now, {"next": step})
+      checkpoint.save(manager, step, now, {"next": step}, {})
     manager.wait_until_finished()
   newest = tmp_path / "checkpoints" / "4"
   for path in newest.glob(f"{place}/*"):
@@ -88,7 +130,7 @@ def test_arrays_and_positions_are_those_that_were_saved(tmp_path, caplog):
   state = {"trained": {"w": jnp.arange(512.0)}, "step": jnp.int32(4)}
   with checkpoint.open_manager(tmp_path, keep=2) as manager:
     for step in (2, 4):
-      checkpoint.save(manager, step, state, {"next": step})
+      checkpoint.save(manager, step, state, {"next": step}, {"lora": {}})
   (tmp_path / "config.json").write_text('{"lora": {}}')
   folder, like = tmp_path / "checkpoints", checkpoint.abstract(state)
   shutil.copytree(folder, tmp_path / "kept")
@@ -123,5 +165,5 @@ def test_a_disk_that_takes_no_checkpoint_is_said(tmp_path, monkeypatch):
       patch.setattr(ocp.CheckpointManager, name, full)
       with pytest.raises(checkpoint.Unwritten, match=said):
         with checkpoint.open_manager(tmp_path, keep=1) as manager:
-          checkpoint.save(manager, 1, state, {})
+          checkpoint.save(manager, 1, state, {}, {})
           checkpoint.finish(manager)

@@ -170,12 +170,12 @@ def test_a_run_gives_its_newest_adapter(tmp_path):
   a, b = rng.normal(size=(2, 4, 3)), rng.normal(size=(2, 3, 5))
   leaf = {"a": jnp.asarray(a), "b": jnp.asarray(b)}
   trained = {"lora": {"decoder": {"layers": {"attn": {"q": leaf}}}}}
+  held = {"lora": dict(rank=3, alpha=6.0, dropout=0.1)}
   with checkpoint.open_manager(tmp_path, keep=2) as manager:
     for step in (1, 2):
       old = jax.tree.map(lambda x, s=step: x * s, trained)
       state = {"trained": old, "opt": optax.adam(1e-3).init(old)}
-      checkpoint.save(manager, step, state, {})
-  held = {"lora": dict(rank=3, alpha=6.0, dropout=0.1)}
+      checkpoint.save(manager, step, state, {}, held)
   (tmp_path / "config.json").write_text(json.dumps(held))
   learned = adapters.read(tmp_path, captioner_config(TINY))
   assert learned.config == LoraConfig(3, 6.0, 0.1) and not learned.params
