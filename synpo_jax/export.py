@@ -7,7 +7,8 @@ python -m synpo_jax.export --workdir=runs/dpo --format=merged --out=merged
 writes the checkpoint again with the learned changes added: file by file,
 tensor by tensor, everything else as it was, so no more than one tensor is in
 memory at a time. What was learned on an int8 base is added to the checkpoint's
-own weights, which that base was rounded from.
+own weights, which that base was rounded from. Either folder is there whole or
+not at all, and takes the place of an earlier export of its form only.
 """
 
 import json
@@ -24,6 +25,8 @@ from synpo_jax.runtime.flags import OUT, WORKDIR, command
 from synpo_jax.runtime.workdir import is_run, run_config
 from synpo_jax.weights import (
   adapters,
+  exported,
+  fingerprint,
   folders,
   loading,
   merging,
@@ -40,36 +43,59 @@ CHECKPOINT = flags.DEFINE_string(
 
 
 def export(workdir, form: str, out, checkpoint: str = "") -> str:
-  """Writes `out`; returns one line that says what is in it.
+  """Writes `out` whole; returns one line that says what is in it.
 
+  out: a new folder, or an earlier export of this form, which is replaced.
   checkpoint: overrides the folder that the run's config names.
 
   Raises FileNotFoundError or ValueError, one line: no checkpoint in the
-  workdir, weights that a PEFT folder cannot hold, or an `out` that is the
-  checkpoint itself.
+  workdir, other weights than the run started from, weights that a PEFT folder
+  cannot hold, or an `out` that holds something else.
   """
   if not is_run(workdir):
     raise FileNotFoundError(
       f"{workdir}: no run there (config.json and checkpoints/)"
     )
-  learned = adapters.read_run(workdir)
-  section = run_config(workdir)["model"]
+  out = pathlib.Path(out)
+  section, seed = run_config(workdir)["model"], run_config(workdir)["seed"]
   if checkpoint:
     section |= dict(checkpoint=checkpoint)
-  out = pathlib.Path(out)
-  out.mkdir(parents=True, exist_ok=True)
-  if form == "peft":
-    config = captioner_config(section["checkpoint"] or section["arch"])
-    peft.write(out, learned, config, base=section["checkpoint"])
-    return f"{out}: a PEFT adapter of rank {learned.config.rank}"
-  with tempfile.TemporaryDirectory(dir=out, prefix=".export-") as temp:
-    seed = run_config(workdir)["seed"]
+  _check_place(out, section["checkpoint"])
+  exported.check(out, form)
+  fingerprint.check_base(workdir, section["checkpoint"])
+  learned = adapters.read_run(workdir)
+  with exported.replacing(out, form) as made:
+    if form == "peft":
+      said = _write_peft(made, learned, section)
+    else:
+      said = _write_merged(made, learned, section, seed)
+  return f"{out}: {said}"
+
+
+def _check_place(out: pathlib.Path, checkpoint: str) -> None:
+  """Raises ValueError for the folder that the run started at, or one in it."""
+  if not checkpoint:
+    return
+  base = shipped.find(checkpoint).resolve()
+  if base in (out.resolve(), *out.resolve().parents):
+    raise ValueError(
+      f"--out={out} is in the checkpoint that the run started at; choose "
+      "another folder"
+    )
+
+
+def _write_peft(made: pathlib.Path, learned, section: dict) -> str:
+  config = captioner_config(section["checkpoint"] or section["arch"])
+  peft.write(made, learned, config, base=section["checkpoint"])
+  return f"a PEFT adapter of rank {learned.config.rank}"
+
+
+def _write_merged(made: pathlib.Path, learned, section: dict, seed: int) -> str:
+  with tempfile.TemporaryDirectory(dir=made.parent, prefix="base-") as temp:
     base = _torch_folder(section, seed, pathlib.Path(temp, "base"))
-    if base.resolve() == out.resolve():
-      raise ValueError(f"--out={out} is the checkpoint that the run started at")
-    changed = merging.write(base, out, captioner_config(base), learned)
-    _note_kept_ratio(out, section["kept_ratio"])
-  return f"{out}: the checkpoint with {changed} tensors changed"
+    changed = merging.write(base, made, captioner_config(base), learned)
+  _note_kept_ratio(made, section["kept_ratio"])
+  return f"the checkpoint with {changed} tensors changed"
 
 
 def _note_kept_ratio(out: pathlib.Path, ratio: float | None) -> None:

@@ -12,7 +12,7 @@ from synpo_jax.generation.prompt_batches import Format
 from synpo_jax.models import sharding
 from synpo_jax.models.config import CaptionerConfig
 from synpo_jax.runtime import workdir
-from synpo_jax.weights import loading
+from synpo_jax.weights import fingerprint, loading
 from synpo_jax.weights.config_reading import captioner_config
 
 
@@ -65,6 +65,8 @@ def open_writer(
     kept_ratio = ratio if kept_ratio is None else kept_ratio
     words = run["model"]["tokenizer"]
   _check(checkpoint)
+  if workdir.is_run(adapter):
+    fingerprint.check_base(adapter, checkpoint)
   dtype = loading.choose_dtype(dtype)
   mesh = sharding.make_mesh(**placing.mesh, devices=jax.local_devices())
   config = _sizes(checkpoint, kept_ratio)

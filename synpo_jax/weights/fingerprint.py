@@ -1,18 +1,24 @@
-"""Which weights a folder holds, as a short hash that is cheap at any size."""
+"""Which weights a folder holds, by the content of its files."""
 
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from synpo_jax.runtime import shipped, workdir
+from absl import logging
 
-SUFFIXES = frozenset((".json", ".jinja", ".model", ".msgpack", ".safetensors"))
-WHOLE = 1 << 26  # bytes; a larger file is sampled
-BLOCKS, BLOCK = 1024, 4096  # how many samples, and bytes of each
+from synpo_jax.runtime import shipped, workdir
+from synpo_jax.weights import digests, json_file
+
+SUFFIXES = frozenset((".json", ".jinja", ".msgpack", ".safetensors"))
+SUFFIXES |= {".model", ".tiktoken"}  # of tokenizers
+NAMES = frozenset(("merges.txt", "vocab.txt"))
+IDENTITY, BASE = "identity.json", "captioner_digest"  # what a run keeps
 
 
 def captioner(checkpoint: str, adapter: str) -> str:
   """Hash of the weights, settings and words that a captioner is made of.
+
+  Every byte counts; what that costs is said at `digests.of`.
 
   Args:
     checkpoint: a published folder, or "" for that of the run in `adapter`.
@@ -39,17 +45,36 @@ def captioner(checkpoint: str, adapter: str) -> str:
   return _short("".join(parts).encode()) if parts else ""
 
 
-def files(root: Path, paths: Iterable[Path]) -> str:
-  """Hash of files: their names below `root`, sizes and contents.
+def check_base(run: str | Path, checkpoint: str) -> None:
+  """Compares a checkpoint with the one that a run started from, by content.
 
-  Of a large file the head, the end and BLOCKS evenly spread samples count:
-  training changes all of a tensor, so it does not slip through them.
+  Where the run keeps no digest, a warning says so; random weights (no
+  checkpoint) are not compared. Raises ValueError for other weights.
   """
+  if not checkpoint:
+    return
+  kept = Path(run) / IDENTITY
+  then = json_file.read(kept).get(BASE) if kept.exists() else None
+  if then is None:
+    logging.warning(
+      "%s keeps no digest of the checkpoint it started from, so nobody can "
+      "tell whether %s holds the same weights",
+      *(run, checkpoint),
+    )
+  elif (now := captioner(checkpoint, "")) != then:
+    raise ValueError(
+      f"{checkpoint}: these are not the files that {run} started from (digest "
+      f"{now} here, {then!r} in {kept}); name the folder that holds those"
+    )
+
+
+def files(root: Path, paths: Iterable[Path]) -> str:
+  """Hash of files: their names below `root`, sizes and contents."""
   whole = hashlib.sha256()
   for path in sorted(path for path in paths if path.is_file()):
     name = path.relative_to(root).as_posix()
     whole.update(f"{name} {path.stat().st_size} ".encode())
-    whole.update(_content(path))
+    whole.update(digests.of(path))
   return whole.hexdigest()
 
 
@@ -58,18 +83,11 @@ def _published(folder: Path) -> str:
   if not folder.is_dir():
     raise FileNotFoundError(f"{folder}: no such folder of weights")
   paths = (*folder.glob("*"), *folder.glob("*/*"))
-  return files(folder, (path for path in paths if path.suffix in SUFFIXES))
+  return files(folder, (path for path in paths if _counts(path)))
 
 
-def _content(path: Path) -> bytes:
-  size, digest = path.stat().st_size, hashlib.sha256()
-  with path.open("rb") as file:
-    if size <= WHOLE:
-      return hashlib.file_digest(file, "sha256").digest()
-    for index in range(BLOCKS):
-      file.seek(index * (size - BLOCK) // (BLOCKS - 1))
-      digest.update(file.read(BLOCK))
-  return digest.digest()
+def _counts(path: Path) -> bool:
+  return path.suffix in SUFFIXES or path.name in NAMES
 
 
 def _short(content: bytes) -> str:

@@ -209,18 +209,19 @@ def test_a_run_from_random_weights(tmp_path):
   run = write_run(
     tmp_path / "run", "", trained, arch=ARCH, tokenizer=str(words)
   )
-  export.export(run, "merged", words)  # the folder may be there already
-  config, params = read_folder(words)
+  out = tmp_path / "out"
+  export.export(run, "merged", out)
+  config, params = read_folder(out)
   assert config.tower.kept_ratio == 0.5
   jax.tree.map(np.testing.assert_array_equal, params, trained["params"])
-  assert (words / "tokenizer.json").read_text() == "{}"
+  assert (out / "tokenizer.json").read_text() == "{}"
 
 
 def test_what_cannot_be_written_is_said(video_run, tmp_path):
   run, base, _, _ = video_run
   with pytest.raises(ValueError, match="projector.*--format=merged"):
     export.export(run, "peft", tmp_path / "out")
-  with pytest.raises(ValueError, match="is the checkpoint that the run"):
+  with pytest.raises(ValueError, match="is in the checkpoint that the run"):
     export.export(run, "merged", base)
   with pytest.raises(FileNotFoundError, match="no run there"):
     export.export(tmp_path, "peft", tmp_path / "out")

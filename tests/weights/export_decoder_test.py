@@ -4,6 +4,8 @@ The oracles are torch, transformers and peft, which read the written folders
 by themselves; ours runs with the adapter beside the weights.
 """
 
+import json
+import shutil
 import subprocess
 import sys
 
@@ -17,7 +19,7 @@ from safetensors.numpy import load_file, save_file
 
 from synpo_jax import export
 from synpo_jax.models.captioner import Captioner
-from synpo_jax.weights import adapters, learned
+from synpo_jax.weights import adapters, fingerprint, learned
 from tests.support.exported_runs import (
   ADAPTER,
   NEW,
@@ -136,7 +138,8 @@ def test_a_merged_checkpoint(text_run, tmp_path):
   assert "21 tensors changed" in done.stdout  # seven in each of three layers
   model = transformers.AutoModelForCausalLM.from_pretrained(out)
   check_text_model(model, module, variables)
-  assert {p.name for p in out.iterdir()} == {p.name for p in base.iterdir()}
+  made, files = ({p.name for p in x.iterdir()} for x in (out, base))
+  assert made == files | {"export.json"}
   for file in base.glob("*.safetensors"):
     old, new = load_file(file), load_file(out / file.name)
     for name in old:
@@ -171,3 +174,42 @@ def test_a_checkpoint_of_another_width_is_said(text_run, tmp_path):
   model.save_pretrained(narrow)
   with pytest.raises(ValueError, match="q_proj.*is .*the run trained"):
     export.export(text_run[0], "merged", tmp_path / "out", narrow)
+
+
+def test_an_export_is_never_a_mix(text_run, tmp_path):
+  """Nor one form in the other's folder, nor half of one."""
+  run, base, _, _ = text_run
+  out = tmp_path / "out"
+  export.export(run, "merged", out)
+  old = {path: path.read_bytes() for path in out.iterdir()}
+  with pytest.raises(ValueError, match="holds an export as merged, .* as peft"):
+    export.export(run, "peft", out)
+  one = tmp_path / "one"  # the same weights in one file
+  transformers.LlamaForCausalLM.from_pretrained(base).save_pretrained(one)
+  export.export(run, "merged", out, str(one))
+  names = {path.name for path in out.glob("*.safetensors*")}
+  assert names == {"model.safetensors"} and len(old) > 3
+  assert {path.name for path in tmp_path.iterdir()} == {"one", "out"}
+
+
+def test_an_export_wants_the_weights_that_the_run_started_from(
+  text_run, tmp_path
+):
+  run, base, _, _ = text_run
+  kept = {"captioner_digest": fingerprint.captioner(str(base), "")}
+  (run / "identity.json").write_text(json.dumps(kept))
+  try:
+    moved, other = shutil.copytree(base, tmp_path / "moved"), tmp_path / "other"
+    export.export(run, "peft", tmp_path / "out", str(moved))
+    file = next(moved.glob("*.safetensors"))
+    table = load_file(file)
+    table[next(iter(table))] *= 3
+    save_file(table, file, {"format": "pt"})
+    for form in ("peft", "merged"):
+      with pytest.raises(
+        ValueError, match="not the files that .* started from"
+      ):
+        export.export(run, form, other, str(moved))
+    assert not other.exists()
+  finally:
+    (run / "identity.json").unlink()

@@ -1,13 +1,17 @@
 """Other weights under the same name are other weights."""
 
+import hashlib
+import json
+import os
 import shutil
+import time
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
 from synpo_jax import make_pairs
-from synpo_jax.weights import fingerprint
+from synpo_jax.weights import digests, fingerprint
 from tests.support import fake_pairs
 
 
@@ -33,18 +37,78 @@ def test_the_content_decides_not_the_place(tmp_path):
     fingerprint.captioner(str(tmp_path / "c"), "")
 
 
-def test_large_files_are_sampled_to_their_ends(tmp_path, monkeypatch):
-  monkeypatch.setattr(fingerprint, "WHOLE", 1000)
-  monkeypatch.setattr(fingerprint, "BLOCKS", 3)
-  monkeypatch.setattr(fingerprint, "BLOCK", 100)
-  path, seen = tmp_path / "w", set()
-  for changed in (None, 0, 99, 1000, 1999):
-    data = bytearray(2000)
+def test_every_byte_counts(tmp_path):
+  """Of a file that was once looked at in samples of every 64 KB."""
+  path, seen = tmp_path / "w.safetensors", set()
+  size = digests.SMALL + 5
+  for changed in (None, 0, 70_001, size // 2 + 3, size - 1):
+    data = bytearray(size)
     if changed is not None:
       data[changed] = 1
     path.write_bytes(data)
     seen.add(fingerprint.files(tmp_path, [path]))
   assert len(seen) == 5
+
+
+@pytest.fixture
+def large(tmp_path, monkeypatch):
+  """A file that counts as large and as long unchanged."""
+  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+  monkeypatch.setattr(digests, "SMALL", 10)
+  monkeypatch.setattr(digests, "FRESH", 0)
+  path = tmp_path / "w.safetensors"
+  path.write_bytes(b"a" * 100)
+  return path
+
+
+def test_a_digest_is_remembered_until_the_file_changes(large, monkeypatch):
+  old = digests.of(large)
+  assert old == hashlib.sha256(b"a" * 100).digest()
+  monkeypatch.setattr(digests, "_read", lambda path: b"read again")
+  assert digests.of(large) == old
+  (kept,) = digests.folder().iterdir()
+  assert json.loads(kept.read_text())["sha256"] == old.hex()
+  content = kept.read_bytes()
+  at = content.index(old.hex().encode())  # one bit of the digest kept
+  kept.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+  assert digests.of(large) == b"read again"
+
+
+def test_a_file_put_back_in_time_is_read_again(large):
+  """As many bytes and the same time of change, as copies can keep it."""
+  old, times = digests.of(large), large.stat()
+  time.sleep(0.02)  # longer than a file system's clock stands still
+  large.write_bytes(b"b" * 100)
+  os.utime(large, ns=(times.st_atime_ns, times.st_mtime_ns))
+  assert large.stat().st_mtime_ns == times.st_mtime_ns
+  assert digests.of(large) != old
+
+
+def test_what_just_changed_is_not_remembered(large, monkeypatch):
+  monkeypatch.setattr(digests, "FRESH", 60 * 10**9)
+  digests.of(large)
+  assert not digests.folder().exists()
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(large):
+  digests.folder().parent.mkdir(parents=True)
+  digests.folder().write_text("a file")
+  assert digests.of(large) == hashlib.sha256(b"a" * 100).digest()
+
+
+def test_a_run_is_compared_with_its_base(tmp_path, caplog):
+  base, run = write(tmp_path / "base"), tmp_path / "run"
+  run.mkdir()
+  fingerprint.check_base(run, "")
+  assert not caplog.messages
+  fingerprint.check_base(run, base)
+  assert "keeps no digest" in caplog.text
+  held = {"captioner_digest": fingerprint.captioner(base, "")}
+  (run / "identity.json").write_text(json.dumps(held))
+  fingerprint.check_base(run, base)
+  write(tmp_path / "base", 1e-3)
+  with pytest.raises(ValueError, match="not the files that .*run started from"):
+    fingerprint.check_base(run, base)
 
 
 def test_a_run_is_known_by_its_newest_checkpoint(tmp_path):
