@@ -189,7 +189,7 @@ def test_a_run_gives_its_newest_adapter(tmp_path):
 def test_a_run_that_fell_apart_is_named(tmp_path):
   trained = {"lora": {"q": {"a": jnp.full((2, 3), jnp.nan)}}}
   with checkpoint.open_manager(tmp_path, keep=2) as manager:
-    checkpoint.save(manager, 1, {"trained": trained}, {})
+    checkpoint.save(manager, 1, {"trained": trained}, {}, {})
   with pytest.raises(ValueError, match="/1: lora/q/a: 6 of 6 values are NaN"):
     adapters.read_run(tmp_path)
 
