@@ -222,7 +222,6 @@ def smol(c):
   """
   c.epochs = 2
   c.trainable = "(lora|params/projector)/.*"
-  c.cache.references = False  # the projector is not frozen
   c.model.update(
     checkpoint="runs/smol/checkpoint", dtype="float32", remat="full"
   )

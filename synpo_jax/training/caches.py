@@ -27,7 +27,10 @@ class Caches(NamedTuple):
 def make(c, model, variables, mesh) -> Caches:
   """The caches that a config asks for and its model and loss can use.
 
-  Raises ValueError for a cache of what training changes.
+  variables: the weights at the start, also of a run that is continued: they
+  are the reference, and what trains may be among them. Raises ValueError for
+  cached features of a tower that trains, and for a loss whose reference would
+  change with the weights because it is not cached.
   """
   params = variables["params"]
   trained, _ = update.split(variables, c.trainable)
@@ -46,12 +49,14 @@ def make(c, model, variables, mesh) -> Caches:
       frames_at_once=c.cache.frames_at_once,
       verify=c.cache.verify,
     )
-  if c.cache.references and c.loss.name in losses.NEEDS_REFERENCE:
-    if learned:
-      raise ValueError(
-        f"cache.references needs frozen weights, trainable={c.trainable!r} "
-        f"trains {', '.join(learned)}; set cache.references=False"
-      )
+  needed = c.loss.name in losses.NEEDS_REFERENCE
+  if needed and learned and not c.cache.references:
+    raise ValueError(
+      f"loss {c.loss.name} compares with the weights at the start, and "
+      f"trainable={c.trainable!r} changes {', '.join(learned)}; set "
+      "cache.references=True, which keeps what they say of every pair"
+    )
+  if needed and c.cache.references:
     scoring = pair_logps.make_scoring(**c.step, mesh=mesh)
     references = reference_cache.make(
       model, params, c.data.cache, mesh, scoring, verify=c.cache.verify

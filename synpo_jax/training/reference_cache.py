@@ -1,8 +1,8 @@
 """Log-probs of the reference model, computed once per pair.
 
 The reference is the model without its adapter, so its summed log-probs [C] of
-a row depend on the frozen weights, the row's tokens and its video alone. They
-are stored in ArrayRecord files (data.records) beside the decoded frames: a
+a row depend on the weights at the start, the row's tokens and its video alone.
+They are stored in ArrayRecord files (data.records) beside the decoded frames: a
 folder per base (weights, config, dtype), in it an array per row, found by its
 tokens, the content of its frames and whether features or frames were read.
 Other losses, seeds, epochs and adapters read the same values.
@@ -48,7 +48,7 @@ def make(
 
   Args:
     model: a Captioner; its adapter is left out.
-    params: the frozen weights `params`, all of them.
+    params: the weights `params` at the start, all of them.
     cache: folder that the first process reads and writes: data.cache.
     verify: rows to recompute.
 
@@ -169,6 +169,5 @@ def _compare(folder, data, rows, stored, fresh, tolerance):
     raise ValueError(
       f"{folder}: the reference log-prob of pair {pair.id} is "
       f"{stored[worst]:.6g}, the model computes {fresh[worst]:.6g} now "
-      f"({tolerance:.2g} relative allowed); delete that folder, or set "
-      "cache.references=False"
+      f"({tolerance:.2g} relative allowed); delete that folder"
     )

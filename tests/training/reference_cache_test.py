@@ -157,7 +157,7 @@ def test_a_wrong_reference_is_found_at_the_start(setting, filled, tmp_path):
   for path in folder.glob("*.*"):
     path.unlink()
   records.write(folder, wrong)
-  with pytest.raises(ValueError, match="pair 0 is .*references=False"):
+  with pytest.raises(ValueError, match="pair 0 is .*delete that folder"):
     references(setting, tmp_path, verify=1)(filled)
 
 
@@ -179,8 +179,10 @@ def test_what_training_changes_is_not_cached(setting, filled):
 
   with pytest.raises(ValueError, match="cache.features needs a frozen tower"):
     make("params/.*")
-  c.cache.features, c.loss.name = False, "dpo"
-  with pytest.raises(ValueError, match="cache.references .* trains projector"):
+  c.cache.features, c.cache.references, c.loss.name = False, False, "dpo"
+  assert make("lora/.*")(filled) is filled  # the adapter off is the start
+  said = "weights at the start, .* changes projector; set cache.references=True"
+  with pytest.raises(ValueError, match=said):
     make("(lora|params/projector)/.*")
-  c.cache.references = False
+  c.loss.name = "synpo"  # has no reference
   assert make("params/.*")(filled) is filled
