@@ -43,9 +43,8 @@ def get_config(arg="greedy"):
     template="aurora",  # chat format: a key of data/text.py's TEMPLATES
     pixels=dict(resize="crop", resample="bicubic"),  # or "squash"
   )
-  c.frames = dict(
-    min_frames=8, max_frames=16, frames_per_second=0.5, fixed=whole()
-  )
+  c.frames = dict(min_frames=8, max_frames=16, frames_per_second=0.5)
+  c.frames.fixed = whole()  # their number for all videos; None: as above
   c.captions = dict(
     candidates=1,
     max_new_tokens=1024,
@@ -55,7 +54,7 @@ def get_config(arg="greedy"):
     retrospective=False,  # a second pass sees the first answer
     caution=False,  # and is asked for care
     contrast_weight=0.0,  # of contrastive decoding; the paper's is 0.5
-    contrast_cutoff=number(),  # least share of the top probability, as 0.1
+    contrast_cutoff=number(),  # least share of the top one, as 0.1, or None
   )
   # Where the work is done; captions do not depend on it.
   c.placing = dict(

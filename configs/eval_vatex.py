@@ -3,6 +3,7 @@
 python -m synpo_jax.evaluate --config=configs/eval_vatex.py \
   --workdir=runs/vatex --config.data.references=vatex_test.json \
   --config.model.checkpoint=/path/to/AuroraCap-7B-VID-xtuner \
+  --config.model.kept_ratio=0.1 \
   --config.root=/path/to/videos
 
 Scores are of the whole corpus, times 100. METEOR needs Java and pycocoevalcap.

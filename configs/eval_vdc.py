@@ -2,6 +2,7 @@
 
 python -m synpo_jax.evaluate --config=configs/eval_vdc.py --workdir=runs/vdc \
   --config.model.checkpoint=/path/to/AuroraCap-7B-VID-xtuner \
+  --config.model.kept_ratio=0.1 \
   --config.data.questions=/path/to/VDC --config.root=/path/to/videos
 
 The published judge is Llama-3.1-8B-Instruct: serve it with SGLang or vLLM and

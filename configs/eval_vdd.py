@@ -2,6 +2,7 @@
 
 python -m synpo_jax.evaluate --config=configs/eval_vdd.py --workdir=runs/vdd \
   --config.model.checkpoint=/path/to/AuroraCap-7B-VID-xtuner \
+  --config.model.kept_ratio=0.1 \
   --config.data.references=vdd.jsonl --config.root=/path/to/videos
 """
 

@@ -22,7 +22,9 @@ def shared():
   c.model = dict(
     checkpoint="",  # folder of the captioner; "" takes the adapter's own
     adapter="",  # workdir of a run of ours, or a PEFT folder
-    kept_ratio=0.1,  # visual tokens that stay; None: as the run or the folder
+    # Share of visual tokens that stay, 0.1 for AuroraCap as the paper has it;
+    # None: the run's, or the checkpoint's own.
+    kept_ratio=config_dict.placeholder(float),
     dtype="bfloat16",
     template="aurora",  # chat format: a key of data/text.py's TEMPLATES
     pixels=dict(resize="crop", resample="bicubic"),  # or "squash"
@@ -31,7 +33,7 @@ def shared():
     min_frames=8,
     max_frames=16,
     frames_per_second=0.5,
-    fixed=config_dict.placeholder(int),
+    fixed=config_dict.placeholder(int),  # for all videos; None: as above
   )
   c.captions = dict(
     candidates=1,
@@ -42,7 +44,7 @@ def shared():
     retrospective=False,  # a second pass sees the first answer
     caution=False,  # and is asked for care
     contrast_weight=0.0,  # of contrastive decoding; the paper's is 0.5
-    # Least share of the top probability, as 0.1.
+    # Least share of the top probability, as 0.1; None without contrast.
     contrast_cutoff=config_dict.placeholder(float),
   )
   # Where the work is done; captions do not depend on it.
@@ -62,7 +64,7 @@ def judge():
     base_url="",  # API_URL, OPENAI_BASE_URL
     model="",  # API_MODEL, OPENAI_MODEL
     key="",  # API_KEY, OPENAI_API_KEY; shown and written nowhere
-    temperature=0.0,
+    temperature=config_dict.FieldReference(0.0),  # None: the server's own
     schema="json_schema",  # json_object (llama-cpp-python) | none
     asks=3,  # of one question, until the reply can be read
     concurrency=16,

@@ -1,7 +1,8 @@
 """Videos to preference pairs: captions by the model, scores by a judge.
 
 python -m synpo_jax.make_pairs --config=configs/pairs.py --workdir=runs/pairs \
-  --config.videos='clips/*.mp4' --config.model.checkpoint=/path/to/AuroraCap
+  --config.videos='clips/*.mp4' --config.model.checkpoint=/path/to/AuroraCap \
+  --config.model.kept_ratio=0.1
 
 The judge's address, model and key come from below or from API_URL, API_MODEL
 and API_KEY. Each stage can run alone, with --config.stages=judge,pairs. The
@@ -43,7 +44,9 @@ def official():
   c.model = dict(
     checkpoint="",  # folder of the captioner
     adapter="",  # workdir of a training run, or a PEFT folder
-    kept_ratio=0.1,  # None: the run's, or the checkpoint's own
+    # Share of visual tokens that stay, 0.1 for AuroraCap as the paper has it;
+    # None: the run's, or the checkpoint's own.
+    kept_ratio=config_dict.placeholder(float),
     dtype="bfloat16",
     template="aurora",  # chat format: a key of data/text.py's TEMPLATES
     pixels=dict(resize="crop", resample="bicubic"),
@@ -63,6 +66,7 @@ def official():
     retrospective=True,  # a second look at the video and the first answer
     caution=True,  # in the second look too
     contrast_weight=0.0,
+    # Least share of the top probability, as 0.1; None without contrast.
     contrast_cutoff=config_dict.placeholder(float),
     candidates=1,
     temperature=0.0,  # greedy
@@ -72,11 +76,17 @@ def official():
   )
   # The whole video, several times, each with a second look.
   c.candidates = dict(
-    frames=dict(min_frames=8, max_frames=16, frames_per_second=0.5),
+    frames=dict(
+      min_frames=8,
+      max_frames=16,
+      frames_per_second=0.5,
+      fixed=config_dict.placeholder(int),  # for all videos; None: as above
+    ),
     question=prompts.TRAINING_QUESTION,
     retrospective=True,
     caution=False,
     contrast_weight=0.0,
+    # Least share of the top probability, as 0.1; None without contrast.
     contrast_cutoff=config_dict.placeholder(float),
     candidates=10,
     temperature=0.9,
@@ -89,7 +99,7 @@ def official():
     base_url="",  # API_URL, OPENAI_BASE_URL
     model="",  # API_MODEL, OPENAI_MODEL
     key="",  # API_KEY, OPENAI_API_KEY; shown and written nowhere
-    temperature=0.0,  # None: the server's own
+    temperature=config_dict.FieldReference(0.0),  # None: the server's own
     schema="json_schema",  # json_object (llama-cpp-python) | none
     asks=3,  # of one question, until the reply can be read
     concurrency=16,
@@ -105,7 +115,7 @@ def official():
   c.prices = dict(prompt=0.0, completion=0.0)  # of a million judge tokens
   c.pairs = dict(
     negative="worst",  # worst | second_worst | gap
-    # With gap: points between chosen and rejected.
+    # With gap: points between chosen and rejected; else None.
     target_gap=config_dict.placeholder(float),
   )
   c.page = dict(limit=200)  # pairs on pairs.html
@@ -156,7 +166,10 @@ def smol(c):
   """
   c.root = "runs/smol/clips"
   c.model.update(
-    checkpoint="runs/smol/checkpoint", dtype="float32", template="tokenizer"
+    checkpoint="runs/smol/checkpoint",
+    kept_ratio=0.1,
+    dtype="float32",
+    template="tokenizer",
   )
   c.placing.update(batch_size=2, prefix_buckets=64, frame_buckets=(8,))
   # Greedily it would often say nothing.

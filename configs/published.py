@@ -2,13 +2,12 @@
 
 import ml_collections
 
+from synpo_jax.runtime import names
+
 
 def arch(name):
   """The configs of `name`'s checkpoint folder, by folder."""
-  if name not in PUBLISHED:
-    raise ValueError(
-      f"model={name}: choose tiny or one of {', '.join(PUBLISHED)}"
-    )
+  names.refuse_unknown("model", name, ("tiny", "smol", *PUBLISHED))
   return ml_collections.ConfigDict(PUBLISHED[name])
 
 

@@ -11,6 +11,7 @@ gives no others. Then: python -m synpo_jax.lm_eval_model.
 """
 
 from configs import vdc
+from synpo_jax.runtime import names
 
 
 def get_config(arg=""):
@@ -19,9 +20,9 @@ def get_config(arg=""):
   Checkpoint and pairs have to be given.
   """
   name, _, loss = (arg or "loss=synpo").partition("=")
-  if name != "loss" or loss not in vdc.LOSSES:
-    known = ", ".join(vdc.LOSSES)
-    raise ValueError(f"configs/text_pairs.py:{arg}: give loss= one of {known}")
+  if name != "loss":
+    raise ValueError(f"configs/text_pairs.py:{arg}: {name!r} is not loss")
+  names.refuse_unknown("loss", loss, vdc.LOSSES)
   c = vdc.paper(loss)
   c.epochs = 1
   c.model.kept_ratio = None

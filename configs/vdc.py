@@ -18,6 +18,7 @@ from ml_collections import config_dict
 
 from configs import published
 from synpo_jax.data import prompts
+from synpo_jax.runtime import names
 
 # The coefficients of each paper, as the docstrings in synpo_jax/losses cite
 # them (r_dpo's are ours); aot, bco and kto want large batches.
@@ -75,10 +76,7 @@ def get_config(arg=""):
     if key not in chosen:
       raise ValueError(f"configs/vdc.py:{arg}: {key!r} is not model or loss")
     chosen[key] = value
-  if chosen["loss"] not in LOSSES:
-    raise ValueError(
-      f"loss={chosen['loss']}: choose one of {', '.join(LOSSES)}"
-    )
+  names.refuse_unknown("loss", chosen["loss"], LOSSES)
   c = paper(chosen["loss"])
   if chosen["model"] == "tiny":
     return embedded(c)
@@ -103,7 +101,9 @@ def paper(loss):
     checkpoint="",  # folder; without one, random weights of the sizes in arch
     arch={},  # as the checkpoint's config files; see configs/published.py
     tokenizer="",  # folder of the tokenizer, where it is not the checkpoint's
-    kept_ratio=0.1,  # token merging: share of visual tokens asked to stay
+    # Token merging: share of visual tokens asked to stay; None: the
+    # checkpoint's own, or all.
+    kept_ratio=config_dict.FieldReference(0.1),
     dtype="bfloat16",  # float32 | bfloat16: frozen weights and computation
     base="float",  # "int8" freezes the decoder's linear layers at a byte each
     remat="save_dots",  # none | full | save_attention | save_dots
@@ -112,9 +112,10 @@ def paper(loss):
   c.lora = dict(rank=128, alpha=64.0, dropout=0.05)  # rank 0: no adapter
   c.loss = dict(name=loss, coefficients=dict(LOSSES[loss]))
   c.data = data()
-  # Frames of a video: so many a second within these limits, evenly spread;
-  # `fixed`, which PEERS sets, is their number for all.
+  # Frames of a video: so many a second within these limits, evenly spread.
   c.frames = dict(min_frames=8, max_frames=16, frames_per_second=0.5)
+  # Their number for all videos; None leaves it to the above.
+  c.frames.fixed = config_dict.placeholder(int)
   # crop | squash; bicubic | bilinear | lanczos
   c.pixels = dict(resize="crop", resample="bicubic")
   c.optim = dict(
@@ -124,7 +125,7 @@ def paper(loss):
     b1=0.9,
     b2=0.999,
     eps=1e-8,
-    clip_norm=config_dict.placeholder(float),
+    clip_norm=config_dict.placeholder(float),  # of a gradient; None: no limit
   )
   # Work done once, kept in data.cache for all runs: outputs of the frozen tower
   # (0.28 MB a frame of the 7B model), and the reference model's log-probs for
@@ -157,9 +158,11 @@ def data():
     pairs="pairs.jsonl",  # rows as README.md shows them
     videos="videos",  # folder that relative video paths start from
     cache="runs/shards",  # decoded frames and what `cache` keeps of them
-    question=prompts.TRAINING_QUESTION,  # for rows without one
+    # For rows without one; None: every row brings its own.
+    question=config_dict.FieldReference(prompts.TRAINING_QUESTION),
     template="aurora",  # chat format: a key of data/text.py's TEMPLATES
-    min_score_gap=4.0,  # between the scores of a row; None takes all rows
+    # Between the scores of a row; None takes all rows, scored or not.
+    min_score_gap=config_dict.FieldReference(4.0),
     max_len=2560,  # positions: visual + text + caption
     too_long="drop",  # drop | shorten the captions that do not fit
     # Prompts are padded to a multiple of this, captions and frames to one of

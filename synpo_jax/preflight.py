@@ -1,6 +1,6 @@
 """Entry: names what would stop a run, before anything is compiled.
 
-python -m synpo_jax.preflight --distributed --config=… --workdir=…
+python -m synpo_jax.preflight --config=configs/vdc.py --workdir=runs/demo
 
 Takes the arguments of `synpo_jax.train`, on every host.
 """

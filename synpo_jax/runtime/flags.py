@@ -5,6 +5,7 @@ A flag is defined once, as absl wants it.
 
 import contextlib
 import functools
+import re
 import sys
 from collections.abc import Callable, Iterator
 
@@ -12,27 +13,46 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 from ml_collections.config_flags.config_flags import ConfigFileFlagParser
 
-from synpo_jax.runtime import shipped, stopping
+from synpo_jax.runtime import config_help, config_keys, shipped, stopping
 
 # What a user can put right, said in one line; all else is a bug with a trace.
 EXPECTED = (ValueError, OSError)
+HELP = ("--help", "-help", "--helpshort", "-h", "-?")
+NAMED = re.compile(r"--config=(?:configs/)?(\w+)(?:\.py)?")
 
 
 class _ConfigParser(ConfigFileFlagParser):
   """Loads a config that is named by path or, if it is ours, by name alone."""
 
   def parse(self, path: str):
-    """What get_config() returns, `path` being FILE or FILE:ARGUMENT."""
+    """What get_config() returns, `path` being FILE or FILE:ARGUMENT.
+
+    Raises ValueError, in one line, for an argument that get_config() refuses
+    and for keys on the command line that the config does not have.
+    """
     name, *argument = path.split(":", 1)
     file = str(shipped.find_config(name))
     shipped.make_configs_importable()
-    return super().parse(":".join((file, *argument)))
+    try:
+      config = super().parse(":".join((file, *argument)))
+    except (
+      ValueError
+    ) as error:  # with a trace; the one below it is get_config's
+      raise ValueError(str(error.__context__ or error)) from error
+    except TypeError as error:
+      if argument and "positional argument" in str(error.__context__):
+        raise ValueError(f"{name} takes no argument") from error
+      raise
+    argv = flags.FLAGS.read_flags_from_files(sys.argv, force_gnu=False)
+    config_keys.check_known(config, config_keys.overridden(argv))
+    return config
 
 
 CONFIG = config_flags.DEFINE_config_file(
   "config", None, "What to do, as vdc:loss=dpo or a file, my_config.py."
 )
 flags.FLAGS["config"].parser = _ConfigParser("config")
+config_keys.read_none()
 WORKDIR = flags.DEFINE_string(
   "workdir", None, "Folder of the run: what it reads, keeps and writes."
 )
@@ -65,11 +85,29 @@ def command(
       flags.mark_flags_as_required(required)
       _tell_help(sys.modules[work.__module__], required + also)
       with one_line(errors), stopping.in_one_line(kept):
-        app.run(lambda argv: _start(argv, work))
+        if not {*HELP}.isdisjoint(sys.argv[1:]):
+          _help(sys.modules[work.__module__], "config" in required + also)
+        app.run(lambda argv: _start(argv, work), flags_parser=_parse)
 
     return main
 
   return decorate
+
+
+def changed() -> dict:
+  """What the command line gave of the config, by key, as "optim.lr"."""
+  return dict(flags.FLAGS["config"].override_values)
+
+
+def _parse(argv):
+  """Reads the flags; what they hold and should not ends in one line."""
+  try:
+    rest = flags.FLAGS(argv)
+    if CONFIG.value is not None:
+      config_keys.check_none(CONFIG.value, changed())
+    return rest
+  except (flags.Error, ValueError) as error:
+    sys.exit(f"error: {error}")
 
 
 def _start(argv, work):
@@ -86,6 +124,43 @@ def _tell_help(entry, names):
   own = flags.FLAGS.get_key_flags_for_module(entry)
   for flag in (*own, *(flags.FLAGS[name] for name in names)):
     flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
+
+
+def _help(entry, takes_config):
+  """Shows what an entry does, its flags and its config's keys; leaves with 0.
+
+  The config is the one that the command line names, else the only one that
+  the entry's docstring does.
+  """
+  app.usage(shorthelp=True, writeto_stdout=True)
+  if takes_config:
+    print(f"keys of the config:\n{_config_help(entry.__doc__)}")
+  sys.exit(0)
+
+
+def _config_help(doc):
+  name = _given_config()
+  if not name:
+    usual = sorted(set(NAMED.findall(doc)) & set(shipped.configs()))
+    if len(usual) != 1:
+      return f"  name one, as --config={usual[0]} --help: {', '.join(usual)}"
+    name = usual[0]
+  config = _ConfigParser("config").parse(name)
+  file = shipped.find_config(name.partition(":")[0])
+  return (
+    f"  (those of --config={name}; of another: --config=NAME --help)\n"
+    f"{config_help.listing(file, config)}"
+  )
+
+
+def _given_config():
+  """The last --config of the command line, or ""."""
+  given, arguments = "", iter(sys.argv[1:])
+  for argument in arguments:
+    name, equals, value = argument.lstrip("-").partition("=")
+    if argument.startswith("-") and name == "config":
+      given = value if equals else next(arguments, "")
+  return given
 
 
 @contextlib.contextmanager

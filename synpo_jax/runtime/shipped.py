@@ -1,10 +1,11 @@
 """What the package brings along: configs by name, assets from any folder."""
 
-import difflib
 import importlib.machinery
 import importlib.util
 import pathlib
 import sys
+
+from synpo_jax.runtime import names
 
 PACKAGE = pathlib.Path(__file__).parents[1]
 
@@ -27,20 +28,19 @@ def find_config(name: str) -> pathlib.Path:
   `vdc`, `vdc.py` and `configs/vdc.py` are the package's, unless a file lies
   there. Raises FileNotFoundError, one line with the nearest names.
   """
-  path, known = pathlib.Path(name), _configs()
+  path, known = pathlib.Path(name), configs()
   if path.is_file():
     return path
   short = name.removeprefix("configs/").removesuffix(".py")
   if short in known:
     return known[short]
-  near = difflib.get_close_matches(short, known) or known
   raise FileNotFoundError(
     f"--config={name}: neither a file nor the name of a config, as "
-    f"{', '.join(near)}"
+    f"{names.nearest(short, known)}"
   )
 
 
-def _config_folder() -> pathlib.Path:
+def config_folder() -> pathlib.Path:
   """`configs`: in the package where it was installed, else beside it."""
   installed = PACKAGE / "configs"
   return installed if installed.is_dir() else PACKAGE.parent / "configs"
@@ -54,13 +54,13 @@ def make_configs_importable() -> None:
   and more that other packages may be called.
   """
   spec = importlib.machinery.ModuleSpec("configs", None, is_package=True)
-  spec.submodule_search_locations = [str(_config_folder())]
+  spec.submodule_search_locations = [str(config_folder())]
   sys.modules["configs"] = importlib.util.module_from_spec(spec)
 
 
-def _configs() -> dict[str, pathlib.Path]:
+def configs() -> dict[str, pathlib.Path]:
   """The package's configs by name; what they share is none."""
-  files = sorted(_config_folder().glob("*.py"))
+  files = sorted(config_folder().glob("*.py"))
   return {
     path.stem: path
     for path in files
