@@ -18,7 +18,13 @@ import sys
 from absl import flags
 
 from synpo_jax.planning import environment
-from synpo_jax.runtime.flags import CONFIG, OUT, command
+from synpo_jax.runtime.flags import (
+  CONFIG,
+  OUT,
+  changed,
+  command,
+  config_name,
+)
 
 TOPOLOGY = flags.DEFINE_string(
   "topology", None, "Chips, as v5e:4x4, v5p:2x2x1, v6e:2x4, h200:1 or h100:8."
@@ -41,8 +47,9 @@ MOST = flags.DEFINE_integer(
 def main():
   """Prints the plan; leaves with 0 if it fits, with 1 if not."""
   environment.prepare()
-  from synpo_jax.planning import session  # imports JAX, which reads that
+  from synpo_jax.planning import inputs, session  # JAX reads that
 
+  inputs.check_loss(CONFIG.value.loss, changed(), config_name())
   lengths = FRAMES.value, RESPONSE.value
   report = session.sweep if SWEEP.value else session.judge
   rows, fits = report(CONFIG.value, TOPOLOGY.value, lengths, MOST.value)

@@ -2,7 +2,9 @@
 
 python -m synpo_jax.preflight --config=configs/vdc.py --workdir=runs/demo
 
-Takes the arguments of `synpo_jax.train`, on every host.
+Takes the arguments of `synpo_jax.train`, on every host. Looks at the loss, the
+checkpoint, the tokenizer, the first rows of the pairs and their videos, the
+disk, the mesh, and whether all hosts are alike.
 """
 
 import importlib.metadata
@@ -17,20 +19,35 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from synpo_jax.models import sharding
+from synpo_jax.planning import inputs
 from synpo_jax.runtime import hosts
-from synpo_jax.runtime.flags import CONFIG, WORKDIR, command
+from synpo_jax.runtime.flags import (
+  CONFIG,
+  WORKDIR,
+  changed,
+  command,
+  config_name,
+)
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 ROOM = 4096  # bytes in which a host describes itself
+SAID = 500  # characters of what a host misses
 
 
 @command("config", "workdir", also=hosts.FLAGS)
 def main():
   """Prints what is wrong, a line each, and leaves with 1; or says ready."""
   hosts.start()
-  tables = gather(describe(CONFIG.value, WORKDIR.value))
-  faults = compare(tables) + mesh_faults(CONFIG.value)
+  c, workdir = CONFIG.value, WORKDIR.value
+  found = list(inputs.look(c, changed(), config_name(), workdir))
+  wrong = [f"{what}: {told}" for what, told, ok in found if not ok]
+  said = "; ".join(wrong).replace("\n", " ")[:SAID]
+  tables = gather(describe(c, workdir) | {"inputs": said or "ok"})
+  faults = wrong + compare(tables) + mesh_faults(c)
   if hosts.is_first():
+    for finding in found:
+      if finding.ok:
+        print(f"{finding.what}: ok, {finding.told}")
     for fault in faults:
       print(f"error: {fault}", file=sys.stderr)
     if not faults:

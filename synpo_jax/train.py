@@ -20,9 +20,17 @@ from jax.experimental import multihost_utils
 
 from synpo_jax.data import pipeline, records
 from synpo_jax.models import sharding
+from synpo_jax.planning import inputs
 from synpo_jax.reporting import result
 from synpo_jax.runtime import hosts, one_writer, progress, stopping
-from synpo_jax.runtime.flags import CONFIG, WORKDIR, command, one_line
+from synpo_jax.runtime.flags import (
+  CONFIG,
+  WORKDIR,
+  changed,
+  command,
+  config_name,
+  one_line,
+)
 from synpo_jax.runtime.workdir import Unreadable
 from synpo_jax.training import checkpoint, heldout, job, metrics
 from synpo_jax.training import probe as language
@@ -43,6 +51,7 @@ def main():
   with contextlib.ExitStack() as stack:
     with one_line():
       hosts.start()
+      inputs.check(CONFIG.value, changed(), config_name())
       if hosts.is_first():  # for all processes of the run
         stack.enter_context(one_writer.held(WORKDIR.value))
       with hosts.joined():

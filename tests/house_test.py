@@ -122,6 +122,9 @@ def test_coefficients_are_those_the_loss_takes(name):
   takes = inspect.signature(losses.LOSSES[name]).parameters
   own = set(takes) - {"logps", "mask", "ref_logps", "weight"}
   assert set(c.loss.coefficients) == own
+  losses.check_coefficients(name, c.loss.coefficients)
+  with pytest.raises(ValueError, match=f"{name} takes .*given are .*wrong"):
+    losses.check_coefficients(name, {"wrong"})
 
 
 def test_every_loss_has_a_config():

@@ -12,6 +12,7 @@ is the chosen caption, l the rejected one; s is the logistic function.
 """
 
 import inspect
+from collections.abc import Collection
 
 from synpo_jax.losses.coupled import aot, bco, kto
 from synpo_jax.losses.with_reference import (
@@ -38,6 +39,7 @@ from synpo_jax.losses.without_reference import (
   slic_hf,
   synpo,
 )
+from synpo_jax.runtime import names
 
 LOSSES = {
   "synpo": synpo,
@@ -78,3 +80,21 @@ COUPLED = _taking("weight")
 def captions(name: str) -> int:
   """How many captions of a pair a loss reads: both, or the chosen alone."""
   return 1 if name == "sft" else 2
+
+
+def check_name(name: str) -> None:
+  """Raises ValueError, one line with the nearest names, for an unknown loss."""
+  names.refuse_unknown("loss", name, LOSSES)
+
+
+def check_coefficients(name: str, given: Collection[str]) -> None:
+  """Raises ValueError, in one line, unless they are those that a loss takes."""
+  parameters = inspect.signature(LOSSES[name]).parameters.values()
+  takes = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
+  takes -= {"ref_logps", "weight"}
+  if takes != {*given}:
+    raise ValueError(
+      f"loss.coefficients: {name} takes {', '.join(sorted(takes)) or 'none'}, "
+      f"given are {', '.join(sorted(given)) or 'none'}; --config=vdc:loss="
+      f"{name} has the paper's"
+    )

@@ -49,10 +49,16 @@ RULES = (
 def make_mesh(*, data, fsdp, model, devices=None) -> Mesh:
   """A (data, fsdp, model) mesh; one axis may be -1 and takes what is left.
 
-  Raises ValueError when the sizes do not multiply to the devices at hand.
+  Raises ValueError for other sizes below 1, and when the sizes do not multiply
+  to the devices at hand.
   """
   devices = jax.devices() if devices is None else devices
   sizes = [data, fsdp, model]
+  for axis, size in zip(AXES, sizes, strict=True):
+    if size < 1 and size != -1:
+      raise ValueError(
+        f"mesh.{axis}={size}: give a number of devices, or -1 for those left"
+      )
   if sizes.count(-1) > 1:
     raise ValueError(f"mesh {dict(zip(AXES, sizes, strict=True))}: one -1 only")
   known = int(np.prod([size for size in sizes if size != -1]))
@@ -71,6 +77,8 @@ def make_mesh(*, data, fsdp, model, devices=None) -> Mesh:
 def check_batch(mesh, batch_size):
   """Raises ValueError unless the mesh splits a batch of so many pairs."""
   rows = mesh.shape["data"] * mesh.shape["fsdp"]
+  if batch_size < 1:
+    raise ValueError(f"data.batch_size={batch_size}: give a number of pairs")
   if batch_size % rows:
     raise ValueError(
       f"data.batch_size={batch_size} does not divide over mesh data x fsdp = "

@@ -8,6 +8,7 @@ import functools
 import re
 import sys
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -94,9 +95,25 @@ def command(
   return decorate
 
 
-def changed() -> dict:
+class Change(NamedTuple):
+  """A value of the config that the command line gave, and the one before."""
+
+  before: object
+  now: object
+
+
+def changed() -> dict[str, Change]:
   """What the command line gave of the config, by key, as "optim.lr"."""
-  return dict(flags.FLAGS["config"].override_values)
+  given = flags.FLAGS["config"].override_values
+  return {
+    name: Change(flags.FLAGS[f"config.{name}"].default, value)
+    for name, value in given.items()
+  }
+
+
+def config_name() -> str:
+  """The --config that the command line gave."""
+  return flags.FLAGS["config"].config_filename
 
 
 def _parse(argv):
@@ -104,7 +121,9 @@ def _parse(argv):
   try:
     rest = flags.FLAGS(argv)
     if CONFIG.value is not None:
-      config_keys.check_none(CONFIG.value, changed())
+      config_keys.check_none(
+        CONFIG.value, flags.FLAGS["config"].override_values
+      )
     return rest
   except (flags.Error, ValueError) as error:
     sys.exit(f"error: {error}")

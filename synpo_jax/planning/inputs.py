@@ -1,0 +1,202 @@
+"""What a run reads and where it writes, looked at before anything is made."""
+
+import pathlib
+import shutil
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from synpo_jax import losses
+from synpo_jax.data import pairs, rows, text, tokenizer_folder
+from synpo_jax.runtime import file_kinds, shipped
+from synpo_jax.runtime.flags import Change
+from synpo_jax.weights import config_reading, folders, tensor_names
+
+ROWS = 100  # of a file of pairs that are read
+LEAST = 2**30  # bytes that a disk should have free
+MADE = "the run's own world makes it"
+
+
+class Finding(NamedTuple):
+  """What was looked at, what is there or what is wrong, and which of both."""
+
+  what: str
+  told: str
+  ok: bool
+
+
+def look(
+  c, changed: dict[str, Change], config: str, workdir: str
+) -> Iterator[Finding]:
+  """Yields everything that a training config reads, and the disk it fills.
+
+  changed: what the command line gave of the config (runtime.flags.changed);
+  config: the --config it gave.
+  """
+  for what, check in (
+    ("loss", lambda: check_loss(c.loss, changed, config)),
+    ("checkpoint", lambda: check_checkpoint(c)),
+    ("tokenizer", lambda: check_tokenizer(c)),
+    ("pairs", lambda: check_pairs(c)),
+    ("videos", lambda: check_videos(c)),
+    ("held-out pairs", lambda: check_heldout(c)),
+    ("disk", lambda: check_disk(workdir, c.data.cache)),
+  ):
+    try:
+      yield Finding(what, check(), True)
+    except (ValueError, OSError) as error:
+      yield Finding(what, str(error), False)
+
+
+def check(c, changed: dict[str, Change], config: str) -> None:
+  """Raises ValueError or OSError for what would stop a run before its data.
+
+  The loss and its coefficients, and whether checkpoint, pairs and tokenizer
+  are there and can be read; only the beginnings of files are.
+  """
+  check_loss(c.loss, changed, config)
+  check_checkpoint(c)
+  check_pairs(c)
+  check_heldout(c)
+  check_tokenizer(c)
+
+
+def check_loss(loss, changed: dict[str, Change], config: str) -> str:
+  """The loss in words.
+
+  Raises ValueError for an unknown one, for coefficients that are not its own,
+  and for a name from the command line with the coefficients of another loss.
+  """
+  name, given = loss.name, loss.coefficients.to_dict()
+  losses.check_name(name)
+  before = changed["loss.name"].before if "loss.name" in changed else name
+  kept = [key for key in given if f"loss.coefficients.{key}" not in changed]
+  if name != before and kept and "loss.coefficients" not in changed:
+    raise ValueError(
+      f"--config.loss.name={name} would keep {', '.join(kept)} of {before}; "
+      f"give --config={_with_loss(config, name)} instead"
+    )
+  losses.check_coefficients(name, given)
+  told = ", ".join(f"{key}={value}" for key, value in given.items())
+  return f"{name} {told}".strip()
+
+
+def _with_loss(config: str, name: str) -> str:
+  """A --config with another loss in its argument."""
+  file, _, argument = config.partition(":")
+  others = [
+    part
+    for part in argument.split(",")
+    if part and not part.startswith("loss=")
+  ]
+  return f"{file}:{','.join([*others, f'loss={name}'])}"
+
+
+def check_checkpoint(c) -> str:
+  """Where the weights come from; the headers of its files are read."""
+  if not c.model.checkpoint:
+    if not c.model.arch:
+      raise ValueError("set model.checkpoint to a folder (arch holds no sizes)")
+    return "random weights of the sizes in model.arch"
+  folder = shipped.find(c.model.checkpoint)
+  if not folder.is_dir():
+    raise FileNotFoundError(f"model.checkpoint={folder}: no such folder")
+  config = config_reading.captioner_config(folder)
+  parts = {leaf.part for leaf in tensor_names.leaves(config)}
+  tensors = sum(len(folders.open_folder(folder / part)) for part in parts)
+  return f"{folder}: {tensors} tensors"
+
+
+def check_tokenizer(c) -> str:
+  """The tokenizer's folder, and how captions end."""
+  folder = c.model.tokenizer or c.model.checkpoint
+  if not folder:
+    raise ValueError("set model.tokenizer to a folder, or model.checkpoint")
+  tokenizer = tokenizer_folder.load_tokenizer(folder)
+  end = text.ending(tokenizer, c.data.template).id
+  token = tokenizer.convert_ids_to_tokens(end)
+  return f"{folder}: {len(tokenizer)} tokens, captions end with {token}"
+
+
+def check_pairs(c) -> str:
+  """How many of the first rows can be read; all must."""
+  captions = losses.captions(c.loss.name)
+  scored = captions == 2 and c.data.min_score_gap is not None
+  return _check_rows(c, c.data.pairs, captions, scored)
+
+
+def check_heldout(c) -> str:
+  """The same of the held-out pairs, if there are to be any."""
+  if not c.heldout.pairs:
+    return "none wanted"
+  return _check_rows(c, c.heldout.pairs, 2, False)
+
+
+def _check_rows(c, path, captions, scored) -> str:
+  if _made(c, path):
+    return f"{path}: {MADE}"
+  read = _first_rows(c, path, captions, scored)
+  return f"{path}: its first {len(read)} rows can be read"
+
+
+def _first_rows(c, path, captions, scored) -> list[pairs.Pair]:
+  file = shipped.find(path)
+  if not file.is_file():
+    raise FileNotFoundError(f"{file}: no such file of pairs")
+  file_kinds.check_json_lines(file)
+  read = []
+  with open(file, "rb") as lines:
+    for number, line in enumerate(lines, start=1):
+      if not line.strip():
+        continue
+      try:
+        row = rows.read(line, c.data.question, captions, scored)
+      except rows.Fault as fault:
+        raise ValueError(f"{file}:{number}: {fault}") from fault
+      read.append(row.pair)
+      if len(read) == ROWS:
+        break
+  if not read:
+    raise ValueError(f"{file}: holds no rows")
+  return read
+
+
+def check_videos(c) -> str:
+  """Whether the videos of the first rows are there; a run leaves some out."""
+  if _made(c, c.data.videos):
+    return f"{c.data.videos}: {MADE}"
+  if _made(c, c.data.pairs):
+    return f"{c.data.pairs}, which names them: {MADE}"
+  read = _first_rows(c, c.data.pairs, 1, False)
+  names = {pair.video for pair in read} - {None}
+  if not names:
+    return f"none named in the first {len(read)} rows"
+  if not pathlib.Path(c.data.videos).is_dir():
+    raise FileNotFoundError(f"data.videos={c.data.videos}: no such folder")
+  located = pairs.locate(names, c.data.videos)
+  told = f"{len(located.paths)} of {len(names)} videos of the first rows"
+  if not located.paths:
+    first, why = next(iter(located.missing.items()))
+    raise FileNotFoundError(f"none of {len(names)} videos; {first}: {why}")
+  return f"{c.data.videos}: {told}"
+
+
+def _made(c, path) -> bool:
+  """Whether a path lies in the world that the run renders before it starts."""
+  inside = pathlib.Path(path).is_relative_to(c.world.folder)
+  return bool(c.world.clips) and inside
+
+
+def check_disk(*places: str) -> str:
+  """What is free where the run writes."""
+  told = []
+  for place in dict.fromkeys(places):
+    folder = pathlib.Path(place).absolute()
+    while not folder.exists():
+      folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if free < LEAST:
+      raise OSError(
+        f"{place}: {free / 2**30:.2f} GiB free, less than {LEAST >> 30}"
+      )
+    told.append(f"{free / 2**30:.0f} GiB free for {place}")
+  return ", ".join(told)

@@ -1,0 +1,114 @@
+"""What a run reads is looked at before anything is made, and named if wrong."""
+
+import json
+
+import pytest
+
+from configs import vdc
+from synpo_jax.planning import inputs
+from synpo_jax.runtime.flags import Change
+from tests.support.paths import ROOT
+
+ROW = dict(video="a.mp4", chosen="A ball.", rejected="A cat.")
+SCORES = dict(chosen_score=9.0, rejected_score=1.0)
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+  """A config whose files are all there: two rows, one of their two videos."""
+  monkeypatch.chdir(ROOT)
+  c = vdc.get_config()
+  c.world.clips, c.heldout.pairs = 0, ""
+  c.data.update(pairs=str(tmp_path / "p.jsonl"), videos=str(tmp_path))
+  rows = (ROW | SCORES, ROW | SCORES | {"video": "b.mp4"})
+  (tmp_path / "p.jsonl").write_text("\n".join(map(json.dumps, rows)))
+  (tmp_path / "a.mp4").touch()
+  return c
+
+
+def look(c, changed=None):
+  found = inputs.look(c, changed or {}, "configs/vdc.py", c.data.videos)
+  return {finding.what: finding for finding in found}
+
+
+def test_all_that_is_there_is_ok(config):
+  found = look(config)
+  assert all(finding.ok for finding in found.values()), found
+  assert found["loss"].told == "synpo alpha=30.0, beta=0.2"
+  assert found["checkpoint"].told.startswith("synpo_jax/assets/tiny: ")
+  assert found["pairs"].told.endswith("its first 2 rows can be read")
+  assert found["videos"].told.endswith("1 of 2 videos of the first rows")
+  assert "GiB free" in found["disk"].told
+  inputs.check(config, {}, "configs/vdc.py")
+
+
+@pytest.mark.parametrize(
+  "section, key, value, what, told",
+  (
+    ("model", "checkpoint", "no/folder", "checkpoint", "no/folder: no such"),
+    ("model", "checkpoint", "docs", "checkpoint", "docs/config.json"),
+    ("model", "tokenizer", "docs", "tokenizer", "docs"),
+    ("data", "pairs", "no.jsonl", "pairs", "no.jsonl: no such file of pairs"),
+    ("heldout", "pairs", "no.jsonl", "held-out pairs", "no such file"),
+    ("data", "videos", "no", "videos", "data.videos=no: no such folder"),
+    ("data", "videos", "docs", "videos", "none of 2 videos; "),
+    ("loss", "name", "synop", "loss", "no such loss; nearest: synpo"),
+    ("loss", "name", "dpo", "loss", "dpo takes beta, given are alpha, beta"),
+  ),
+)
+def test_what_is_missing_is_named(config, section, key, value, what, told):
+  config[section][key] = value
+  finding = look(config)[what]
+  assert not finding.ok and told in finding.told and "\n" not in finding.told
+  if what != "videos":
+    with pytest.raises((ValueError, OSError), match="no|takes|docs"):
+      inputs.check(config, {}, "configs/vdc.py")
+
+
+def test_a_row_that_cannot_be_read_is_named_by_its_line(config, tmp_path):
+  (tmp_path / "p.jsonl").write_text(f"{json.dumps(ROW | SCORES)}\n\n{{\n")
+  assert "p.jsonl:3: is not JSON" in look(config)["pairs"].told
+
+
+def test_rows_without_scores_are_wanted_only_where_the_gap_is_none(
+  config, tmp_path
+):
+  (tmp_path / "p.jsonl").write_text(json.dumps(ROW))
+  assert "score" in look(config)["pairs"].told
+  config.data.min_score_gap = None
+  assert look(config)["pairs"].ok
+
+
+def test_what_the_world_makes_is_not_looked_for(config):
+  config.world.update(clips=4, folder="nowhere")
+  config.data.update(pairs="nowhere/pairs.jsonl", videos="nowhere")
+  found = look(config)
+  assert found["pairs"].ok and found["videos"].ok
+
+
+def test_a_full_disk_is_named(config, monkeypatch):
+  monkeypatch.setattr(inputs, "LEAST", 2**80)
+  assert not look(config)["disk"].ok
+
+
+def test_another_loss_alone_is_refused_with_the_way_out():
+  c = vdc.get_config("model=tiny,loss=synpo")
+  c.loss.name = "cpo"
+  changed = {"loss.name": Change("synpo", "cpo")}
+  with pytest.raises(ValueError) as error:
+    inputs.check_loss(c.loss, changed, "configs/vdc.py:model=smol,loss=synpo")
+  assert str(error.value) == (
+    "--config.loss.name=cpo would keep alpha, beta of synpo; give "
+    "--config=configs/vdc.py:model=smol,loss=cpo instead"
+  )
+  for name in ("alpha", "beta"):
+    changed[f"loss.coefficients.{name}"] = Change(30.0, 1.0)
+  assert inputs.check_loss(c.loss, changed, "vdc").startswith("cpo ")
+
+
+def test_the_same_loss_again_changes_nothing():
+  changed = {"loss.name": Change("synpo", "synpo")}
+  c = vdc.get_config()
+  assert inputs.check_loss(c.loss, changed, "vdc") == (
+    "synpo alpha=30.0, beta=0.2"
+  )
