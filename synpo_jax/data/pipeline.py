@@ -17,7 +17,7 @@ from absl import flags
 from jaxtyping import Float
 from transformers import PreTrainedTokenizerBase
 
-from synpo_jax.data import batches, pairs, shards, tokens, video
+from synpo_jax.data import batches, chunks, pairs, shards, tokens, video
 from synpo_jax.data.limits import Limits
 from synpo_jax.runtime import stopping
 
@@ -69,7 +69,7 @@ class Data(NamedTuple):
   batches: batches.Batches
   pairs: list[pairs.Pair]
   videos: list[str]
-  frames: shards.Frames | None
+  frames: chunks.Frames | None
   counts: dict[str, int]
 
   @property
@@ -215,7 +215,7 @@ def _with_videos(read: list[pairs.Pair], s: Settings, rule, preprocess):
     f"videos quarantined (see {store.report})": len(store.quarantined),
     "dropped: video quarantined": len(read) - len(kept),
   }
-  frames = shards.Frames(list(store.places.values()), preprocess.size)
+  frames = chunks.Frames(list(store.places.values()), preprocess.size)
   return kept, names, frames, lost
 
 

@@ -21,72 +21,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import tensorflow_datasets as tfds
-from jaxtyping import UInt8
 
-from synpo_jax.data import decoding, records, video
+from synpo_jax.data import chunks, decoding, records, video
 from synpo_jax.data.limits import Limits
 from synpo_jax.runtime import journal, progress
-from synpo_jax.runtime.terminal import first_line
 
 CHUNK = 128  # videos; what a killed build loses at most
 LAYOUT = 3  # of the stored records; a new one makes new fingerprints
 QUARANTINE = "quarantine.jsonl"
 
 
-class Place(NamedTuple):
-  """Where the frames of a video are stored, how many, and their content."""
-
-  folder: str
-  record: int
-  frames: int
-  digest: str  # SHA-256 of the pixels: equal where the frames are
-  seconds: float  # from one of the frames to the next, on average
-
-
 class Store(NamedTuple):
   """Stored videos by the name that rows use, and why others are missing."""
 
-  places: dict[str, Place]
+  places: dict[str, chunks.Place]
   quarantined: dict[str, str]
   report: Path
-
-
-class Clips(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-  """One chunk: frames uint8 [F, Y, X, 3], in the order they were handed in.
-
-  The frames are stored as they are: ArrayRecord compresses, without loss.
-  """
-
-  VERSION = tfds.core.Version("1.0.0")
-
-  def __init__(self, *, size, examples=(), data_dir):
-    self._size, self._examples = size, examples
-    super().__init__(data_dir=data_dir, file_format="array_record")
-
-  def _info(self):
-    frames = tfds.features.Tensor(
-      shape=(None, *self._size, 3), dtype=np.uint8, encoding="bytes"
-    )
-    features = {
-      "video": tfds.features.Text(),
-      "frames": frames,
-      "indices": tfds.features.Tensor(shape=(None,), dtype=np.int64),
-      "duration": tfds.features.Scalar(np.float64),
-      "total": tfds.features.Scalar(np.int64),
-    }
-    return tfds.core.DatasetInfo(
-      builder=self,
-      features=tfds.features.FeaturesDict(features),
-      disable_shuffling=True,
-    )
-
-  def _split_generators(self, dl_manager):
-    return {"clips": enumerate(self._examples)}
-
-  def _generate_examples(self):
-    raise AssertionError("the split generators hand over the examples")
 
 
 def build(
@@ -116,12 +67,12 @@ def build(
   """
   folder = Path(cache).resolve() / fingerprint(rule, preprocess)
   with _alone(folder):
-    stored = _inventory(folder)
+    stored = chunks.inventory(folder)
     keys = {name: _key(path) for name, path in paths.items()}
     todo = {keys[n]: p for n, p in paths.items() if keys[n] not in stored}
     asked = dict(rule=rule, preprocess=preprocess, limits=limits)
     failed = _decode_chunks(folder, todo, workers, **asked)
-    stored = _inventory(folder)
+    stored = chunks.inventory(folder)
     broken = {n: failed[k] for n, k in keys.items() if k in failed}
     bad = dict(missing or {}) | broken
     report = _report(folder, bad, paths)
@@ -157,36 +108,6 @@ def _alone(folder: Path):
     yield
 
 
-def _inventory(folder: Path) -> dict[str, Place]:
-  """Places of all videos in finished chunks, by key."""
-  places = {}
-  for chunk in sorted(folder.glob("chunk-*")):
-    try:
-      lines = (chunk / "clips.jsonl").read_text("utf-8").splitlines()
-      for row in map(json.loads, lines):
-        key = row.pop("key")
-        places[key] = _place(chunk, **row)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-      raise _damaged(chunk, error) from error
-  return places
-
-
-def _place(chunk: Path, *, record, frames, digest, seconds) -> Place:
-  """A place as a line of the list has it; raises ValueError for nonsense."""
-  whole = type(record) is int and type(frames) is int
-  if not (whole and record >= 0 and frames > 0 and isinstance(digest, str)):
-    raise ValueError(f"record {record!r}, frames {frames!r}, digest {digest!r}")
-  return Place(str(chunk), record, frames, digest, float(seconds))
-
-
-def _damaged(chunk, error) -> records.Damaged:
-  why = first_line(error)[:200]
-  return records.Damaged(
-    f"{chunk}: its decoded videos cannot be read ({why}); delete that "
-    "folder and start again, they are decoded anew"
-  )
-
-
 def _decode_chunks(folder, todo, workers, **asked) -> dict[str, str]:
   """Builds chunk after chunk; returns why videos failed, by key."""
   failed = {}
@@ -213,7 +134,7 @@ def _build_chunk(folder, size, results, failed: dict, advance):
         continue
       frames = outcome.frames
       place = {"record": len(rows), "frames": len(frames)}
-      place["digest"] = hashlib.sha256(frames.tobytes()).hexdigest()
+      place["digest"] = chunks.digest_of(frames)
       place["seconds"] = _spacing(outcome)
       rows.append({"key": key, **place})
       yield {
@@ -227,13 +148,13 @@ def _build_chunk(folder, size, results, failed: dict, advance):
   supply = examples()
   if (first := next(supply, None)) is None:
     return
-  clips = Clips(
+  clips = chunks.Clips(
     size=size, examples=itertools.chain([first], supply), data_dir=building
   )
   with contextlib.redirect_stdout(io.StringIO()):
     tfds.disable_progress_bar()
     clips.download_and_prepare()
-  journal.rewrite(building / "clips.jsonl", rows)
+  journal.rewrite(building / chunks.LIST, rows)
   taken = (int(x.name.rpartition("-")[2]) for x in folder.glob("chunk-*"))
   os.rename(building, folder / f"chunk-{max(taken, default=-1) + 1:05d}")
 
@@ -253,45 +174,3 @@ def _report(folder: Path, bad: dict[str, str], paths) -> Path:
   ]
   journal.rewrite(report, rows)
   return report
-
-
-class Frames:
-  """Frames by number of the video; opens its shards where it is used.
-
-  Only places travel to worker processes, not open files.
-  """
-
-  def __init__(self, places: list[Place], size: tuple[int, int]):
-    self._places, self._size, self._sources = places, size, {}
-
-  def __len__(self) -> int:
-    return len(self._places)
-
-  def count(self, number: int) -> int:
-    """Frames of a video, without reading them."""
-    return self._places[number].frames
-
-  def seconds(self, number: int) -> float:
-    """From one frame of a video to the next, on average."""
-    return self._places[number].seconds
-
-  def digest(self, number: int) -> str:
-    """Name of a video's frames by their content, without reading them."""
-    return self._places[number].digest
-
-  def __getstate__(self):
-    return self.__dict__ | {"_sources": {}}
-
-  def __call__(self, number: int) -> UInt8[np.ndarray, "F Y X 3"]:
-    """The frames; raises records.Damaged where they are torn."""
-    place = self._places[number]
-    try:
-      return self._source(place.folder)[place.record]["frames"]
-    except Exception as error:  # each library of the stack has its own
-      raise _damaged(place.folder, error) from error
-
-  def _source(self, folder: str):
-    if folder not in self._sources:
-      clips = Clips(size=self._size, data_dir=folder)
-      self._sources[folder] = clips.as_data_source(split="clips")
-    return self._sources[folder]

@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from synpo_jax.data import pipeline, shards
+from synpo_jax.data import chunks, pipeline
 
 
 class Blocks:
@@ -18,7 +18,7 @@ class Blocks:
   Zeros fill the last frames. groups: the numbers of the videos in each block.
   """
 
-  def __init__(self, frames: shards.Frames, numbers: Sequence[int], size: int):
+  def __init__(self, frames: chunks.Frames, numbers: Sequence[int], size: int):
     self.frames, self.size, self.groups, room = frames, size, [], 0
     for number in numbers:
       if frames.count(number) > room:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from synpo_jax.data import decoding, records, shards, video
+from synpo_jax.data import chunks, decoding, records, shards, video
 from tests.support import clips, crashing
 
 RULE = video.FrameRule(min_frames=2, max_frames=4, frames_per_second=1.0)
@@ -59,7 +59,7 @@ def decoded(monkeypatch):
 
 
 def frames_of(store):
-  stored = shards.Frames(list(store.places.values()), PREPROCESS.size)
+  stored = chunks.Frames(list(store.places.values()), PREPROCESS.size)
   return {name: stored(i) for i, name in enumerate(store.places)}
 
 
@@ -82,7 +82,7 @@ def test_frames_are_stored_as_decoded(paths, tmp_path):
 
 def test_frames_travel_to_other_processes(paths, tmp_path):
   store = build(paths, tmp_path)
-  stored = shards.Frames(list(store.places.values()), PREPROCESS.size)
+  stored = chunks.Frames(list(store.places.values()), PREPROCESS.size)
   first = stored(3)
   np.testing.assert_array_equal(pickle.loads(pickle.dumps(stored))(3), first)
 
@@ -157,6 +157,22 @@ def test_a_list_of_clips_that_cannot_be_meant_is_named(paths, tmp_path, change):
   listed.write_text("\n".join(rows) + "\n")
   with pytest.raises(records.Damaged, match="chunk-00000: .* cannot be read"):
     build(paths, tmp_path)
+
+
+@pytest.mark.parametrize("fields", ["record", "key", "digest", "frames"])
+def test_frames_are_those_of_the_line_that_names_them(paths, tmp_path, fields):
+  """Two clips of as many frames: no other field tells that they changed."""
+  build({name: paths[name] for name in ("v4", "v5")}, tmp_path)
+  (listed,) = tmp_path.glob("cache/*/chunk-00000/clips.jsonl")
+  first, second = map(json.loads, listed.read_text().splitlines())
+  assert first["frames"] == second["frames"]
+  changed = {"frames": 3} if fields == "frames" else {fields: second[fields]}
+  if fields == "key":  # else two lines had one
+    second["key"] = first["key"]
+  listed.write_text(f"{json.dumps(first | changed)}\n{json.dumps(second)}\n")
+  said = f"{listed.parent}: .*clips.jsonl line [12] says .*; delete that folder"
+  with pytest.raises(records.Damaged, match=said):
+    frames_of(build({"v4": paths["v4"], "v5": paths["v5"]}, tmp_path))
 
 
 def test_other_settings_live_in_other_folders(paths, tmp_path, decoded):

@@ -6,7 +6,7 @@ from synpo_jax.training import job
 
 
 class Frames(list):
-  """Stands for shards.Frames: seconds from one frame to the next."""
+  """Stands for chunks.Frames: seconds from one frame to the next."""
 
   def seconds(self, number):
     """Of a video."""

@@ -1,0 +1,150 @@
+"""Chunks of stored frames: what each lists, and the frames of its videos."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow_datasets as tfds
+from jaxtyping import UInt8
+
+from synpo_jax.data import records
+from synpo_jax.runtime.terminal import first_line
+
+LIST = "clips.jsonl"  # of a chunk
+
+
+class Place(NamedTuple):
+  """Where the frames of a video are stored, how many, and their content."""
+
+  folder: str
+  line: int  # of the folder's list that says so, from 1
+  video: str  # the file they were decoded from
+  record: int
+  frames: int
+  digest: str  # SHA-256 of the pixels: equal where the frames are
+  seconds: float  # from one of the frames to the next, on average
+
+
+class Clips(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+  """One chunk: frames uint8 [F, Y, X, 3], in the order they were handed in.
+
+  The frames are stored as they are: ArrayRecord compresses, without loss.
+  """
+
+  VERSION = tfds.core.Version("1.0.0")
+
+  def __init__(self, *, size, examples=(), data_dir):
+    self._size, self._examples = size, examples
+    super().__init__(data_dir=data_dir, file_format="array_record")
+
+  def _info(self):
+    frames = tfds.features.Tensor(
+      shape=(None, *self._size, 3), dtype=np.uint8, encoding="bytes"
+    )
+    features = {
+      "video": tfds.features.Text(),
+      "frames": frames,
+      "indices": tfds.features.Tensor(shape=(None,), dtype=np.int64),
+      "duration": tfds.features.Scalar(np.float64),
+      "total": tfds.features.Scalar(np.int64),
+    }
+    return tfds.core.DatasetInfo(
+      builder=self,
+      features=tfds.features.FeaturesDict(features),
+      disable_shuffling=True,
+    )
+
+  def _split_generators(self, dl_manager):
+    return {"clips": enumerate(self._examples)}
+
+  def _generate_examples(self):
+    raise AssertionError("the split generators hand over the examples")
+
+
+def inventory(folder: Path) -> dict[str, Place]:
+  """Places of all videos in finished chunks, by key (shards.build).
+
+  Raises records.Damaged for a list that cannot be meant.
+  """
+  places = {}
+  for chunk in sorted(folder.glob("chunk-*")):
+    try:
+      lines = (chunk / LIST).read_text("utf-8").splitlines()
+      for line, row in enumerate(map(json.loads, lines), 1):
+        key = row.pop("key")
+        places[key] = _place(chunk, line, json.loads(key)[0], **row)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as e:
+      raise _damaged(chunk, e) from e
+  return places
+
+
+def _place(chunk, line, video, *, record, frames, digest, seconds) -> Place:
+  """A place as a line of the list has it; raises ValueError for nonsense."""
+  whole = type(record) is int and type(frames) is int
+  if not (whole and record >= 0 and frames > 0 and isinstance(digest, str)):
+    raise ValueError(f"record {record!r}, frames {frames!r}, digest {digest!r}")
+  stored = record, frames, digest, float(seconds)
+  return Place(str(chunk), line, video, *stored)
+
+
+def _damaged(chunk, error) -> records.Damaged:
+  why = first_line(error)[:200]
+  return records.Damaged(
+    f"{chunk}: its decoded videos cannot be read ({why}); delete that "
+    "folder and start again, they are decoded anew"
+  )
+
+
+def digest_of(frames: UInt8[np.ndarray, "F Y X 3"]) -> str:
+  """Name of frames by their content: SHA-256 in 64 hex digits."""
+  return hashlib.sha256(np.ascontiguousarray(frames)).hexdigest()
+
+
+class Frames:
+  """Frames by number of the video; opens its shards where it is used.
+
+  Only places travel to worker processes, not open files.
+  """
+
+  def __init__(self, places: list[Place], size: tuple[int, int]):
+    self._places, self._size, self._sources = places, size, {}
+
+  def __len__(self) -> int:
+    return len(self._places)
+
+  def count(self, number: int) -> int:
+    """Frames of a video, without reading them."""
+    return self._places[number].frames
+
+  def seconds(self, number: int) -> float:
+    """From one frame of a video to the next, on average."""
+    return self._places[number].seconds
+
+  def digest(self, number: int) -> str:
+    """Name of a video's frames by their content, without reading them."""
+    return self._places[number].digest
+
+  def __getstate__(self):
+    return self.__dict__ | {"_sources": {}}
+
+  def __call__(self, number: int) -> UInt8[np.ndarray, "F Y X 3"]:
+    """The frames; raises records.Damaged where they are torn or others."""
+    place = self._places[number]
+    try:
+      stored = self._source(place.folder)[place.record]
+    except Exception as error:  # each library of the stack has its own
+      raise _damaged(place.folder, error) from error
+    frames = stored["frames"]
+    found = stored["video"].decode("utf-8"), len(frames), digest_of(frames)
+    if found != (place.video, place.frames, place.digest):
+      why = f"{LIST} line {place.line} says what record {place.record} is not"
+      raise _damaged(place.folder, ValueError(why))
+    return frames
+
+  def _source(self, folder: str):
+    if folder not in self._sources:
+      clips = Clips(size=self._size, data_dir=folder)
+      self._sources[folder] = clips.as_data_source(split="clips")
+    return self._sources[folder]
