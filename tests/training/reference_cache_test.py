@@ -170,6 +170,47 @@ def test_features_change_the_losses_by_their_rounding_only(setting, filled):
   assert (rounded != exact).any()
 
 
+def test_references_stay_those_of_the_start_where_whole_weights_train(
+  setting, tmp_path
+):
+  """The loss after two updates, by hand, with the references of either."""
+  write_pairs(tmp_path, [None] * 3)
+  pairs, cache = tmp_path / "pairs.jsonl", tmp_path / "cache"
+  data = read(setting, cache, pairs=str(pairs))
+  c = setting.c.copy_and_resolve_references()
+  c.trainable, c.loss.name = "(lora|params/decoder)/.*", "dpo"
+  c.cache.features, c.data.cache = False, str(cache)
+  cached = caches.make(c, setting.model, setting.variables, setting.mesh)(data)
+  host = cached.batches[0]
+  batch = sharding.put_batch(host, setting.mesh)
+  trained, frozen = update.split(setting.variables, c.trainable)
+  states = [update.init_state(trained, setting.tx)]
+  for _ in range(3):
+    state, metrics = setting.step(states[-1], frozen, batch, jax.random.key(0))
+    states.append(state)
+  now = update.merge(states[2].trained, frozen)
+
+  @jax.jit
+  def sums(variables, batch):
+    logps = pair_logps.pair_logps(setting.model, variables, batch, SCORING)
+    reference = pair_logps.reference_logps(
+      setting.model, variables, batch, SCORING
+    )
+    return logps.sum(-1, where=batch.response_mask), reference
+
+  policy, drifted = sums(now, host.micro(0))
+  _, start = sums(setting.variables, host.micro(0))
+  real = host.row[0] >= 0
+
+  def loss(reference):
+    gains = np.asarray(policy - reference)[real]
+    return np.log1p(np.exp(-0.1 * (gains[:, 0] - gains[:, 1]))).mean()
+
+  np.testing.assert_allclose(host.ref_logps[0][real], start[real], rtol=1e-5)
+  np.testing.assert_allclose(metrics["loss"], loss(start), rtol=1e-4)
+  assert abs(loss(drifted) - loss(start)) > 1e-2
+
+
 def test_what_training_changes_is_not_cached(setting, filled):
   c = setting.c.copy_and_resolve_references()
 
