@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text as Words
 
-from synpo_jax.data import prompts, sources, video
+from synpo_jax.data import originals, prompts, sources, video
 from synpo_jax.data.limits import Limits
 from synpo_jax.generation import shots, writer
 from synpo_jax.runtime import hosts, journal, one_writer
@@ -43,6 +43,7 @@ def run(c, console: Console) -> list[str]:
   held = one_writer.held(path.parent, f".{path.name}.lock", path)
   with held, journal.extend(path) as (rows, append):
     _check(path, rows, mark)
+    _check_videos(path, rows, mine)
     new = [source for source in mine if source.id not in rows]
     if new:
       known = len(mine) - len(new)
@@ -62,7 +63,7 @@ def _captions(c, new, faults: list[str]) -> Iterator[dict]:
   facts = {}
 
   def load(source):
-    return shots.read(
+    shot, clip = shots.read(
       source.id,
       source.path,
       rule,
@@ -70,11 +71,12 @@ def _captions(c, new, faults: list[str]) -> Iterator[dict]:
       contrast=ask.contrast,
       limits=limits,
     )
+    return shot, clip, originals.describe(source.path)
 
   def readable():
     for source, future in read_ahead(new, load, c.readers):
       try:
-        shot, clip = future.result()
+        shot, clip, file = future.result()
       except (ValueError, OSError) as error:
         faults.append(str(error))
         print(f"failed: {error}", file=sys.stderr, flush=True)
@@ -82,6 +84,7 @@ def _captions(c, new, faults: list[str]) -> Iterator[dict]:
       facts[source.id] = {
         "frames": len(shot.frames),
         "duration": round(clip.duration, 3),
+        originals.KEY: file,
       }
       if ask.contrast:
         facts[source.id]["contrast"] = shots.has_contrast(shot)
@@ -120,6 +123,14 @@ def _check(path, rows, mark):
         "weights; "
         "choose another --config.output, or remove that file"
       )
+
+
+def _check_videos(path, rows, wanted):
+  """Raises ValueError for a video that is another one than its caption's."""
+  way_out = f"choose another --config.output than {path}"
+  for source in wanted:
+    if source.id in rows:
+      originals.check(source.path, rows[source.id], way_out)
 
 
 def _output(path: Path) -> Path:

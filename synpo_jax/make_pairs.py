@@ -62,6 +62,8 @@ def run(
     _check_judge(c.judge)
   summary, faults = {}, {}
   with one_writer.held(workdir, f".lock-{share.index}"):
+    if {"segments", "clips", "candidates"} & set(stages):
+      captioning.check_videos(workdir, Path(c.root), share)
     if "segments" in stages:
       _cut(c, workdir, faults, share)
     for stage, caption in (

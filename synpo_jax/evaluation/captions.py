@@ -5,7 +5,7 @@ import json
 import pathlib
 from collections.abc import Callable
 
-from synpo_jax.data import sources, video
+from synpo_jax.data import originals, sources, video
 from synpo_jax.data.limits import Limits
 from synpo_jax.evaluation import vdc
 from synpo_jax.evaluation.items import Item, choose_prompt, refuse_missing
@@ -146,24 +146,32 @@ def make(
     limits: what reading a video may cost.
     origin: what every row that is made here says of how it was.
     asked: the fields of a shots.Ask but seed and question.
+
+  Raises ValueError for a video that is another one than its caption's.
   """
   with journal.extend(path) as (rows, append):
+    for item in items:
+      if item.id in rows:
+        way_out = "choose another --workdir"
+        originals.check(files[item.video], rows[item.id], way_out)
     new = [item for item in items if item.id not in rows]
     done = len(items) - len(new)
     if new:
       writer, rule = open_writer(), video.FrameRule(**frames)
-      contrast = asked["contrast_weight"] > 0
+      contrast, seen = asked["contrast_weight"] > 0, {}
 
       def read(item):
         path = files[item.video]
-        return shots.read(
+        shot, _ = shots.read(
           item.id,
           path,
           rule,
           writer.prepare,
           contrast=contrast,
           limits=limits,
-        )[0]
+        )
+        seen[item.id] = {originals.KEY: originals.describe(path)}
+        return shot
 
       with progress.bar("captions", len(items), done=done) as advance:
         for prompt, group in _by_prompt(new, seed).items():
@@ -173,7 +181,7 @@ def make(
           for item_id, _, (text,) in writer.write(wanted, ask):
             row = {"id": item_id, "prompt": prompt, "caption": text.last}
             row |= {"first_pass": text.first, "tokens": text.tokens}
-            append(row | origin)
+            append(row | seen.pop(item_id) | origin)
             advance()
     return {item.id: rows[item.id] for item in items}
 

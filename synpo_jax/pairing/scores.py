@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 from synpo_jax.judging import judge
 from synpo_jax.pairing import criteria, ledger
 from synpo_jax.pairing.stages import stage
-from synpo_jax.runtime import journal
+from synpo_jax.runtime import digests, journal
 from synpo_jax.world import scene, truth
 
 LATER = "unavailable"  # begins reasons that may be gone when asked again
@@ -57,15 +57,28 @@ def by_model(
 def by_truth(workdir: Path, origin: dict, *, scenes: str) -> None:
   """Appends the exact scores of each new video of the synthetic world.
 
-  scenes: scenes.jsonl; a scene belongs to the video file of its name.
+  scenes: scenes.jsonl; a scene belongs to the video file of its name. Raises
+  ValueError where the rows so far were judged by others.
   """
   known = scene.read_scenes(scenes)
+  judge = origin["judge"] | {"scenes": digests.of(Path(scenes)).hex()}
+  _check_scenes(workdir, scenes, judge["scenes"])
   with stage(workdir, "judge", _ready(workdir)) as (new, append):
     for item in new:
       name = PurePosixPath(item["id"]).stem
       if name not in known:
         raise ValueError(f"{scenes}: there is no scene {name!r}")
-      append(_true_scores(item, known[name]) | origin)
+      append(_true_scores(item, known[name]) | {"judge": judge})
+
+
+def _check_scenes(workdir, scenes, now):
+  for id_, row in ledger.written(workdir, "judge").items():
+    if row["judge"].get("scenes", now) != now:
+      raise ValueError(
+        f"{scenes}: these are not the scenes that {id_} in "
+        f"{ledger.path(workdir, 'judge')} was judged by (other content); put "
+        "those back, or move that file away and judge again"
+      )
 
 
 def _true_scores(item, true) -> dict:

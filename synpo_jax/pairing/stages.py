@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from synpo_jax.data import video
+from synpo_jax.data import originals, video
 from synpo_jax.data.limits import Limits
 from synpo_jax.data.sources import Source
 from synpo_jax.generation import shots
@@ -88,12 +88,25 @@ def cut(
     for item in new:
       try:
         clip = video.read(item["path"], _ends, limits=limits)
+        file = originals.describe(item["path"])
       except (ValueError, OSError) as error:
         faults[item["id"]] = str(error)
         continue
       parts = cutting.segments(clip.duration, clip.total)
       row = {"id": item["id"], "video": item["id"], "duration": clip.duration}
-      append({**row, "frames": clip.total, "segments": parts, "config": mark})
+      row |= {"frames": clip.total, originals.KEY: file}
+      append({**row, "segments": parts, "config": mark})
+
+
+def check_videos(workdir: Path, root: Path, share=ledger.ALONE) -> None:
+  """Raises ValueError for a video that is another one than was cut.
+
+  root: of relative video paths. One that is gone is left to who reads it.
+  """
+  for id_, row in ledger.written(workdir, "segments").items():
+    path = root / row["video"]
+    if ledger.is_mine(id_, share) and path.is_file():
+      originals.check(path, row, "use another --workdir")
 
 
 def _ends(_, total: int) -> np.ndarray:

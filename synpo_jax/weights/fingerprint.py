@@ -6,8 +6,8 @@ from pathlib import Path
 
 from absl import logging
 
-from synpo_jax.runtime import shipped, workdir
-from synpo_jax.weights import digests, json_file
+from synpo_jax.runtime import digests, shipped, workdir
+from synpo_jax.weights import json_file
 
 SUFFIXES = frozenset((".json", ".jinja", ".msgpack", ".safetensors"))
 SUFFIXES |= {".model", ".tiktoken"}  # of tokenizers
@@ -48,13 +48,16 @@ def captioner(checkpoint: str, adapter: str) -> str:
 def check_base(run: str | Path, checkpoint: str) -> None:
   """Compares a checkpoint with the one that a run started from, by content.
 
-  Where the run keeps no digest, a warning says so; random weights (no
-  checkpoint) are not compared. Raises ValueError for other weights.
+  The run's newest checkpoint says which, else `identity.json` beside it. Where
+  neither does, a warning says so; random weights (no checkpoint) are not
+  compared. Raises ValueError for other weights.
   """
   if not checkpoint:
     return
   kept = Path(run) / IDENTITY
-  then = json_file.read(kept).get(BASE) if kept.exists() else None
+  then = (workdir.saved_inputs(run) or {}).get(workdir.BASE_WEIGHTS)
+  if then is None and kept.exists():
+    then = json_file.read(kept).get(BASE)
   if then is None:
     logging.warning(
       "%s keeps no digest of the checkpoint it started from, so nobody can "
@@ -64,7 +67,7 @@ def check_base(run: str | Path, checkpoint: str) -> None:
   elif (now := captioner(checkpoint, "")) != then:
     raise ValueError(
       f"{checkpoint}: these are not the files that {run} started from (digest "
-      f"{now} here, {then!r} in {kept}); name the folder that holds those"
+      f"{now} here, {then!r} there); name the folder that holds those"
     )
 
 

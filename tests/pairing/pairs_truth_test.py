@@ -66,6 +66,22 @@ def test_the_truth_chooses_the_true_caption(world, tmp_path):
     assert row["provenance"]["scores"]["total"][3] is None
 
 
+def test_scenes_that_changed_since_are_refused(world, tmp_path):
+  root, captions = world
+  c, scenes = config(root), tmp_path / "scenes.jsonl"
+  scenes.write_text((root / "scenes.jsonl").read_text())
+  c.judge.truth.scenes = str(scenes)
+  make_pairs.run(c, tmp_path / "run", open_writer(captions))
+  c.stages = "judge,pairs"
+  kept = make_pairs.run(c, tmp_path / "run", open_writer(captions))
+  with scenes.open("a") as file:
+    file.write(scenes.read_text().splitlines()[0] + "\n")
+  said = f"{scenes}: these are not the scenes that .*judgements.jsonl was judg"
+  with pytest.raises(ValueError, match=said):
+    make_pairs.run(c, tmp_path / "run", open_writer(captions))
+  assert kept["pairs"] == len(captions)
+
+
 def test_a_video_without_a_scene_is_named(world, tmp_path):
   root, captions = world
   c = config(root)

@@ -11,7 +11,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from synpo_jax import make_pairs
-from synpo_jax.weights import digests, fingerprint
+from synpo_jax.runtime import digests
+from synpo_jax.weights import fingerprint
 from tests.support import fake_pairs
 
 
