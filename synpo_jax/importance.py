@@ -23,7 +23,7 @@ from synpo_jax.models import sharding
 from synpo_jax.runtime import journal
 from synpo_jax.runtime.flags import WORKDIR, command
 from synpo_jax.training import checkpoint, job, pair_logps, update
-from synpo_jax.weights import loading
+from synpo_jax.weights import fingerprint, loading
 
 VIDEOS = flags.DEFINE_integer("videos", 64, "Held-out pairs to use.")
 
@@ -106,6 +106,7 @@ def run(workdir: pathlib.Path, videos: int) -> list[dict]:
   c = ml_collections.ConfigDict(json.loads(path.read_text()))
   if not c.heldout.pairs:
     raise ValueError(f"{path}: the run has no heldout.pairs to measure on")
+  fingerprint.check_base(workdir, c.model.checkpoint)
   if c.world.clips:
     job.make_world(**c.world)
   opened = job.open_model(c)

@@ -15,12 +15,10 @@ import sys
 import uuid
 
 import jax
-import numpy as np
-from jax.experimental import multihost_utils
 
 from synpo_jax.models import sharding
 from synpo_jax.planning import inputs
-from synpo_jax.runtime import hosts
+from synpo_jax.runtime import alike, hosts
 from synpo_jax.runtime.flags import (
   CONFIG,
   WORKDIR,
@@ -30,7 +28,6 @@ from synpo_jax.runtime.flags import (
 )
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-ROOM = 4096  # bytes in which a host describes itself
 SAID = 500  # characters of what a host misses
 
 
@@ -42,7 +39,7 @@ def main():
   found = list(inputs.look(c, changed(), config_name(), workdir))
   wrong = [f"{what}: {told}" for what, told, ok in found if not ok]
   said = "; ".join(wrong).replace("\n", " ")[:SAID]
-  tables = gather(describe(c, workdir) | {"inputs": said or "ok"})
+  tables = alike.gather(describe(c, workdir) | {"inputs": said or "ok"})
   faults = wrong + compare(tables) + mesh_faults(c)
   if hosts.is_first():
     for finding in found:
@@ -84,16 +81,6 @@ def writable(workdir) -> str:
   except OSError as error:
     return f"no: {error}"
   return "yes"
-
-
-def gather(table: dict) -> list[dict]:
-  """The tables of all processes, in their order."""
-  text = json.dumps(table).encode()
-  if len(text) > ROOM:
-    raise ValueError(f"this host describes itself in {len(text)} bytes")
-  padded = np.frombuffer(text.ljust(ROOM), np.uint8)
-  rows = np.asarray(multihost_utils.process_allgather(padded)).reshape(-1, ROOM)
-  return [json.loads(row.tobytes()) for row in rows]
 
 
 def compare(tables: list[dict]) -> list[str]:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from synpo_jax.runtime import journal
@@ -31,6 +31,16 @@ def digest(value, digits: int, *, ensure_ascii: bool = True) -> str:
 def differences(then: dict, now: dict) -> Iterator[Difference]:
   """Yields what differs as JSON has it: a tuple is the list it becomes."""
   return _differences(_plain(then), _plain(now), "")
+
+
+def fixed(found: Iterable[Difference], free: Iterable[str]) -> list[Difference]:
+  """Those whose key, or a section it lies in, is none of `free`."""
+  free = tuple(free)
+  return [
+    one
+    for one in found
+    if not any(one.key == key or one.key.startswith(f"{key}.") for key in free)
+  ]
 
 
 def claim(

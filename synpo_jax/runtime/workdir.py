@@ -6,11 +6,13 @@ from collections.abc import Iterable
 
 from absl import logging
 
-from synpo_jax.runtime.settings import Difference, claim, differences
+from synpo_jax.runtime.settings import Difference, claim, differences, fixed
 from synpo_jax.runtime.terminal import first_line
 
-# Of a checkpoint: what each of its arrays holds, and the run's config.
-DIGESTS, CONFIG = "digests", "config"
+# Of a checkpoint: what each of its arrays holds, the run's config, and what
+# the run reads (training.inputs), the weights it starts from among it.
+DIGESTS, CONFIG, INPUTS = "digests", "config", "inputs"
+BASE_WEIGHTS = "model.checkpoint"
 READ = ("model", "lora", "seed")  # sections that other commands go by
 
 
@@ -28,7 +30,7 @@ def run_config(workdir: str | pathlib.Path) -> dict:
   path = pathlib.Path(workdir) / "config.json"
   config = json.loads(path.read_text())
   step = _newest(workdir)
-  saved = None if step is None else _saved_config(step)
+  saved = None if step is None else _saved(step, CONFIG)
   if saved is None:
     return config
   then, now = ({key: c.get(key) for key in READ} for c in (saved, config))
@@ -57,9 +59,20 @@ def _newest(workdir) -> pathlib.Path | None:
   return folder / str(max(steps)) if steps else None
 
 
-def _saved_config(step: pathlib.Path) -> dict | None:
-  """The config kept in a checkpoint; None in those of earlier versions."""
-  path = step / CONFIG / "metadata"
+def has_checkpoint(workdir: str | pathlib.Path) -> bool:
+  """Whether a run has saved a checkpoint, whole or damaged."""
+  return _newest(workdir) is not None
+
+
+def saved_inputs(workdir: str | pathlib.Path) -> dict[str, str] | None:
+  """Digests of what a run reads, by the newest checkpoint; None without."""
+  step = _newest(workdir)
+  return None if step is None else _saved(step, INPUTS)
+
+
+def _saved(step: pathlib.Path, item: str) -> dict | None:
+  """What a checkpoint keeps as JSON; None in those of earlier versions."""
+  path = step / item / "metadata"
   if not path.exists():
     return None
   try:
@@ -117,7 +130,7 @@ def claim_workdir(workdir, config, *, free=(), made: Iterable[str] = ()):
   workdir = pathlib.Path(workdir)
   path, step = workdir / "config.json", _newest(workdir)
   begun = step is not None or any((workdir / name).exists() for name in made)
-  saved = None if step is None else _saved_config(step)
+  saved = None if step is None else _saved(step, CONFIG)
   if begun and saved is None and not path.exists():
     raise ValueError(
       f"{path} is gone, so nothing says which config made what lies there; put "
@@ -129,14 +142,9 @@ def claim_workdir(workdir, config, *, free=(), made: Iterable[str] = ()):
 
 def _refuse(workdir, found: Iterable[Difference], free):
   """Raises ValueError for differences of keys that are not free."""
-  fixed = [
-    one
-    for one in found
-    if not any(one.key == key or one.key.startswith(key + ".") for key in free)
-  ]
-  if fixed:
+  if differing := fixed(found, free):
     raise ValueError(
-      f"{workdir} holds a run with another config: {_words(fixed)}; "
+      f"{workdir} holds a run with another config: {_words(differing)}; "
       "choose another --workdir or the same config"
     )
 

@@ -9,7 +9,13 @@ import orbax.checkpoint as ocp
 from synpo_jax.models import tree_digest
 from synpo_jax.runtime import hosts
 from synpo_jax.runtime.terminal import first_line
-from synpo_jax.runtime.workdir import CONFIG, DIGESTS, check_arrays, unreadable
+from synpo_jax.runtime.workdir import (
+  CONFIG,
+  DIGESTS,
+  INPUTS,
+  check_arrays,
+  unreadable,
+)
 
 
 class OtherRows(ValueError):
@@ -64,14 +70,15 @@ def same_rows(batches, begun: str, workdir):
     )
 
 
-def save(manager, step, state, data_state, config):
+def save(manager, step, state, data_state, config, inputs):
   """Starts saving after `step` updates; returns before the bytes are out.
 
   data_state: what the data iterator's `get_state` returned (JSON), its "next"
-  being `step`. config: the run's, as nested dicts. A digest of every array is
-  saved with them. Raises Unwritten, which may be of an earlier step.
+  being `step`. config: the run's, as nested dicts. inputs: what it reads, by
+  content (inputs.claim). A digest of every array is saved with them. Raises
+  Unwritten, which may be of an earlier step.
   """
-  kept = {DIGESTS: tree_digest.leaves(state), CONFIG: config}
+  kept = {DIGESTS: tree_digest.leaves(state), CONFIG: config, INPUTS: inputs}
   with _writing(manager.directory):
     manager.save(
       step,

@@ -16,9 +16,9 @@ from jax.experimental import multihost_utils
 from synpo_jax import losses
 from synpo_jax.data import pipeline, text, video
 from synpo_jax.models import attention, captioner, sharding
-from synpo_jax.runtime import hosts
+from synpo_jax.runtime import alike, hosts
 from synpo_jax.runtime.workdir import claim_workdir
-from synpo_jax.training import caches, optim, pair_logps, update
+from synpo_jax.training import caches, inputs, optim, pair_logps, update
 from synpo_jax.weights import loading
 from synpo_jax.world import folder as world
 
@@ -28,6 +28,10 @@ FREE_KEYS = (
   "data.limits",
   *("cache.frames_at_once", "cache.verify"),
 )
+
+
+# Keys that may differ between the processes of one run.
+OWN_KEYS = ("data.workers",)
 
 
 class Texts(NamedTuple):
@@ -67,6 +71,7 @@ class Job(NamedTuple):
   heldout: pipeline.Data | None
   steps: Steps
   cached: caches.Caches  # data and heldout have been through them
+  inputs: dict[str, str]  # digests of what is read, for checkpoints
 
 
 def prepare(c, workdir) -> Job:
@@ -74,6 +79,7 @@ def prepare(c, workdir) -> Job:
 
   Raises ValueError or OSError, in one line, for what cannot be used.
   """
+  alike.check({**c.to_dict(), "--workdir": str(workdir)}, OWN_KEYS)
   mesh, model, texts = opened = open_model(c)
   if hosts.is_first():
     claim_workdir(workdir, c.to_dict(), free=FREE_KEYS)
@@ -84,6 +90,7 @@ def prepare(c, workdir) -> Job:
   if model.config.tower is not None:
     pipeline.check_seen(data, c.data.to_dict())
   held = read_heldout(c, opened) if c.heldout.pairs else None
+  read = inputs.claim(workdir, inputs.read(c, data, held))
   variables = loading.load_variables(model, c.model.checkpoint, mesh, c.seed)
   trained, frozen = update.split(variables, c.trainable)
   steps = make_steps(c, model, trained, mesh, data.updates)
@@ -93,7 +100,8 @@ def prepare(c, workdir) -> Job:
   cached = caches.make(c, model, variables, mesh)
   data, held = cached(data), cached(held) if held else None
   state = steps.init(trained)
-  return Job(mesh, model, texts, frozen, state, data, held, steps, cached)
+  placed = mesh, model, texts, frozen, state
+  return Job(*placed, data, held, steps, cached, read)
 
 
 def open_model(c) -> Opened:

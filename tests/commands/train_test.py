@@ -183,7 +183,7 @@ def test_ctrl_c_saves_first(folder, uninterrupted):
   assert "Traceback" not in output
   with other_rows(folder / "world" / "pairs.jsonl"):
     code, output = finish(start(folder, "stopped", *how))
-  assert code == 1 and "are not those that the run began with" in output
+  assert code == 1 and "data.pairs is not what the run began with" in output
   code, output = finish(start(folder, "stopped", *how))
   assert code == 0 and "continuing after update" in output, output
   same_run(folder, "whole", "stopped")

@@ -97,6 +97,25 @@ def test_processes_give_the_losses_of_one(folder, alone, processes):
   assert output.count("ranking accuracy") == 1  # one process prints
 
 
+def test_processes_with_other_configs_all_end_in_one_line(folder):
+  port = free_port()
+  started = [
+    start(
+      *(folder, "differing", f"--coordinator=localhost:{port}"),
+      *("--processes=2", f"--process={process}", f"--config.seed={process}"),
+      f"--config.data.workers={process}",  # its own business
+    )
+    for process in range(2)
+  ]
+  for code, output in map(finish, started):
+    assert code == 1, output
+    assert output.endswith(
+      "error: the processes differ in seed (0 in process 0, 1 in process 1); "
+      "start all with the same\n"
+    )
+  assert not (folder / "differing" / "config.json").exists()
+
+
 def test_a_killed_process_ends_the_others_and_the_run_continues(folder, alone):
   process = launch(folder, "broken", 2, "--config.every.checkpoint=1")
   deadline = time.monotonic() + 300

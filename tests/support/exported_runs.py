@@ -53,7 +53,7 @@ def write_run(workdir, base, trained, **model):
   claim_workdir(workdir, config)
   state = {"step": jnp.ones((), jnp.int32), "trained": trained}
   with checkpoint.open_manager(workdir, keep=1) as manager:
-    checkpoint.save(manager, 1, state, {"next": 1}, config)
+    checkpoint.save(manager, 1, state, {"next": 1}, config, {})
   return workdir
 
 

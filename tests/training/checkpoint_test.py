@@ -27,7 +27,7 @@ def saved_run(folder, config):
   workdir.claim_workdir(folder, config)
   state = {"trained": {"w": jnp.zeros(3)}}
   with checkpoint.open_manager(folder, keep=1) as manager:
-    checkpoint.save(manager, 1, state, {"next": 1}, config)
+    checkpoint.save(manager, 1, state, {"next": 1}, config, {})
   return folder
 
 
@@ -76,7 +76,7 @@ def test_a_state_saved_on_one_mesh_is_restored_on_another(tmp_path):
   restored_on = sharding.make_mesh(data=2, fsdp=2, model=2)
   state = {"w": jax.device_put(values, NamedSharding(saved_on, P("fsdp")))}
   with checkpoint.open_manager(tmp_path, keep=1) as manager:
-    checkpoint.save(manager, 3, state, {"next": 3}, {})
+    checkpoint.save(manager, 3, state, {"next": 3}, {}, {})
     manager.wait_until_finished()
     target = {"w": NamedSharding(restored_on, P("model", "fsdp"))}
     fresh = jax.device_put(state, target)
@@ -92,7 +92,7 @@ def test_a_damaged_checkpoint_is_named_and_can_be_left_out(tmp_path, place):
   with checkpoint.open_manager(tmp_path, keep=2) as manager:
     for step in (2, 4):
       now = jax.tree.map(functools.partial(jnp.add, step), state)
-      checkpoint.save(manager, step, now, {"next": step}, {})
+      checkpoint.save(manager, step, now, {"next": step}, {}, {})
     manager.wait_until_finished()
   newest = tmp_path / "checkpoints" / "4"
   for path in newest.glob(f"{place}/*"):
@@ -130,7 +130,7 @@ def test_arrays_and_positions_are_those_that_were_saved(tmp_path, caplog):
   state = {"trained": {"w": jnp.arange(512.0)}, "step": jnp.int32(4)}
   with checkpoint.open_manager(tmp_path, keep=2) as manager:
     for step in (2, 4):
-      checkpoint.save(manager, step, state, {"next": step}, {"lora": {}})
+      checkpoint.save(manager, step, state, {"next": step}, {"lora": {}}, {})
   (tmp_path / "config.json").write_text('{"lora": {}}')
   folder, like = tmp_path / "checkpoints", checkpoint.abstract(state)
   shutil.copytree(folder, tmp_path / "kept")
@@ -165,5 +165,5 @@ def test_a_disk_that_takes_no_checkpoint_is_said(tmp_path, monkeypatch):
       patch.setattr(ocp.CheckpointManager, name, full)
       with pytest.raises(checkpoint.Unwritten, match=said):
         with checkpoint.open_manager(tmp_path, keep=1) as manager:
-          checkpoint.save(manager, 1, state, {}, {})
+          checkpoint.save(manager, 1, state, {}, {}, {})
           checkpoint.finish(manager)

@@ -175,7 +175,7 @@ def test_a_run_gives_its_newest_adapter(tmp_path):
     for step in (1, 2):
       old = jax.tree.map(lambda x, s=step: x * s, trained)
       state = {"trained": old, "opt": optax.adam(1e-3).init(old)}
-      checkpoint.save(manager, step, state, {}, held)
+      checkpoint.save(manager, step, state, {}, held, {})
   (tmp_path / "config.json").write_text(json.dumps(held))
   learned = adapters.read(tmp_path, captioner_config(TINY))
   assert learned.config == LoraConfig(3, 6.0, 0.1) and not learned.params
@@ -189,7 +189,7 @@ def test_a_run_gives_its_newest_adapter(tmp_path):
 def test_a_run_that_fell_apart_is_named(tmp_path):
   trained = {"lora": {"q": {"a": jnp.full((2, 3), jnp.nan)}}}
   with checkpoint.open_manager(tmp_path, keep=2) as manager:
-    checkpoint.save(manager, 1, {"trained": trained}, {}, {})
+    checkpoint.save(manager, 1, {"trained": trained}, {}, {}, {})
   with pytest.raises(ValueError, match="/1: lora/q/a: 6 of 6 values are NaN"):
     adapters.read_run(tmp_path)
 
