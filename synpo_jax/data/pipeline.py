@@ -259,10 +259,12 @@ class Stream:
   number of workers. Worker processes start anew: an entry that uses them
   needs its `if __name__ == "__main__"` guard. The source is a batches.Batches,
   or anything else with a length and arrays, or tuples of them, by number.
+  Batches of tokens alone start no workers: there is nothing to read for them.
   """
 
   def __init__(self, source, workers: int):
-    self._source, self._workers = source, workers
+    reads = getattr(source, "visual", source) is not None
+    self._source, self._workers = source, workers if reads else 0
     self._next, self._batches = 0, None
 
   def __iter__(self):

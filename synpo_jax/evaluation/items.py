@@ -37,12 +37,20 @@ def refuse_missing(path, items: list[Item], found, *, only_predicted: bool):
 
 
 class Benchmark(NamedTuple):
-  """How a benchmark lists its items and scores them, and on what data."""
+  """How a benchmark lists its items and scores them, and on what data.
+
+  measured: what scores are made from where no judge is asked, else "".
+  """
 
   items: Callable
   score: Callable
   files: Callable  # config -> paths of what it reads
-  judged: bool
+  measured: str
+
+  @property
+  def judged(self) -> bool:
+    """Whether a judge is asked."""
+    return not self.measured
 
 
 def one_file(c) -> list[str]:

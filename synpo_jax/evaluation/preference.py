@@ -236,4 +236,4 @@ def list_files(c) -> list[str]:
   return [c.data.reference_outputs]
 
 
-BENCHMARK = Benchmark(list_items, score_captions, list_files, True)
+BENCHMARK = Benchmark(list_items, score_captions, list_files, "")

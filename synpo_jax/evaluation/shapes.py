@@ -107,4 +107,6 @@ def list_files(c) -> list[str]:
   return [path for path in (c.data.scenes, c.data.only) if path]
 
 
-BENCHMARK = Benchmark(list_items, score_captions, list_files, False)
+BENCHMARK = Benchmark(
+  list_items, score_captions, list_files, "exact marks from scene graphs"
+)

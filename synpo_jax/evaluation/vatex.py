@@ -129,4 +129,6 @@ def score_captions(c, items, captions, prompts, ask):
   return rows, summary, None
 
 
-BENCHMARK = Benchmark(list_items, score_captions, one_file, False)
+BENCHMARK = Benchmark(
+  list_items, score_captions, one_file, "words shared with the references"
+)

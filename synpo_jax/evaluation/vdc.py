@@ -260,4 +260,4 @@ def list_files(c) -> list[str]:
   return [f"{c.data.questions}/{name}.jsonl" for name in c.data.categories]
 
 
-BENCHMARK = Benchmark(list_items, score_captions, list_files, True)
+BENCHMARK = Benchmark(list_items, score_captions, list_files, "")

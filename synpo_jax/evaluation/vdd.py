@@ -115,4 +115,4 @@ def score_captions(c, items, captions, prompts, ask):
   return rows, summarise(rows), usage
 
 
-BENCHMARK = Benchmark(list_items, score_captions, one_file, True)
+BENCHMARK = Benchmark(list_items, score_captions, one_file, "")

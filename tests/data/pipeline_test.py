@@ -149,6 +149,21 @@ def test_worker_processes_give_the_same_batches_and_may_change(data):
   same(next(alone), whole[5])
 
 
+def test_tokens_alone_start_no_workers(data, monkeypatch):
+  started = []
+
+  def read_ahead(source, start, workers):
+    started.append(workers)
+    return iter([None])
+
+  monkeypatch.setattr(pipeline, "_read_ahead", read_ahead)
+  alone = copy.copy(data.batches)
+  alone.visual = None
+  for batches in (data.batches, alone):
+    next(pipeline.Stream(batches, 8))
+  assert started == [8, 0]
+
+
 def test_other_rows_are_told_apart(data):
   batches = data.batches
   again = copy.copy(batches)
