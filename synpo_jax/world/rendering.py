@@ -29,10 +29,11 @@ from synpo_jax.world.scene import (
   to_screen,
 )
 
-WORLD = "synpo-shapes-2"  # raise it when a scene gives other pixels
+WORLD = "synpo-shapes-3"  # raise it when a scene gives other pixels
 EDGE = 96  # pixels, both ways
 GRAIN = 192  # pixels per world unit in the painted backgrounds
 REACH = 0.4  # how far a background goes on beyond the first view, each side
+LAMP = 0.4  # of its light a wall loses from one end to the other
 OUTLINE = 0.014  # width of the line around every thing, in picture widths
 TONES = {"grey": (178, 178, 182), "brown": (188, 152, 116)}
 LIGHTS = {"grey": (226, 226, 230), "brown": (232, 210, 182)}
@@ -62,7 +63,12 @@ def backdrop(kind: str, tone: str) -> UInt8[np.ndarray, "Y X 3"]:
     picture[(x % 0.2) < 0.1] = LIGHTS[tone]
   elif kind == "checks":
     picture[((x // 0.125 + y // 0.125) % 2) == 0] = LIGHTS[tone]
-  return picture.astype(np.uint8)
+  return (picture * _light(x)).astype(np.uint8)
+
+
+def _light(x) -> Float[np.ndarray, "Y X 1"]:
+  """A lamp on the left: how bright a wall is there, which shows a pan."""
+  return 1.0 - LAMP * ((x + REACH) / (1 + 2 * REACH))[..., None]
 
 
 def _field(x, y, tone: str) -> Float[np.ndarray, "Y X 3"]:

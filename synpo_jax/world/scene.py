@@ -26,7 +26,7 @@ COLOURS = {
   "white": (250, 250, 250),
   "black": (15, 15, 15),
 }
-RADIUS = {"large": 0.18, "small": 0.105}
+RADIUS = {"large": 0.19, "small": 0.12}
 BACKGROUNDS = {
   "plain": ("grey", "brown"),
   "stripes": ("grey", "brown"),

@@ -68,8 +68,8 @@ def _plan(rng: np.random.Generator) -> _Plan:
   if background == "plain":  # nothing there would show the camera move
     camera = "static"
   things = int(rng.choice([1, 2, 3], p=[0.25, 0.45, 0.3]))
-  events = int(rng.integers(1, 4 if things == 3 else 5))
-  hides = things > 1 and rng.random() < 0.2
+  events = int(rng.integers(1, 3 if things == 3 else 4))
+  hides = things > 1 and rng.random() < 0.1
   return _Plan(background, tone, camera, things, events, hides)
 
 
