@@ -7,7 +7,7 @@ from synpo_jax.world import spoiling, telling, truth
 from synpo_jax.world.chance import pick
 from synpo_jax.world.scene import Facts, Scene
 
-MIX = {"detailed": 0.60, "retrospective": 0.15, "other": 0.25}
+MIX = {"detailed": 0.75, "retrospective": 0.05, "other": 0.20}
 PARTS = tuple(kind for kind in telling.KINDS if kind != "detailed")
 
 
