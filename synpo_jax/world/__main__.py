@@ -1,12 +1,16 @@
 """Renders clips of the synthetic world, with their scenes and rows.
 
 python -m synpo_jax.world --out=world --clips=2000 --seed=0
+
+With --careful, --careless and --terse, which sum to 1, the captions to learn
+are those of a mixture of annotators.
 """
 
 import argparse
 import os
 
 from synpo_jax.runtime.flags import one_line
+from synpo_jax.world.annotators import STYLES
 from synpo_jax.world.folder import write_world
 
 
@@ -19,7 +23,10 @@ def main() -> None:
   add("--seed", type=int, default=0, help="seed of the first clip")
   add("--heldout", type=int, default=0, help="the last so many: heldout.jsonl")
   add("--workers", type=int, default=os.cpu_count() or 1, help="processes")
+  for name in STYLES:
+    add(f"--{name}", type=float, default=0.0, help="share of annotators")
   args = parser.parse_args()
+  shares = {name: getattr(args, name) for name in STYLES}
   with one_line():
     write_world(
       args.out,
@@ -27,6 +34,7 @@ def main() -> None:
       seed=args.seed,
       heldout=args.heldout,
       workers=args.workers,
+      shares=shares if any(shares.values()) else None,
     )
   print(f"{args.clips} clips in {args.out}")
 

@@ -10,14 +10,14 @@ heldout.jsonl    pairs of clips that appear in no other row
 import functools
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from synpo_jax.data import records
 from synpo_jax.runtime import journal, stopping
-from synpo_jax.world import rendering, staging
+from synpo_jax.world import annotators, rendering, staging
 from synpo_jax.world import rows as world_rows
 from synpo_jax.world.scene import Scene, read_scenes, write_scenes
 
@@ -76,6 +76,7 @@ def write_world(
   rows_per_clip: int = 4,
   pairs_per_clip: int = 1,
   workers: int = 1,
+  shares: Mapping[str, float] | None = None,
 ) -> None:
   """Renders `clips` clips and writes the rows of all but the held-out ones.
 
@@ -89,13 +90,19 @@ def write_world(
     rows_per_clip: caption rows a clip gets, each in other words.
     pairs_per_clip: preference pairs a clip gets.
     workers: processes that render.
+    shares: of the annotators who write the captions to learn, by style
+      (`annotators.STYLES`); None for true captions of every kind of request.
   """
   if not 0 <= heldout < clips:
     raise ValueError(f"cannot hold out {heldout} of {clips} clips")
+  make = world_rows.sft_row
+  if shares is not None:
+    annotators.check(shares)
+    make = functools.partial(world_rows.mixture_row, shares=shares)
   folder = Path(folder)
   scenes = render_world(folder, range(seed, seed + clips), workers)
   train = scenes[: clips - heldout]
-  captions = _rows(world_rows.sft_row, train, rows_per_clip, stream=1)
+  captions = _rows(make, train, rows_per_clip, stream=1)
   _write_new(folder / "sft.jsonl", captions)
   pairs = _rows(world_rows.pair_row, train, pairs_per_clip, stream=2)
   _write_new(folder / "pairs.jsonl", pairs)

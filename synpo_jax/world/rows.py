@@ -1,9 +1,11 @@
 """Training rows for the synthetic world: captions to learn, pairs to prefer."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from synpo_jax.data import prompts
-from synpo_jax.world import spoiling, telling, truth
+from synpo_jax.world import annotators, spoiling, telling, truth
 from synpo_jax.world.chance import pick
 from synpo_jax.world.scene import Facts, Scene
 
@@ -34,6 +36,26 @@ def sft_row(scene: Scene, video: str, rng: np.random.Generator) -> dict:
     question = f"{question} {prompts.CAUTION}"
   chosen = telling.tell(scene.facts, rng)
   return {"video": video, "question": question, "chosen": chosen}
+
+
+def mixture_row(
+  scene: Scene, video: str, rng: np.random.Generator, shares: Mapping
+) -> dict:
+  """{video, question, chosen, style}: what one of several annotators wrote.
+
+  All were asked the training question, so the style is not in the prompt; it
+  is drawn from a stream of its own, whatever the clip shows.
+
+  Args:
+    shares: style -> its share, see `annotators.style`.
+  """
+  style = annotators.style(rng.spawn(1)[0], shares)
+  return {
+    "video": video,
+    "question": prompts.TRAINING_QUESTION,
+    "chosen": annotators.caption(scene, rng, style),
+    "style": style,
+  }
 
 
 def draft(facts: Facts, rng: np.random.Generator) -> str:
