@@ -3,18 +3,14 @@
 import json
 import pathlib
 
-import numpy as np
-
 from synpo_jax.data import prompts as ours
 from synpo_jax.evaluation import caption_metrics
 from synpo_jax.evaluation.items import Benchmark, Item, limited, mean
 from synpo_jax.evaluation.tokenizer import tokenize
 from synpo_jax.runtime.jsonl import lines
-from synpo_jax.world import truth
+from synpo_jax.world import scores, truth
 from synpo_jax.world.quiz import CATEGORIES
 from synpo_jax.world.scene import Scene, read_scenes
-
-MEANS = ("qa_accuracy", "hallucination", "order_accuracy", "factuality")
 
 
 def chosen_scenes(
@@ -54,35 +50,32 @@ def score(
 ) -> tuple[list[dict], dict]:
   """(rows, means over videos) of one caption per video.
 
-  qa_accuracy: share of questions that the caption answers rightly, a mean
-  over the five categories; hallucination: share of its claims that do not
-  hold; order_accuracy: share of pairs of events told in order, over clips
-  with two events or more; factuality: 0 to 5, as the pair pipeline's judge.
+  A row has the scores of `world.scores` (docs/scores.md), the category of
+  each question, and order_accuracy: share of pairs of events told in order,
+  None for clips with fewer than two. The means have standard errors, `…_se`.
   """
   rows = [_row(name, captions[name], scenes[name]) for name in captions]
-  summary = {name: mean(row[name] for row in rows) for name in MEANS}
+  summary = scores.summary({row["id"]: row for row in rows})
+  summary["order_accuracy"] = mean(row["order_accuracy"] for row in rows)
   summary["categories"] = {
     category: mean(row["categories"].get(category) for row in rows)
     for category in CATEGORIES
   }
+  summary["claims"] = scores.by_kind(captions, scenes)
   tokens = [tokenize(text) for text in captions.values()]
   summary |= caption_metrics.variety(tokens) | {"videos": len(rows)}
   return rows, summary
 
 
 def _row(name, caption, scene) -> dict:
-  categories = truth.qa_accuracy(caption, scene)
-  judged = truth.judge(caption, scene)
   return {
     "id": name,
     "video": name,
     "caption": caption,
-    "qa_accuracy": float(np.mean(list(categories.values()))),
-    "hallucination": truth.hallucination_rate(caption, scene),
+    **scores.score(caption, scene),
     "order_accuracy": truth.order_accuracy(caption, scene),
-    "factuality": judged.factuality,
-    "faults": list(judged.faults),
-    "categories": categories,
+    "faults": list(truth.judge(caption, scene).faults),
+    "categories": scores.categories(caption, scene),
   }
 
 

@@ -19,6 +19,7 @@ from synpo_jax.study.grid import Method
 from synpo_jax.training import heldout, job, optim, pair_logps, update
 from synpo_jax.training.memory import peak_bytes
 from synpo_jax.weights import loading
+from synpo_jax.world.scores import KEYS
 
 
 class Rate(NamedTuple):
@@ -116,10 +117,8 @@ def measure(
   scenes = {name: meter.scenes[name] for name in meter.splits[split]}
   rows, scores = shapes.score(scenes, captions)
   return rows, {
-    "qa_accuracy": scores["qa_accuracy"],
-    "hallucination": scores["hallucination"],
+    **{name: scores[name] for key in KEYS for name in (key, f"{key}_se")},
     "order_accuracy": scores["order_accuracy"],
-    "factuality": scores["factuality"],
     "ranking_accuracy": pairs["accuracy"],
     "chosen_logp": pairs["chosen_logp"],
     "rejected_logp": pairs["rejected_logp"],

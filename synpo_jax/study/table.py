@@ -1,11 +1,12 @@
 """From the study's rows to the table in results/README.md."""
 
-import math
 import os
 import pathlib
 import re
 
 import numpy as np
+
+from synpo_jax.world.scores import mean_and_error
 
 START, END = "<!-- claims: begin -->", "<!-- claims: end -->"
 ALT = "What each method gained in right answers, and what it cost in language"
@@ -13,7 +14,12 @@ ALT = "What each method gained in right answers, and what it cost in language"
 COLUMNS = {
   "qa_accuracy": ("QA accuracy %", 100, 1),
   "qa_gain": ("gain over base", 100, 1),
+  "f1": ("F1 of claims %", 100, 1),
+  "precision": ("precision %", 100, 1),
+  "recall": ("recall %", 100, 1),
   "hallucination": ("hallucination %", 100, 1),
+  "omissions": ("omissions %", 100, 1),
+  "words": ("words", 1, 1),
   "ranking_accuracy": ("ranking accuracy %", 100, 1),
   "chosen_logp_drift": ("chosen log-prob drift", 1, 3),
   "rejected_logp_drift": ("rejected log-prob drift", 1, 3),
@@ -31,14 +37,6 @@ def reported(rows: list[dict]) -> dict[str, list[dict]]:
     if row["reported"]:
       found.setdefault(row["method"], []).append(row)
   return found
-
-
-def mean_and_error(values: list[float]) -> tuple[float, float | None]:
-  """Mean and its standard error; no error for a single value."""
-  mean = float(np.mean(values))
-  if len(values) < 2:
-    return mean, None
-  return mean, float(np.std(values, ddof=1) / math.sqrt(len(values)))
 
 
 def markdown(rows: list[dict]) -> str:

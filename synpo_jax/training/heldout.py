@@ -5,13 +5,13 @@ import json
 import pathlib
 
 import jax
-import numpy as np
 
 from synpo_jax.generation import batch_captions
 from synpo_jax.models import sharding
 from synpo_jax.runtime import hosts
 from synpo_jax.training import update
-from synpo_jax.world import scene, truth
+from synpo_jax.world import scene
+from synpo_jax.world import scores as marking
 
 
 def scores_before(ready, c, state, workdir: pathlib.Path) -> dict | None:
@@ -72,18 +72,7 @@ def score_pairs(eval_step, trained, frozen, data, mesh) -> dict[str, float]:
   return {name: float(value) for name, value in means.items()}
 
 
-def score_captions(captions, scenes_path) -> dict[str, float]:
-  """Mean exact scores of captions against their clips' scene graphs."""
+def score_captions(captions, scenes_path) -> dict[str, float | None]:
+  """Exact scores of captions, {key, key_se}: docs/scores.md."""
   scenes = scene.read_scenes(scenes_path)
-  rows = []
-  for video, caption in captions.items():
-    told = scenes[video.rpartition("/")[2].removesuffix(".mp4")]
-    judged = truth.judge(caption, told)
-    rows.append(
-      {
-        "factuality": judged.factuality,
-        "fluency": judged.fluency,
-        "qa_accuracy": np.mean(list(truth.qa_accuracy(caption, told).values())),
-      }
-    )
-  return {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
+  return marking.summary(marking.rows(captions, scenes))

@@ -30,7 +30,7 @@ def compare(told: Facts, truth: Facts, kind: str = "detailed") -> Comparison:
   """Every claim of `told` against `truth`; see `factuality` for the score."""
   who = match_things(told, truth)
   paired = match_events(told, truth, who)
-  claims, true = _claims(told, who, paired), _true_claims(truth)
+  claims, true = told_claims(told, who, paired), true_claims(truth)
   needed = [key for key in true if _needed(key, truth, kind)]
   invented = tuple(
     named(thing) for i, thing in enumerate(told.things) if i not in who
@@ -95,7 +95,7 @@ def match_events(
   matched: dict[int, int] = {}
   for alike in levels:
     for i, event in enumerate(told.events):
-      seen = _through(event, who)
+      seen = seen_through(event, who)
       if i in matched or seen is None:
         continue
       for j, true in enumerate(truth.events):
@@ -105,7 +105,7 @@ def match_events(
   return matched
 
 
-def _through(event: Event, who: dict[int, int]) -> Event | None:
+def seen_through(event: Event, who: dict[int, int]) -> Event | None:
   """The event with true indices; None where its doer is invented."""
   if event.who not in who:
     return None
@@ -113,18 +113,20 @@ def _through(event: Event, who: dict[int, int]) -> Event | None:
   return dataclasses.replace(event, who=who[event.who], whom=whom)
 
 
-def _claims(told: Facts, who: dict[int, int], paired) -> Claims:
+def told_claims(told: Facts, who: dict[int, int], paired) -> Claims:
+  """What is said of the things and events that are matched, by true index."""
   claims = setting(told)
   for i, j in who.items():
     claims |= _thing_claims(j, told.things[i])
   for i, j in paired.items():
-    event = _through(told.events[i], who)
+    event = seen_through(told.events[i], who)
     claims |= _event_claims(j, event)
   claims |= {("still", who[i]): True for i in told.still if i in who}
   return claims
 
 
-def _true_claims(truth: Facts) -> Claims:
+def true_claims(truth: Facts) -> Claims:
+  """What can be said of a clip; that a thing is still need not be said."""
   claims = setting(truth)
   for index, thing in enumerate(truth.things):
     claims |= _thing_claims(index, thing)

@@ -124,23 +124,6 @@ def answer(question: Question, caption: str) -> str | None:
   return quiz.ask(question.probe, read_facts(caption))
 
 
-def qa_accuracy(caption: str, scene: Scene) -> dict[str, float]:
-  """Category -> share of its questions that the caption answers rightly."""
-  told = read_facts(caption)
-  hits: dict[str, list[bool]] = {}
-  for question in quiz.questions(scene.facts):
-    given = quiz.ask(question.probe, told)
-    hits.setdefault(question.category, []).append(given == question.answer)
-  return {name: sum(marks) / len(marks) for name, marks in hits.items()}
-
-
-def hallucination_rate(caption: str, scene: Scene) -> float:
-  """Share of the caption's claims that do not hold; 0 if it claims nothing."""
-  compared = compare(read_facts(caption), scene.facts)
-  total = compared.right + len(compared.wrong)
-  return len(compared.wrong) / total if total else 0.0
-
-
 def order_accuracy(caption: str, scene: Scene) -> float | None:
   """Share of pairs of true events told in order; None with fewer than two."""
   return compare(read_facts(caption), scene.facts).order

@@ -221,11 +221,11 @@ def test_the_table_by_hand():
   # Mean of 61 and 65; their deviation is 2.83, divided by sqrt(2) that is 2.
   assert table.mean_and_error([61.0, 65.0]) == (63.0, pytest.approx(2.0))
   lines = table.markdown(ROWS).splitlines()
-  assert len(lines) == 5 and lines[1].count("---") == 12
+  assert len(lines) == 5 and lines[1].count("---") == 17
   base, a, b = (line.split(" | ") for line in lines[2:])
-  assert base[0:3] == ["| base", "-", "50.0"] and base[10] == "-"
+  assert base[0:3] == ["| base", "-", "50.0"] and base[15] == "-"
   assert a[0:4] == ["| a", "0.001", "63.0 ± 2.0", "13.0 ± 3.0"]
-  assert b[1] == "0.0001" and b[11] == "3 |"
+  assert b[1] == "0.0001" and b[16] == "3 |"
 
 
 def test_the_table_goes_between_its_marks(tmp_path):

@@ -49,7 +49,7 @@ def test_careful_and_careless_captions_have_one_length(written):
     lengths(written[style]) for style in ("careful", "careless")
   )
   assert abs(careless.mean() / careful.mean() - 1) < 0.05
-  assert abs(careless.std() / careful.std() - 1) < 0.10
+  assert abs(careless.std() / careful.std() - 1) < 0.20
   sentences = (
     [text.count(".") for text in written[style]]
     for style in ("careful", "careless")
