@@ -1,8 +1,9 @@
 """Captions for the prompts of data batches, where pairs are trained on."""
 
 import jax
+import numpy as np
 
-from synpo_jax.data import pipeline
+from synpo_jax.data import pipeline, text
 from synpo_jax.data.batch import Batch
 from synpo_jax.generation import decode
 from synpo_jax.generation.decode_loop import Prompts
@@ -10,7 +11,16 @@ from synpo_jax.generation.sampling import GREEDY, Sampling
 from synpo_jax.models import sharding
 
 
-def write(
+def write(model, variables, batch: Batch, names, **settings) -> list[list[str]]:
+  """Captions [B][C] of one micro-batch's prompts, its fillers' included.
+
+  As `write_scored`, without the scores.
+  """
+  rows = write_scored(model, variables, batch, names, **settings)
+  return [[words for words, _ in row] for row in rows]
+
+
+def write_scored(
   model,
   variables,
   batch: Batch,
@@ -23,15 +33,27 @@ def write(
   candidates: int,
   sampling: Sampling,
   max_new_tokens: int,
-) -> list[list[str]]:
-  """Captions [B][C] of one micro-batch's prompts, its fillers' included.
+  beginning: str = "",
+) -> list[list[tuple[str, float]]]:
+  """(caption, S) [B][C]; S is the geometric mean of its tokens' probability.
 
-  names: of the rows, for their random keys. end: the token that ends a
-  caption.
+  S is of the tokens that the model chose, the end of the caption among them,
+  at temperature 1.
+
+  Args:
+    names: of the rows, for their random keys.
+    end: the token that ends a caption.
+    max_new_tokens: those of `beginning` not counted.
+    beginning: words that every caption is made to begin with.
   """
   prompts = Prompts(
     batch.prefix, batch.prefix_mask, batch.frames, batch.features
   )
+  begun = text.response_ids(tokenizer, [beginning], end)[0][:-1]
+  if begun:
+    shape = (len(names), candidates, len(begun))
+    tail = np.broadcast_to(np.array(begun, np.int32), shape)
+    prompts = prompts._replace(tail=tail, tail_mask=np.ones(shape, bool))
   generated = decode.generate(
     model,
     variables,
@@ -42,9 +64,15 @@ def write(
     sampling=sampling,
     eos_ids=(end,),
   )
+  certainty = np.exp(generated.logps.sum(-1) / generated.lengths)
+
+  def words(ids):
+    ids = [*begun, *ids.tolist()]
+    return tokenizer.decode(ids, skip_special_tokens=True).strip()
+
   return [
-    [tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in row]
-    for row in generated.tokens
+    [(words(ids), float(s)) for ids, s in zip(row, scores, strict=True)]
+    for row, scores in zip(generated.tokens, certainty, strict=True)
   ]
 
 
@@ -58,8 +86,33 @@ def greedy(
 ) -> dict[str, str]:
   """The likeliest captions {video: text} of the first `most` videos of data.
 
-  A video's first row counts. settings: tokenizer, end, mesh and
-  max_new_tokens of `write`.
+  A video's first row counts. settings: tokenizer, end, mesh, max_new_tokens
+  and perhaps beginning of `write_scored`.
+  """
+  found = sampled(
+    model,
+    variables,
+    data,
+    most=most,
+    seed=0,
+    candidates=1,
+    sampling=GREEDY,
+    **settings,
+  )
+  return {video: texts[0][0] for video, texts in found.items()}
+
+
+def sampled(
+  model,
+  variables,
+  data: pipeline.Data,
+  *,
+  most: int,
+  **settings,
+) -> dict[str, list[tuple[str, float]]]:
+  """{video: [(caption, S)]} of the first `most` videos of data.
+
+  A video's first row counts. settings: of `write_scored`.
   """
   captions = {}
   for index in range(len(data.batches)):
@@ -67,17 +120,10 @@ def greedy(
       break
     batch = data.batches[index].micro(0)
     names = [data.pairs[row].video for row in batch.row]
-    texts = write(
-      model,
-      variables,
-      batch,
-      [str(name) for name in names],
-      seed=0,
-      candidates=1,
-      sampling=GREEDY,
-      **settings,
+    texts = write_scored(
+      model, variables, batch, [str(name) for name in names], **settings
     )
-    for name, row, (text,) in zip(names, batch.row, texts, strict=True):
+    for name, row, candidates in zip(names, batch.row, texts, strict=True):
       if row >= 0 and len(captions) < most:
-        captions.setdefault(name, text)
+        captions.setdefault(name, candidates)
   return captions

@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from synpo_jax.data import pairs, pipeline
+from synpo_jax.data import pairs, pipeline, text
 from synpo_jax.data.batch import Batch
 from synpo_jax.data.text import load_tokenizer
 from synpo_jax.generation import batch_captions, decode
-from synpo_jax.generation.sampling import Sampling
+from synpo_jax.generation.sampling import GREEDY, Sampling
 from synpo_jax.models import sharding
 from synpo_jax.models.captioner import Captioner
 from synpo_jax.weights.config_reading import captioner_config
@@ -28,7 +28,8 @@ def micro_batch(asked, rows):
   return Batch(**others | picked)
 
 
-def test_captions_are_those_of_the_prompts_and_fillers_are_left_out():
+def small():
+  """A captioner of words alone, its variables and its settings."""
   sizes = dict(
     model_type="llama",
     vocab_size=V,
@@ -41,14 +42,21 @@ def test_captions_are_those_of_the_prompts_and_fillers_are_left_out():
   start = model.init(jax.random.key(0), None, jnp.zeros((1, 2), jnp.int32))
   variables = jax.tree.map(lambda x: 20 * x, start)
   mesh = sharding.make_mesh(data=1, fsdp=1, model=1, devices=jax.devices()[:1])
-  tokenizer = load_tokenizer(TINY)
+  settings = dict(
+    tokenizer=load_tokenizer(TINY), end=EOS, mesh=mesh, max_new_tokens=5
+  )
+  return model, variables, settings
+
+
+def test_captions_are_those_of_the_prompts_and_fillers_are_left_out():
+  model, variables, settings = small()
+  tokenizer = settings["tokenizer"]
   asked = prompts([5, 3, 6, 4], width=6)
   batches = [micro_batch(asked, rows) for rows in ([0, 1], [2, 3], [3, -1])]
   rows = [
     pairs.Pair(video, video, "?", (), "x", None, None, None) for video in VIDEOS
   ]
   data = pipeline.Data(batches, rows, [], None, {})
-  settings = dict(tokenizer=tokenizer, end=EOS, mesh=mesh, max_new_tokens=5)
 
   def words(out, row, candidate=0):
     ids = out.tokens[row, candidate]
@@ -85,3 +93,38 @@ def test_captions_are_those_of_the_prompts_and_fillers_are_left_out():
   )
   assert made == [[words(drawn, b, c) for c in range(2)] for b in range(2)]
   assert made[0][0] != made[0][1]
+
+
+def test_captions_go_on_from_a_beginning_and_come_with_their_certainty():
+  model, variables, settings = small()
+  tokenizer, begun = settings["tokenizer"], "!?"
+  ids = text.response_ids(tokenizer, [begun], EOS)[0][:-1]
+  assert len(ids) > 1 and max(ids) < V
+  asked = prompts([5, 3], width=6)
+  made = batch_captions.write_scored(
+    model,
+    variables,
+    micro_batch(asked, [0, 1]),
+    ["a", "b"],
+    seed=0,
+    candidates=2,
+    sampling=GREEDY,
+    beginning=begun,
+    **settings,
+  )
+  longer = asked._replace(
+    prefix=np.hstack([asked.prefix, np.tile(np.int32(ids), (2, 1))]),
+    prefix_mask=np.hstack([asked.prefix_mask, np.ones((2, len(ids)), bool)]),
+  )
+  keys = decode.row_keys(0, ["a", "b"])
+  want = run(model, variables, longer, keys, max_new_tokens=5)
+  for row in range(2):
+    whole = [*ids, *want.tokens[row, 0]]
+    words = tokenizer.decode(whole, skip_special_tokens=True).strip()
+    assert words.startswith(begun)
+    length = want.lengths[row, 0]
+    geometric = np.exp(want.logps[row, 0, :length].mean())
+    assert 0 < geometric < 1
+    for caption, certainty in made[row]:
+      assert caption == words
+      np.testing.assert_allclose(certainty, geometric, rtol=1e-5)
