@@ -2,38 +2,74 @@
 
 import json
 import pathlib
+from collections.abc import Mapping
 
 from rich.console import Console
 from rich.table import Table
 
-from synpo_jax.reporting import report
+from synpo_jax.reporting import gain, report
 from synpo_jax.runtime import hosts
 
-SHOWN = {  # metric -> its title in the table
+SHOWN = {  # score -> its title in the table
   "accuracy": "ranking accuracy",
   "chosen_logp": "log-prob per token, chosen",
   "rejected_logp": "log-prob per token, rejected",
   "margin": "margin of geometric means",
-  "factuality": "factuality of greedy captions (0-5)",
-  "fluency": "fluency of greedy captions (0-5)",
+  "f1": "F1 of claims",
+  "precision": "precision of claims",
+  "recall": "recall of claims",
+  "hallucination": "wrong share of claims made",
+  "omissions": "true claims left out",
   "qa_accuracy": "questions answered right",
+  "words": "words",
+  "fluency": "fluency (0-5)",
 }
 
 
-def show(before: dict, after: dict, workdir: pathlib.Path) -> None:
-  """Prints the held-out scores, keeps the last, draws the curves on a page."""
+def show(
+  before: Mapping,
+  after: Mapping,
+  workdir: pathlib.Path,
+  told: gain.Captions | None = None,
+) -> None:
+  """Prints the held-out scores, keeps the last, draws the curves on a page.
+
+  told: the captions that the scores are of; with them come the controls, what
+  the figures mean, and three clips.
+  """
   if not hosts.is_first():
     return
   (workdir / "after.json").write_text(json.dumps(after, indent=2) + "\n")
-  Console().print(table(before, after))
+  more = {} if told is None else gain.summaries(told)
+  if told is not None:
+    controls = {name: more[name] for name in told.controls}
+    text = json.dumps(controls, indent=2) + "\n"
+    (workdir / "controls.json").write_text(text)
+  console = Console()
+  console.print(table(before, after, more))
+  if told is not None:
+    console.print(gain.sentence(told))
+    console.print(*gain.clips(told), sep="\n\n")
   print(f"curves: {report.write([str(workdir)], workdir / 'report')}")
 
 
-def table(before: dict, after: dict) -> Table:
-  """Before and after, side by side."""
-  shown = Table("held-out clips", "before", "after")
+def table(
+  before: Mapping, after: Mapping, more: Mapping[str, Mapping] | None = None
+) -> Table:
+  """Scores in rows; before, after, and what more columns there are."""
+  columns = {"before": before, "after": after, **(more or {})}
+  shown = Table("held-out clips", *columns)
   for name, title in SHOWN.items():
     if name in before:
-      values = (f"{scores[name]:.3f}" for scores in (before, after))
-      shown.add_row(title, *values)
+      cells = (_cell(values, name) for values in columns.values())
+      shown.add_row(title, *cells)
   return shown
+
+
+def _cell(values: Mapping, name: str) -> str:
+  """A mean, with its standard error where there is one."""
+  if name not in values:
+    return ""
+  error = values.get(f"{name}_se")
+  room = "" if error is None else f" ± {error:.3f}"
+  return f"{values[name]:.3f}{room}"

@@ -79,7 +79,7 @@ def uninterrupted(folder):
 
 def test_a_run_shows_what_it_changed(folder, uninterrupted):
   assert "ranking accuracy" in uninterrupted
-  assert "factuality of greedy captions" in uninterrupted
+  assert "F1 of claims" in uninterrupted
   assert (folder / "whole" / "report" / "index.html").exists()
   assert list((folder / "whole" / "events").glob("events*"))
   logged = rows(folder, "whole")
