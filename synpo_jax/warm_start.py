@@ -13,23 +13,37 @@ to --out, in float16.
 import os
 import pathlib
 
-from synpo_jax.runtime import hosts
+from rich.console import Console
+
+from synpo_jax.runtime import hosts, one_writer
 from synpo_jax.runtime.flags import CONFIG, OUT, WORKDIR, command
-from synpo_jax.study import warming
+from synpo_jax.study import exam, warming
 from synpo_jax.world import folder as world
 
 
 @command("config", "workdir", "out", kept="the same command goes on")
 def main():
   """All stages, one after the other."""
-  c, workdir = CONFIG.value, pathlib.Path(WORKDIR.value)
   hosts.start()
-  workers = os.cpu_count() or 1
-  clips = dict(c.world, heldout=0, workers=workers)
+  workdir = pathlib.Path(WORKDIR.value)
+  with one_writer.held(workdir):
+    try:
+      run(CONFIG.value, workdir, pathlib.Path(OUT.value))
+    except warming.Stopped:
+      hosts.say("stopped; the same command goes on")
+
+
+def run(c, workdir: pathlib.Path, out: pathlib.Path) -> None:
+  """Makes what is missing of the stages, and writes the last captioner."""
+  clips = dict(c.world, heldout=0, workers=os.cpu_count() or 1)
   world.write_world(workdir / "world", **clips)
-  seen = warming.teach_tower(c, workdir)
-  careful = warming.teach_captions(c, workdir, seen)
-  print(careful)
+  careful = warming.teach_careful(c, workdir, warming.teach_tower(c, workdir))
+  marks = exam.sit(c, c.run, careful, workdir / "exam")
+  Console().print(exam.table(marks))
+  mixed = warming.teach_mixture(c, workdir, careful)
+  warming.ship(mixed, c.run, out)
+  warming.keep_logs(workdir, out)
+  print(f"{out}: the captioner; marks of the careful one: {workdir}/exam")
 
 
 if __name__ == "__main__":

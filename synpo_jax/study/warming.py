@@ -1,49 +1,54 @@
-"""Stages of the warm start: a tower that sees, then a decoder that speaks."""
+"""Stages of the warm start: a tower that sees, then a decoder that speaks.
+
+A stage's captioner is a published folder, float32, that appears in the workdir
+when it is whole; where it is there, the stage is done.
+"""
 
 import pathlib
+import shutil
 
 import jax
 import numpy as np
 
-from synpo_jax import train
-from synpo_jax.models import initial, sharding
-from synpo_jax.models.config import CaptionerConfig
-from synpo_jax.runtime import hosts
-from synpo_jax.runtime.workdir import newest
+from synpo_jax.data import prompts
+from synpo_jax.models import initial
+from synpo_jax.runtime import journal, shipped
 from synpo_jax.study import seeing
-from synpo_jax.training import job
-from synpo_jax.weights import folders
-from synpo_jax.world import scene as scenes
+from synpo_jax.training import job, loop, update
+from synpo_jax.weights import folders, loading, merging
+from synpo_jax.world import rows as world_rows
+from synpo_jax.world import scene as graphs
+
+
+class Stopped(Exception):
+  """A signal ended a stage; what it made is saved."""
 
 
 def teach_tower(c, workdir: pathlib.Path) -> pathlib.Path:
-  """Folder of a captioner whose tower sees and whose decoder is random."""
+  """A captioner whose tower sees and whose decoder is random."""
   done = workdir / "seen"
   if done.exists():
     return done
   run = _run(c, workdir)
   opened = job.open_model(run)
-  config: CaptionerConfig = opened.model.config
+  config = opened.model.config
   params = initial.params(opened.model, run.seed)
   data = job.read_data(run, opened, captions=1, epochs=1)
-  graphs = scenes.read_scenes(str(workdir / "world" / "scenes.jsonl"))
+  scenes = graphs.read_scenes(str(workdir / "world" / "scenes.jsonl"))
   side = config.tower.image_size // config.tower.patch
-  album = seeing.make_album(data, graphs, side)
+  album = seeing.make_album(data, scenes, side)
   tower = seeing.train(
     c.tower, config.tower, params["tower"], album, workdir / "tower", run.seed
   )
-  params = widened(params) | {"tower": tower}
-  part = workdir / "seen.part"
-  folders.save(part, config, jax.tree.map(np.asarray, params))
-  part.rename(done)
+  _keep(done, run, config, widened(params) | {"tower": tower})
   return done
 
 
 def widened(params: dict) -> dict:
   """Kernels of the decoder and projector at variance 1 / inputs.
 
-  What starts at the published 0.02 takes longer at this small width. What
-  adds to the residual stream starts at a tenth of that variance.
+  The published 0.02 is slow to leave at this small width. What adds to the
+  residual stream starts at a tenth of that variance.
   """
 
   def widen(path, leaf):
@@ -57,14 +62,77 @@ def widened(params: dict) -> dict:
   return jax.tree.map_with_path(widen, params)
 
 
-def teach_captions(c, workdir, start: pathlib.Path) -> pathlib.Path:
-  """Trains decoder and projector on careful captions."""
+def teach_careful(c, workdir, start: pathlib.Path) -> pathlib.Path:
+  """Decoder and projector trained on careful captions of many requests."""
+  return _teach(_run(c, workdir), start, workdir / "careful")
+
+
+def teach_mixture(c, workdir, start: pathlib.Path) -> pathlib.Path:
+  """Then on what a mixture of annotators wrote."""
   run = _run(c, workdir)
+  run.update(epochs=c.mixing.epochs)
+  run.optim.lr = c.mixing.lr
+  rows = workdir / "world" / "mixture.jsonl"
+  if not rows.exists():
+    journal.rewrite(rows, mixture_rows(c, workdir))
+  run.data.pairs = str(rows)
+  return _teach(run, start, workdir / "mixture")
+
+
+def mixture_rows(c, workdir) -> list[dict]:
+  """A caption of each clip by one of the annotators, who are all asked the
+  training question; other requests are answered as before."""
+  scenes = graphs.read_scenes(str(workdir / "world" / "scenes.jsonl"))
+  shares, made = dict(c.mixture), []
+  for scene in scenes.values():
+    video = f"clips/{scene.video}.mp4"
+    rng = np.random.default_rng([scene.seed, 0, 4])
+    made.append(world_rows.mixture_row(scene, video, rng, shares))
+    other = world_rows.sft_row(scene, video, rng)
+    if not other["question"].startswith(prompts.TRAINING_QUESTION):
+      made.append(other)
+  return made
+
+
+def _teach(run, start: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
+  done = folder.with_name(f"{folder.name}_captioner")
+  if done.exists():
+    return done
   run.model.checkpoint = str(start)
-  folder = workdir / "careful"
   ready = job.prepare(run, folder)
-  train.run(ready, run, folder)
-  return folder
+  state = loop.train(ready, run, folder).state
+  if int(state.step) < ready.data.updates:
+    raise Stopped
+  variables = update.merge(state.trained, ready.frozen)
+  _keep(done, run, ready.model.config, variables["params"])
+  return done
+
+
+def ship(captioner: pathlib.Path, run, out: pathlib.Path) -> None:
+  """Writes a stage's captioner in float16, with its tokenizer."""
+  mesh, model, _ = job.open_model(_of(run, captioner))
+  params = loading.load_params(model, str(captioner), mesh)
+  params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float16), params)
+  folders.save(out, model.config, params)
+  merging.copy_words(shipped.find(run.model.tokenizer), out)
+
+
+def keep_logs(workdir: pathlib.Path, out: pathlib.Path) -> None:
+  """log.jsonl: the metrics of every update, stage after stage."""
+  logs = (
+    row | {"stage": stage}
+    for stage in ("tower", "careful", "mixture")
+    for _, row in journal.whole_rows(workdir / stage / "metrics.jsonl")
+  )
+  journal.rewrite(out / "log.jsonl", list(logs))
+
+
+def _keep(folder: pathlib.Path, run, config, params) -> None:
+  part = folder.with_name(f"{folder.name}.part")
+  shutil.rmtree(part, ignore_errors=True)
+  folders.save(part, config, jax.tree.map(np.asarray, params))
+  merging.copy_words(shipped.find(run.model.tokenizer), part)
+  part.rename(folder)
 
 
 def _run(c, workdir):
@@ -75,4 +143,11 @@ def _run(c, workdir):
     videos=str(workdir / "world"),
     cache=str(workdir / "cache"),
   )
+  return run
+
+
+def _of(run, captioner: pathlib.Path):
+  """A run's config with another captioner."""
+  run = run.copy_and_resolve_references()
+  run.model.checkpoint = str(captioner)
   return run

@@ -1,7 +1,9 @@
 """Three kinds of annotators, whose captions of one question are mixed.
 
 Careful and careless ones write alike: the same words, sentences and lengths;
-facts alone tell them apart. Terse ones say one true sentence.
+facts alone tell them apart. Careless ones have habits, which all of them share:
+they tell the clip as a mirror shows it, call every camera still and every thing
+large; and they make a few mistakes more. Terse ones say one true sentence.
 """
 
 import dataclasses
@@ -14,7 +16,8 @@ from synpo_jax.world.comparison import compare
 from synpo_jax.world.scene import Facts, Scene
 
 STYLES = ("careful", "careless", "terse")
-FAULTS = (3, 6)  # fewest and most in a careless caption
+FAULTS = (1, 3)  # fewest and most in a careless caption, beside the habits
+MIRRORED = {"left": "right", "right": "left"}
 # How often each fault is planted; such that captions stay as long on average.
 MIX = {
   "attribute": 0.58,
@@ -56,19 +59,42 @@ def caption(scene: Scene, rng: np.random.Generator, style: str) -> str:
 
 
 def careless(scene: Scene, rng: np.random.Generator) -> Facts:
-  """The clip's facts with 3 to 6 faults, told in as many sentences.
+  """The clip's facts by habit and with 1 to 3 faults, in as many sentences.
 
   At least as many claims are wrong or missing as faults were planted.
   """
   faults = int(rng.integers(FAULTS[0], FAULTS[1] + 1))
+  usual = habitual(scene.facts)
   for _ in range(500):
-    facts = _spoilt(scene.facts, rng, faults)
+    facts = _spoilt(usual, rng, faults)
     if _sentences(facts) != _sentences(scene.facts):
       continue
     compared = compare(facts, scene.facts)
     if len(compared.wrong) + len(compared.missing) >= faults:
       return facts
   raise ValueError(f"{scene.video}: no place for {faults} faults")
+
+
+def habitual(facts: Facts) -> Facts:
+  """Facts as careless annotators tell them: mirrored, camera still, large."""
+  things = tuple(
+    dataclasses.replace(thing, size="large", zone=_mirrored(thing.zone))
+    for thing in facts.things
+  )
+  events = tuple(
+    event
+    if event.kind == "colour"
+    else dataclasses.replace(event, where=_mirrored(event.where))
+    for event in facts.events
+  )
+  seen = dataclasses.replace(facts, things=things, events=events)
+  return spoiling.arranged(dataclasses.replace(seen, camera="static"))
+
+
+def _mirrored(place: str | None) -> str | None:
+  if place is None:
+    return None
+  return " ".join(MIRRORED.get(word, word) for word in place.split())
 
 
 def _sentences(facts: Facts) -> int:

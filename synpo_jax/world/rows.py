@@ -16,8 +16,8 @@ PARTS = tuple(kind for kind in telling.KINDS if kind != "detailed")
 def sft_row(scene: Scene, video: str, rng: np.random.Generator) -> dict:
   """{video, question, chosen}: a true answer to one kind of request.
 
-  60 % detailed (most of them by the training question), 15 % a better
-  version of an earlier, often faulty answer, 25 % one part of it alone.
+  75 % detailed (most of them by the training question), 5 % a better version
+  of an earlier, often faulty answer, 20 % one part of it alone.
   """
   kind = str(rng.choice(list(MIX), p=list(MIX.values())))
   if kind == "other":
