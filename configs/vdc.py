@@ -143,6 +143,9 @@ def paper(loss):
   # judged exactly where `scenes` holds the clips' scene graphs.
   c.heldout = dict(pairs="", videos="", captions=0, max_new_tokens=256)
   c.heldout.scenes = ""
+  # Captions that the captioner before training samples for each of these clips,
+  # nudged in other ways too: a gain counts as far as it is above all of them.
+  c.heldout.controls = 0
   # Language through training, every.evaluate updates: log-prob of reference
   # captions (rows with video, question, chosen; "" tells the synthetic world's
   # own) and of text (rows with question, chosen), variety of greedy captions.

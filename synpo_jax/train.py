@@ -14,11 +14,14 @@ import contextlib
 import pathlib
 
 from synpo_jax.data import records
-from synpo_jax.reporting import result
+from synpo_jax.reporting import gain, result
 from synpo_jax.runtime import hosts, one_writer, stopping
 from synpo_jax.runtime.flags import CONFIG, WORKDIR, command, one_line
 from synpo_jax.runtime.workdir import Unreadable
+from synpo_jax.study import controls
 from synpo_jax.training import checkpoint, heldout, job, loop
+from synpo_jax.weights import loading
+from synpo_jax.world.scene import read_scenes
 
 # What a run can meet that is no bug.
 MET = (records.Damaged, Unreadable, checkpoint.OtherRows, OSError)
@@ -58,8 +61,9 @@ def show(ready, c, done, workdir):
   try:
     with stopping.raising():  # of several processes too, as all is saved
       if not done.stop.is_set():
-        scores = heldout.scores(ready, c, done.state.trained)
-        result.show(done.before, scores, workdir)
+        after = heldout.score(ready, c, done.state.trained)
+        told = _beside_controls(ready, c, done.before, after)
+        result.show(done.before.scores, after.scores, workdir, told)
         return
   except stopping.Stopped:
     pass
@@ -67,6 +71,28 @@ def show(ready, c, done, workdir):
     f"stopped before the scores: all {ready.data.updates} updates are saved; "
     "start it again to score them"
   )
+
+
+def _beside_controls(ready, c, before, after) -> gain.Captions | None:
+  """The captions before and after, and what the start gives when nudged."""
+  if not after.captions:
+    return None
+  scenes, written = read_scenes(c.heldout.scenes), {}
+  if c.heldout.controls:
+    written = controls.write(
+      ready.model,
+      loading.load_variables(
+        ready.model, c.model.checkpoint, ready.mesh, c.seed
+      ),
+      ready.heldout,
+      before.captions,
+      after.captions,
+      candidates=c.heldout.controls,
+      mesh=ready.mesh,
+      max_new_tokens=c.heldout.max_new_tokens,
+      **ready.texts._asdict(),
+    )
+  return gain.Captions(scenes, before.captions, after.captions, written)
 
 
 if __name__ == "__main__":

@@ -8,11 +8,13 @@ import re
 from collections.abc import Mapping, Sequence
 
 from synpo_jax.generation import batch_captions
+from synpo_jax.generation.sampling import Sampling
 from synpo_jax.world.reading import read_facts
 
 Captions = dict[str, str]
 BEGINNING = "The background is"
 SENTENCE = "The camera stays still."
+SAMPLING = Sampling(temperature=0.9, top_k=32, top_p=0.95)
 
 
 def write(
@@ -23,7 +25,6 @@ def write(
   after: Mapping[str, str],
   *,
   candidates: int,
-  sampling,
   **settings,
 ) -> dict[str, Captions]:
   """Control -> captions of the videos of `before`, by the untrained model.
@@ -32,7 +33,7 @@ def write(
     variables: of the model before training.
     data: batches of the videos, their order that of `before`.
     before, after: greedy captions of the untrained and the trained model.
-    candidates: captions sampled per video, by `sampling`.
+    candidates: captions sampled per video, as `SAMPLING` says.
     settings: tokenizer, end, mesh and max_new_tokens of
       `batch_captions.greedy`.
   """
@@ -47,7 +48,7 @@ def write(
     most=most,
     seed=0,
     candidates=candidates,
-    sampling=sampling,
+    sampling=SAMPLING,
     **settings,
   )
   texts = {video: [words for words, _ in drawn[video]] for video in before}

@@ -3,42 +3,53 @@
 import collections
 import json
 import pathlib
+from typing import NamedTuple
 
 import jax
 
 from synpo_jax.generation import batch_captions
 from synpo_jax.models import sharding
-from synpo_jax.runtime import hosts
+from synpo_jax.runtime import hosts, journal
 from synpo_jax.training import update
 from synpo_jax.world import scene
 from synpo_jax.world import scores as marking
 
 
-def scores_before(ready, c, state, workdir: pathlib.Path) -> dict | None:
-  """Scores before the first update, kept for a run that is continued."""
-  path = workdir / "before.json"
+class Scored(NamedTuple):
+  """Scores by name, and the greedy captions {video: text} some are of."""
+
+  scores: dict[str, float | None]
+  captions: dict[str, str]
+
+
+def score_before(ready, c, state, workdir: pathlib.Path) -> Scored | None:
+  """What is so before the first update, kept for a run that is continued."""
+  files = workdir / "before.json", workdir / "before_captions.json"
   if ready.heldout is None:
     return None
   if int(state.step):
-    return json.loads(path.read_text())
-  found = scores(ready, c, state.trained)
+    return Scored(*(json.loads(file.read_text("utf-8")) for file in files))
+  found = score(ready, c, state.trained)
   if hosts.is_first():
-    path.write_text(json.dumps(found, indent=2) + "\n")
+    for file, values in zip(files, found, strict=True):
+      text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+      journal.replace(file, text.encode())
   return found
 
 
-def scores(ready, c, trained) -> dict[str, float]:
+def score(ready, c, trained) -> Scored:
   """Scores of the held-out pairs, and of captions written for their clips."""
   pairs = score_pairs(
     ready.steps.evaluate, trained, ready.frozen, ready.heldout, ready.mesh
   )
   if not (c.heldout.captions and c.heldout.scenes):
-    return pairs
+    return Scored(pairs, {})
   if jax.process_count() > 1:
     hosts.say("held-out captions are written by single-process runs only")
-    return pairs
+    return Scored(pairs, {})
   captions = write_captions(ready, c, trained, c.heldout.captions)
-  return pairs | score_captions(captions, c.heldout.scenes)
+  marks = score_captions(captions, c.heldout.scenes)
+  return Scored(pairs | marks, captions)
 
 
 def write_captions(ready, c, trained, most: int) -> dict[str, str]:

@@ -18,12 +18,12 @@ from synpo_jax.training import probe as language
 class Outcome(NamedTuple):
   """Where training ended.
 
-  before: held-out scores before the first update; None without held-out pairs.
+  before: scores before the first update; None without held-out pairs.
   stop: set where a signal asked to end.
   """
 
   state: update.TrainState
-  before: dict | None
+  before: heldout.Scored | None
   stop: object
 
 
@@ -44,7 +44,7 @@ def train(ready, c, workdir) -> Outcome:
       hosts.say(
         f"continuing after update {int(state.step)} of {ready.data.updates}"
       )
-    before = heldout.scores_before(ready, c, state, workdir)
+    before = heldout.score_before(ready, c, state, workdir)
     probe = language.make_probe(ready, c, workdir, int(state.step))
     if probe and not int(state.step):
       probe(0, state.trained)

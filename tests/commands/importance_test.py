@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from configs import tiny_sft
+from configs import warm_start
 from synpo_jax import importance
 from synpo_jax.data.batch import Batch
 from synpo_jax.data.batches import IMAGE_TOKEN
@@ -18,10 +18,12 @@ SCORING = Scoring("shared", 16, head_sharding=None, rows_sharding=None)
 @pytest.fixture(scope="module")
 def setting():
   """A small random captioner, its LoRA off and on, and a batch of two."""
-  llm = tiny_sft.LLM | dict(hidden_size=24, intermediate_size=32)
+  llm = warm_start.LLM | dict(hidden_size=24, intermediate_size=32)
   llm |= dict(num_hidden_layers=1, num_attention_heads=2, vocab_size=50)
   llm |= dict(num_key_value_heads=2)
-  tower = tiny_sft.TOWER | dict(hidden_size=16, intermediate_size=24)
+  tower = warm_start.TOWER | dict(
+    image_size=48, kept_ratio=0.3, hidden_size=16, intermediate_size=24
+  )
   tower |= dict(num_hidden_layers=2, num_attention_heads=2, patch_size=16)
   mesh = sharding.make_mesh(data=-1, fsdp=1, model=1)
   model = loading.make_model(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from configs import claims as claims_config
-from configs import tiny_sft
+from configs import warm_start
 from synpo_jax import claims
 from synpo_jax.runtime import journal
 from synpo_jax.study import cell, figure, grid, material, table
@@ -30,10 +30,12 @@ def toy_config():
   c.run.model.update(
     checkpoint="", tokenizer="synpo_jax/assets/tiny", dtype="float32"
   )
-  llm = tiny_sft.LLM | dict(hidden_size=24, intermediate_size=32)
+  llm = warm_start.LLM | dict(hidden_size=24, intermediate_size=32)
   llm |= dict(num_hidden_layers=1, num_attention_heads=2)
   llm |= dict(num_key_value_heads=2)
-  tower = tiny_sft.TOWER | dict(hidden_size=16, intermediate_size=24)
+  tower = warm_start.TOWER | dict(
+    image_size=48, kept_ratio=0.3, hidden_size=16, intermediate_size=24
+  )
   tower |= dict(num_hidden_layers=2, num_attention_heads=2, patch_size=16)
   c.run.model.arch = dict(
     llm=llm, visual_encoder=tower, projector=dict(depth=2)

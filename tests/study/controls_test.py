@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from synpo_jax.generation.sampling import Sampling
 from synpo_jax.study import controls
 
 SHORT = "A red star moves up."
@@ -68,7 +67,6 @@ def test_every_control_is_of_the_same_videos(monkeypatch):
     before,
     {"a": LONG, "b": LONG},
     candidates=2,
-    sampling=Sampling(0.9, 32, 0.95),
     end=1,
   )
   assert asked == [(2, "The background is", {"end": 1})]

@@ -1,6 +1,6 @@
 """A run of seconds: a random captioner on a very small synthetic world."""
 
-from configs import tiny_sft, vdc
+from configs import vdc, warm_start
 
 
 def get_config(folder):
@@ -9,7 +9,7 @@ def get_config(folder):
   c.epochs = 2
   c.model.update(checkpoint="", tokenizer="synpo_jax/assets/tiny")
   llm = dict(
-    tiny_sft.LLM,
+    warm_start.LLM,
     hidden_size=32,
     intermediate_size=64,
     num_hidden_layers=2,
@@ -17,7 +17,9 @@ def get_config(folder):
     num_key_value_heads=2,
   )
   tower = dict(
-    tiny_sft.TOWER,
+    warm_start.TOWER,
+    image_size=48,
+    kept_ratio=0.3,
     hidden_size=32,
     intermediate_size=64,
     num_hidden_layers=3,
