@@ -186,7 +186,7 @@ def data():
 
 def embedded(c):
   """The shipped captioner of 2.7 million weights on the synthetic world."""
-  c.epochs = 4
+  c.epochs = 2
   c.model.update(
     checkpoint="synpo_jax/assets/tiny",
     kept_ratio=None,
@@ -195,27 +195,28 @@ def embedded(c):
   )
   c.lora.update(rank=16, alpha=16.0, dropout=0.0)
   # Pairs that the shipped captioner wrote itself and the scene graphs judged.
-  c.world.update(clips=544, heldout=144, seed=2_000_000)
+  c.world.update(clips=416, heldout=96, seed=2_000_000)
   c.data.update(
     pairs="synpo_jax/assets/tiny/pairs.jsonl",
     videos="runs/world",
-    min_score_gap=1.0,
+    min_score_gap=0.1,
     batch_size=16,
     accumulation=1,
     workers=0,
     prefix_buckets=32,
-    response_buckets=(128,),
+    response_buckets=(96,),
     frame_buckets=(8,),
   )
   c.frames.update(min_frames=8, max_frames=8)
-  c.optim.lr = 2e-4
-  c.every.update(checkpoint=25, reward_norms=5)
+  c.optim.lr = 1e-3
+  c.every.update(checkpoint=25, reward_norms=10)
   c.heldout.update(
     pairs="synpo_jax/assets/tiny/heldout.jsonl",
     videos="runs/world",
     scenes="runs/world/scenes.jsonl",
-    captions=91,
-    max_new_tokens=128,
+    captions=96,
+    max_new_tokens=96,
+    controls=4,
   )
   return c
 

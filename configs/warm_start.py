@@ -6,13 +6,13 @@ python -m synpo_jax.warm_start --config=configs/warm_start.py \
 From random weights to the policy that preferences are to better, in one
 command of about two hours on two CPU cores, which goes on where it was
 stopped: clips of the world; a tower taught by labels of each patch; a decoder
-taught by careful captions; marks on clips it never saw; and at last captions
-by a mixture of annotators.
+taught by careful captions; marks on clips it never saw; captions by a mixture
+of annotators; and pairs of what the captioner then writes.
 """
 
 import ml_collections
 
-from configs import vdc
+from configs import claims, vdc
 
 LLM = dict(
   model_type="llama",
@@ -52,6 +52,14 @@ def get_config():
   # Then captions by annotators of whom each writes this share.
   c.mixture = dict(terse=0.1, careless=0.6, careful=0.3)
   c.mixing = dict(epochs=1, lr=5e-4)
+  c.policy = policy()  # how the shipped pairs are sampled and judged
+  return c
+
+
+def policy():
+  """The study's way, on the clips of the demo."""
+  c = claims.get_config()
+  c.world.update(train=320, validation=0, test=96, seed=2_000_000)
   return c
 
 

@@ -5,9 +5,9 @@ python -m synpo_jax.warm_start --config=configs/warm_start.py \
 
 Stages, each in a folder of the workdir and each kept once it is done: the
 world's clips, the tower, the careful captioner with its marks, the mixture of
-annotators. A stop or a kill loses no more than is made between two
-checkpoints; the same command goes on. The last stage's captioner is written
-to --out, in float16.
+annotators, the pairs that it writes itself. A stop or a kill loses no more than
+is made between two checkpoints; the same command goes on. The last captioner
+is written to --out, in float16, and its pairs beside it.
 """
 
 import os
@@ -43,6 +43,7 @@ def run(c, workdir: pathlib.Path, out: pathlib.Path) -> None:
   mixed = warming.teach_mixture(c, workdir, careful)
   warming.ship(mixed, c.run, out)
   warming.keep_logs(workdir, out)
+  warming.sample_pairs(c, workdir, out)
   print(f"{out}: the captioner; marks of the careful one: {workdir}/exam")
 
 

@@ -20,14 +20,13 @@ from synpo_jax.evaluation import recipe
 from synpo_jax.generation import batch_captions
 from synpo_jax.generation.sampling import Sampling
 from synpo_jax.pairing import choose
-from synpo_jax.pairing.criteria import WEIGHTS
 from synpo_jax.runtime import journal
 from synpo_jax.runtime import progress as progress_bar
 from synpo_jax.runtime.workdir import claim_workdir
 from synpo_jax.training import job
 from synpo_jax.weights import fingerprint, loading
 from synpo_jax.world import folder as world
-from synpo_jax.world import rendering, telling, truth
+from synpo_jax.world import rendering, scores, telling
 from synpo_jax.world.scene import Scene
 
 SPLITS = ("train", "validation", "test")
@@ -217,24 +216,34 @@ def _name(data, row):
   return video_id(data.pairs[row].video) if row >= 0 else ""
 
 
-def write_pairs(workdir, splits, candidates, scenes, *, negative, min_gap):
-  """Judges by `truth`, chooses, and writes the pairs of each split."""
+def write_pairs(workdir, splits, candidates, scenes, *, min_gap, length_ratio):
+  """Judges by `scores`, chooses, and writes the pairs of each split.
+
+  Of a clip's candidates the best by F1 of claims is chosen and the worst
+  rejected, of those that are as long as the best: so facts, not length, tell
+  them apart.
+
+  Args:
+    min_gap: least difference of F1.
+    length_ratio: most words of the longer, in words of the shorter.
+  """
   paths = {}
   for split, ids in splits.items():
     paths[split] = workdir / f"pairs_{split}.jsonl"
     rows = []
     for video in ids:
       texts = candidates[video]
-      scores = totals(texts, scenes[video])
-      pair = choose.choose(texts, scores, negative=negative, target_gap=None)
+      marks = [scores.score(text, scenes[video])["f1"] for text in texts]
+      marks = alike(texts, marks, length_ratio)
+      pair = choose.choose(texts, marks, negative="worst", target_gap=None)
       if isinstance(pair, str):  # the reason why there is none
         continue
-      high, low = scores[pair.chosen], scores[pair.rejected]
+      high, low = marks[pair.chosen], marks[pair.rejected]
       if high - low >= min_gap:
         row = _row(video) | {"chosen": texts[pair.chosen]}
         row |= {"rejected": texts[pair.rejected]}
         rows.append(row | {"chosen_score": high, "rejected_score": low})
-    if not rows:
+    if ids and not rows:
       raise ValueError(
         f"no pair of the {split} clips has a gap of {min_gap}; lower "
         "pairs.min_gap or sample more candidates"
@@ -243,15 +252,11 @@ def write_pairs(workdir, splits, candidates, scenes, *, negative, min_gap):
   return paths
 
 
-def totals(captions: list[str], scene: Scene) -> list[float]:
-  """The pair pipeline's score of each caption: 1.1 f + h + c."""
-  judged = [truth.judge(caption, scene) for caption in captions]
-  scores = {
-    "factuality": [j.factuality for j in judged],
-    "fluency": [j.fluency for j in judged],
-    "consistency": truth.consistency(captions),
-  }
+def alike(texts: list[str], marks: list[float], ratio: float):
+  """Marks, None where a text's length is not that of the best, the first."""
+  lengths = [max(1, len(text.split())) for text in texts]
+  like = lengths[marks.index(max(marks))]
   return [
-    round(sum(WEIGHTS[name] * scores[name][i] for name in WEIGHTS), 6)
-    for i in range(len(captions))
+    mark if max(length, like) <= ratio * min(length, like) else None
+    for mark, length in zip(marks, lengths, strict=True)
   ]

@@ -13,7 +13,7 @@ import numpy as np
 from synpo_jax.data import prompts
 from synpo_jax.models import initial
 from synpo_jax.runtime import journal, shipped
-from synpo_jax.study import seeing
+from synpo_jax.study import material, seeing
 from synpo_jax.training import job, loop, update
 from synpo_jax.weights import folders, loading, merging
 from synpo_jax.world import rows as world_rows
@@ -125,6 +125,17 @@ def keep_logs(workdir: pathlib.Path, out: pathlib.Path) -> None:
     for _, row in journal.whole_rows(workdir / stage / "metrics.jsonl")
   )
   journal.rewrite(out / "log.jsonl", list(logs))
+
+
+def sample_pairs(c, workdir: pathlib.Path, out: pathlib.Path) -> None:
+  """Pairs of the shipped captioner's own captions, beside it: pairs.jsonl to
+  train on, heldout.jsonl of other clips."""
+  study = c.policy.copy_and_resolve_references()
+  study.run.model.checkpoint = str(out)
+  captioner = material.open_captioner(study.run)
+  made = material.prepare(study, workdir / "pairs", captioner).pairs
+  for split, name in (("train", "pairs"), ("test", "heldout")):
+    journal.replace(out / f"{name}.jsonl", made[split].read_bytes())
 
 
 def _keep(folder: pathlib.Path, run, config, params) -> None:
