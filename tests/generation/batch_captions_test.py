@@ -104,7 +104,7 @@ def test_captions_go_on_from_a_beginning_and_come_with_their_certainty():
   made = batch_captions.write_scored(
     model,
     variables,
-    micro_batch(asked, [0, 1]),
+    micro_batch(asked, [0, 1]).micro(0),
     ["a", "b"],
     seed=0,
     candidates=2,
