@@ -2,29 +2,24 @@
 
 python docs/before_after.py --workdir=runs/demo
 
-Reads what `make demo` left: the run, the clips and their scene graphs. Takes
-the first held-out clips as they come, writes a greedy caption of each with the
-captioner as it was and as it is now, and marks both exactly.
+Reads what `make demo` left: captions of its first held-out clips, before and
+after, whose claims it marks against the scene graphs.
 """
 
 import argparse
 import json
 import pathlib
-import tempfile
 import textwrap
 
 import matplotlib
-from rich.console import Console
 
-from configs import caption as recipe
-from synpo_jax import caption
 from synpo_jax.data import video
 from synpo_jax.runtime.workdir import run_config
-from synpo_jax.world import scene, truth
+from synpo_jax.world import marks, scene, scores
 
-FRAMES, COLUMNS = 6, 62  # frames in a strip, characters in a line
-SIZE, LINE = 9, 13  # of letters and from line to line, in points
-RIGHT, WRONG = "#1a7f37", "#c62828"
+FRAMES, COLUMNS = 6, 60  # frames in a strip, characters in a line
+SIZE, LINE, LETTER = 9, 13, 5.42  # of letters, of a line, of a letter's width
+COLOURS = {marks.RIGHT: "#1a7f37", marks.WRONG: "#c62828", None: "#333333"}
 
 
 def main():
@@ -33,90 +28,75 @@ def main():
   parser.add_argument("--out", default="docs/before_after.png")
   parser.add_argument("--clips", type=int, default=2)
   args = parser.parse_args()
-  c = run_config(args.workdir)
-  names = heldout_names(c)[: args.clips]
-  scenes = scene.read_scenes(c["heldout"]["scenes"])
-  with tempfile.TemporaryDirectory() as folder:
-    before = captions(c, names, "", pathlib.Path(folder) / "before.jsonl")
-    after = captions(
-      c, names, args.workdir, pathlib.Path(folder) / "after.jsonl"
-    )
-  draw(c, names, (before, after), scenes, pathlib.Path(args.out))
+  heldout = run_config(args.workdir)["heldout"]
+  told = [
+    json.loads(pathlib.Path(args.workdir, f"{when}_captions.json").read_text())
+    for when in ("before", "after")
+  ]
+  names = list(told[0])[: args.clips]
+  scenes = scene.read_scenes(heldout["scenes"])
+  draw(pathlib.Path(heldout["videos"]), names, told, scenes, args.out)
   print(args.out)
 
 
-def heldout_names(c) -> list[str]:
-  """Clips of the held-out pairs, each once, in the file's order."""
-  lines = pathlib.Path(c["heldout"]["pairs"]).read_bytes().splitlines()
-  return list(dict.fromkeys(json.loads(line)["video"] for line in lines))
-
-
-def captions(c, names, adapter, path) -> dict[str, str]:
-  """Greedy captions of clips, {name: text}."""
-  settings = recipe.get_config()
-  settings.videos, settings.root = ",".join(names), c["heldout"]["videos"]
-  settings.output = str(path)
-  settings.model.update(checkpoint=c["model"]["checkpoint"], adapter=adapter)
-  settings.frames.update(min_frames=8, max_frames=8)
-  settings.captions.max_new_tokens = c["heldout"]["max_new_tokens"]
-  if faults := caption.run(settings, Console(quiet=True)):
-    raise ValueError(faults[0])
-  rows = map(json.loads, path.read_text("utf-8").splitlines())
-  return {row["video"]: row["caption"] for row in rows}
-
-
-def draw(c, names, told, scenes, out):
+def draw(videos, names, told, scenes, out):
   """One row per clip: its frames, then both captions with their marks."""
   matplotlib.use("Agg")
   from matplotlib import pyplot
 
-  figure = pyplot.figure(figsize=(11, 3.9 * len(names)), facecolor="white")
+  figure = pyplot.figure(figsize=(11, 3.7 * len(names)), facecolor="white")
   grid = figure.add_gridspec(
-    2 * len(names), FRAMES, height_ratios=(1, 1.3) * len(names)
+    2 * len(names), FRAMES, height_ratios=(1, 1.1) * len(names)
   )
   for row, name in enumerate(names):
     pick = video.FrameRule(FRAMES, FRAMES, 0.5)
-    clip = video.read(pathlib.Path(c["heldout"]["videos"]) / name, pick)
+    clip = video.read(videos / name, pick)
     for column, picture in enumerate(clip.frames[:FRAMES]):
       axes = figure.add_subplot(grid[2 * row, column])
       axes.imshow(picture, interpolation="nearest")
       axes.axis("off")
-    for side, (title, texts) in enumerate(
-      zip(("before", "after"), told, strict=True)
-    ):
+    truth = scenes[scores.clip_id(name)].facts
+    titled = zip(("before", "after"), told, strict=True)
+    for side, (title, texts) in enumerate(titled):
       half = slice(side * FRAMES // 2, (side + 1) * FRAMES // 2)
       axes = figure.add_subplot(grid[2 * row + 1, half])
       axes.axis("off")
-      write(axes, title, texts[name], scenes[pathlib.PurePosixPath(name).stem])
+      write(axes, title, texts[name], truth)
   figure.savefig(out, dpi=110, bbox_inches="tight")
 
 
-def write(axes, title, text, graph):
-  """A caption, and below it what of it holds and what does not."""
-  judged = truth.judge(text, graph)
-  faults = f"{judged.wrong} wrong: {'; '.join(judged.faults[: judged.wrong])}"
-  parts = (
-    (title, "black", "bold"),
-    (text, "black", "normal"),
-    (f"{judged.right} right", RIGHT, "normal"),
-    (faults, WRONG, "normal"),
-  )
+def write(axes, title, caption, truth):
+  """A caption, right claims green and wrong ones red, and what is missing."""
   line = 0
-  for words, colour, weight in parts:
-    lines = textwrap.wrap(words, COLUMNS)
-    axes.annotate(
-      "\n".join(lines),
-      (0, 1),
-      xytext=(0, -LINE * line),  # points below the top
-      xycoords="axes fraction",
-      textcoords="offset points",
-      va="top",
-      size=SIZE,
-      linespacing=LINE / SIZE / 1.2,
-      color=colour,
-      weight=weight,
-    )
-    line += len(lines)
+  put(axes, title, line, 0, "black", "bold")
+  column, line = 0, 1
+  for words, verdict in marks.coloured(caption, truth):
+    for word in words.split():
+      if column + len(word) > COLUMNS:
+        column, line = 0, line + 1
+      weight = "normal" if verdict is None else "bold"
+      put(axes, word, line, column, COLOURS[verdict], weight)
+      column += len(word) + 1
+  left = marks.left_out(marks.of_caption(caption, truth))
+  missing = f"missing: {'; '.join(left) or 'nothing'}"
+  for more, text in enumerate(textwrap.wrap(missing, COLUMNS), line + 1):
+    put(axes, text, more, 0, "#777777", "normal")
+
+
+def put(axes, text, line, column, colour, weight):
+  """Words at a line and column of the axes, in letters of one width."""
+  axes.annotate(
+    text,
+    (0, 1),
+    xytext=(column * LETTER, -LINE * line),  # points from the top left
+    xycoords="axes fraction",
+    textcoords="offset points",
+    va="top",
+    size=SIZE,
+    family="monospace",
+    color=colour,
+    weight=weight,
+  )
 
 
 if __name__ == "__main__":

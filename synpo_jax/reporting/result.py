@@ -45,6 +45,8 @@ def show(
     controls = {name: more[name] for name in told.controls}
     text = json.dumps(controls, indent=2) + "\n"
     (workdir / "controls.json").write_text(text)
+    text = json.dumps(told.after, indent=2, ensure_ascii=False) + "\n"
+    (workdir / "after_captions.json").write_text(text, "utf-8")
   console = Console()
   console.print(table(before, after, more))
   if told is not None:
