@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from synpo_jax.reporting import plots
+from synpo_jax.reporting import opening, plots
 
 SECTIONS = {
   "Rewards": "How likely the policy finds the chosen and the rejected captions"
@@ -67,12 +67,14 @@ class Figure(NamedTuple):
   missing: str
 
 
-def page(runs: list[plots.Run], drawn: dict[str, list[Figure]]) -> str:
-  """The whole page."""
+def page(
+  runs: list[plots.Run], drawn: dict[str, list[Figure]], first: str = ""
+) -> str:
+  """The whole page; `first` is HTML that it opens with."""
   names = ", ".join(run.name for run in runs)
   if len(runs) > 3:
     names = f"{len(runs)} runs"
-  body = [f"<h1>{html.escape(names)}</h1>", _summary(runs)]
+  body = [f"<h1>{html.escape(names)}</h1>", first, _summary(runs)]
   for section, words in SECTIONS.items():
     shown = [f for f in drawn[section] if f.images]
     body.append(f"<h2>{section}</h2><p>{html.escape(words)}</p>")
@@ -84,7 +86,7 @@ def page(runs: list[plots.Run], drawn: dict[str, list[Figure]]) -> str:
   return (
     '<!doctype html><html lang="en"><head><meta charset="utf-8">'
     '<meta name="viewport" content="width=device-width,initial-scale=1">'
-    f"<title>{html.escape(names)}</title><style>{STYLE}</style></head>"
+    f"<title>{html.escape(names)}</title><style>{STYLE}{opening.STYLE}</style></head>"
     f"<body>{''.join(body)}</body></html>\n"
   )
 

@@ -3,8 +3,8 @@
 import json
 import pathlib
 
+from synpo_jax.reporting import opening, panels, plots
 from synpo_jax.reporting import page as report_page
-from synpo_jax.reporting import panels, plots
 from synpo_jax.training import metrics
 
 IMPORTANCE = {"importance", "logp_before", "logp_after"}
@@ -96,5 +96,6 @@ def write(workdirs: list[str], out: str | pathlib.Path) -> pathlib.Path:
       if figure.images:
         (out / f"{figure.name}.png").write_bytes(figure.images["light"])
   page = out / "index.html"
-  page.write_text(report_page.page(runs, drawn), encoding="utf-8")
+  first = opening.section(pathlib.Path(workdirs[0])) if len(runs) == 1 else ""
+  page.write_text(report_page.page(runs, drawn, first), encoding="utf-8")
   return page
