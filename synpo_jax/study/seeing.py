@@ -62,14 +62,14 @@ def pick(album: Album, seed: int, step: int, size: int) -> Album:
 
 
 def init(tower, key) -> dict:
-  """The readers, beside the tower's weights."""
+  """The readers, beside a copy of the tower's weights."""
   width = tower["positions"].shape[1]
   keys = jax.random.split(key, len(patches.VALUES))
   readers = {
     name: 0.02 * jax.random.normal(k, (width, values))
     for k, (name, values) in zip(keys, patches.VALUES.items(), strict=True)
   }
-  return {"tower": tower, "readers": readers}
+  return {"tower": jax.tree.map(jnp.copy, tower), "readers": readers}
 
 
 def make_loss(config):

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from synpo_jax.reporting import gain, result
 from synpo_jax.world import scores
-from tests.world.truth_test import SCENE, TOLD
+from tests.support.hand_scene import SCENE, TOLD
 
 
 def rows(f1s, **others):

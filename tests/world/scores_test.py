@@ -17,8 +17,8 @@ from synpo_jax.world import (
   truth,
 )
 from synpo_jax.world.reading import read_facts
+from tests.support.hand_scene import FACTS, SCENE, TOLD
 from tests.support.paths import ROOT
-from tests.world.truth_test import FACTS, SCENE, TOLD
 
 PAGE = (ROOT / "docs" / "scores.md").read_text("utf-8")
 
