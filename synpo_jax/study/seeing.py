@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, Int, Int8, UInt8
 from synpo_jax.data import video
 from synpo_jax.models import captioner, vit
 from synpo_jax.runtime import progress
+from synpo_jax.runtime.workdir import claim_workdir
 from synpo_jax.training import checkpoint, metrics, optim, update
 from synpo_jax.world import patches
 from synpo_jax.world.scene import Scene
@@ -128,6 +129,7 @@ def train(c, config, tower, album: Album, workdir: pathlib.Path, seed: int):
     config: the tower's TowerConfig.
     tower: its weights to start from.
   """
+  claim_workdir(workdir, c.to_dict())
   tx, rate = optim.make(**c.optim, updates=c.updates)
   state = update.init_state(init(tower, jax.random.key(seed)), tx)
   step_fn = jax.jit(make_step(make_loss(config), tx), donate_argnums=0)
@@ -143,7 +145,8 @@ def train(c, config, tower, album: Album, workdir: pathlib.Path, seed: int):
         log.write({"step": step + 1, **values, "lr": float(rate(step))})
         advance(note=f"loss {values['loss']:.3f}")
         if (step + 1) % c.every == 0 or step + 1 == c.updates:
-          checkpoint.save(manager, step + 1, state, {"next": step + 1})
+          position = {"next": step + 1}
+          checkpoint.save(manager, step + 1, state, position, c.to_dict())
     log.close()
   return state.trained["tower"]
 

@@ -96,6 +96,10 @@ def interrupted(c, config, tower, album, folder, *, after):
 
 
 def test_it_learns(config, album, tower, tmp_path):
-  seeing.train(settings(40), config, tower, album, tmp_path, 0)
-  rows = metrics.read_rows(tmp_path / "metrics.jsonl")
-  assert rows[-1]["loss"] < 0.75 * rows[0]["loss"]
+  c = settings(60)
+  c.update(pictures=8, every=60)
+  seeing.train(c, config, tower, album, tmp_path, 0)
+  losses = [
+    row["loss"] for row in metrics.read_rows(tmp_path / "metrics.jsonl")
+  ]
+  assert np.mean(losses[-5:]) < 0.85 * losses[0]
