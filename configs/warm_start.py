@@ -51,7 +51,7 @@ def get_config():
   c.run = run()  # of the careful captioner
   # Then captions by annotators of whom each writes this share.
   c.mixture = dict(terse=0.1, careless=0.6, careful=0.3)
-  c.mixing = dict(epochs=1, lr=5e-4)
+  c.mixing = dict(epochs=1, lr=1e-3)
   c.policy = policy()  # how the shipped pairs are sampled and judged
   return c
 
