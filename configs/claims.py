@@ -40,7 +40,7 @@ def get_config():
   c.world = dict(train=400, validation=96, test=192, seed=4_000_000, workers=2)
   c.candidates = dict(
     candidates=8,  # captions sampled for each clip
-    new=128,  # longest caption, in tokens
+    new=96,  # longest caption, in tokens
     seed=0,
     sampling=dict(temperature=0.9, top_k=32, top_p=0.95),
   )
