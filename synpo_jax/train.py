@@ -14,9 +14,17 @@ import contextlib
 import pathlib
 
 from synpo_jax.data import records
+from synpo_jax.planning import inputs
 from synpo_jax.reporting import gain, result
 from synpo_jax.runtime import hosts, one_writer, stopping
-from synpo_jax.runtime.flags import CONFIG, WORKDIR, command, one_line
+from synpo_jax.runtime.flags import (
+  CONFIG,
+  WORKDIR,
+  changed,
+  command,
+  config_name,
+  one_line,
+)
 from synpo_jax.runtime.workdir import Unreadable
 from synpo_jax.study import controls
 from synpo_jax.training import checkpoint, heldout, job, loop
@@ -39,6 +47,7 @@ def main():
   with contextlib.ExitStack() as stack:
     with one_line():
       hosts.start()
+      inputs.check(CONFIG.value, changed(), config_name())
       if hosts.is_first():  # for all processes of the run
         stack.enter_context(one_writer.held(WORKDIR.value))
       with hosts.joined():

@@ -146,7 +146,7 @@ def train(c, config, tower, album: Album, workdir: pathlib.Path, seed: int):
         advance(note=f"loss {values['loss']:.3f}")
         if (step + 1) % c.every == 0 or step + 1 == c.updates:
           position = {"next": step + 1}
-          checkpoint.save(manager, step + 1, state, position, c.to_dict())
+          checkpoint.save(manager, step + 1, state, position, c.to_dict(), {})
     log.close()
   return state.trained["tower"]
 

@@ -70,7 +70,7 @@ def loop(ready, c, workdir, state, stream, manager, probe, stop):
       if batch is None:
         if pending:  # else it was saved, or nothing was done
           write(*pending)
-          save(manager, number, state, stream, ready.data.batches, c)
+          save(manager, number, state, stream, ready, c)
         break
       batch = sharding.put_batch(batch, ready.mesh)
       extra = {}
@@ -86,7 +86,7 @@ def loop(ready, c, workdir, state, stream, manager, probe, stop):
       if stopping or _due(c.every.checkpoint, number):
         write(*pending)  # before the checkpoint: a restart makes none of it
         pending = None
-        save(manager, number + 1, state, stream, ready.data.batches, c)
+        save(manager, number + 1, state, stream, ready, c)
       if stopping:
         break
   checkpoint.finish(manager)
@@ -110,10 +110,10 @@ def next_batch(stream, stop):
     raise
 
 
-def save(manager, step, state, stream, batches, c):
-  """Saves a state, where the data stands, and the config."""
-  position = stream.get_state() | {"rows": batches.digest}
-  checkpoint.save(manager, step, state, position, c.to_dict())
+def save(manager, step, state, stream, ready, c):
+  """Saves a state, where the data stands, the config and what is read."""
+  position = stream.get_state() | {"rows": ready.data.batches.digest}
+  checkpoint.save(manager, step, state, position, c.to_dict(), ready.inputs)
 
 
 def _due(every, number):
