@@ -24,7 +24,6 @@ from synpo_jax.world import folder as world
 @command("config", "workdir", "out", kept="the same command goes on")
 def main():
   """All stages, one after the other."""
-  hosts.start()
   workdir = pathlib.Path(WORKDIR.value)
   with one_writer.held(workdir):
     try:
