@@ -110,10 +110,15 @@ def make_world(folder, *, train, validation, test, seed, workers):
   return {scene.video: scene for scene in clips}, splits
 
 
+def _filled(splits) -> list[tuple[str, list[str]]]:
+  """The splits that have clips."""
+  return [(name, ids) for name, ids in splits.items() if ids]
+
+
 def write_references(workdir, scenes, splits, seed):
   """Rows {id, video, question, chosen}: a true caption of each clip."""
   paths = {}
-  for name, ids in splits.items():
+  for name, ids in _filled(splits):
     paths[name] = workdir / f"references_{name}.jsonl"
     rows = []
     for number, video in enumerate(ids):
@@ -228,7 +233,7 @@ def write_pairs(workdir, splits, candidates, scenes, *, min_gap, length_ratio):
     length_ratio: most words of the longer, in words of the shorter.
   """
   paths = {}
-  for split, ids in splits.items():
+  for split, ids in _filled(splits):
     paths[split] = workdir / f"pairs_{split}.jsonl"
     rows = []
     for video in ids:
@@ -243,7 +248,7 @@ def write_pairs(workdir, splits, candidates, scenes, *, min_gap, length_ratio):
         row = _row(video) | {"chosen": texts[pair.chosen]}
         row |= {"rejected": texts[pair.rejected]}
         rows.append(row | {"chosen_score": high, "rejected_score": low})
-    if ids and not rows:
+    if not rows:
       raise ValueError(
         f"no pair of the {split} clips has a gap of {min_gap}; lower "
         "pairs.min_gap or sample more candidates"
