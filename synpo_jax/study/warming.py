@@ -117,13 +117,13 @@ def ship(captioner: pathlib.Path, run, out: pathlib.Path) -> None:
   merging.copy_words(shipped.find(run.model.tokenizer), out)
 
 
-LOGGED = ("step", "loss", "grad_norm", "lr")
+LOGGED = ("loss", "grad_norm", "lr")
 
 
 def keep_logs(workdir: pathlib.Path, out: pathlib.Path) -> None:
   """log.jsonl: loss, gradient norm and rate of each update, stage by stage."""
   logs = (
-    {"stage": stage}
+    {"stage": stage, "step": row["step"]}
     | {key: float(f"{row[key]:.6g}") for key in LOGGED if key in row}
     for stage in ("tower", "careful", "mixture")
     for _, row in journal.whole_rows(workdir / stage / "metrics.jsonl")

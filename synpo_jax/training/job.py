@@ -80,6 +80,8 @@ def prepare(c, workdir) -> Job:
   Raises ValueError or OSError, in one line, for what cannot be used.
   """
   alike.check({**c.to_dict(), "--workdir": str(workdir)}, OWN_KEYS)
+  losses.check_name(c.loss.name)
+  losses.check_coefficients(c.loss.name, c.loss.coefficients)
   mesh, model, texts = opened = open_model(c)
   if hosts.is_first():
     claim_workdir(workdir, c.to_dict(), free=FREE_KEYS)
