@@ -90,11 +90,12 @@ def _beside(before, after, controls, change) -> str:
     name: scores.differences(before, rows) for name, rows in controls.items()
   }
   best = max(gains, key=lambda name: gains[name]["f1"])
-  given = f"{best} gives {_told(gains[best], 'f1')}"
+  given = f"{best}, gives {_told(gains[best], 'f1')}"
   over = scores.differences(controls[best], after)
   way = sign(over, "f1")
   if way > 0:
-    return f"; the best control, {given}"
+    more = f"training {_told(over, 'f1')} more"
+    return f"; the best control, {given}, {more}"
   if way < 0:
     return f"; the control {given}, which is more than training"
   if sign(change, "f1") > 0:

@@ -24,6 +24,7 @@ SHOWN = {  # score -> its title in the table
   "words": "words",
   "fluency": "fluency (0-5)",
 }
+BRIEF = ("f1", "precision", "words")  # of the controls
 
 
 def show(
@@ -48,8 +49,11 @@ def show(
     text = json.dumps(told.after, indent=2, ensure_ascii=False) + "\n"
     (workdir / "after_captions.json").write_text(text, "utf-8")
   console = Console()
-  console.print(table(before, after, more))
+  change = {} if told is None else {"change": more["change"]}
+  console.print(table(before, after, change))
   if told is not None:
+    if told.controls:
+      console.print(nudged({name: more[name] for name in told.controls}))
     console.print(gain.sentence(told))
     console.print(*gain.clips(told), sep="\n\n")
   print(f"curves: {report.write([str(workdir)], workdir / 'report')}")
@@ -65,6 +69,14 @@ def table(
     if name in before:
       cells = (_cell(values, name) for values in columns.values())
       shown.add_row(title, *cells)
+  return shown
+
+
+def nudged(controls: Mapping[str, Mapping]) -> Table:
+  """The controls, one a row: what the start gives when it is nudged."""
+  shown = Table("before training, nudged", *(SHOWN[name] for name in BRIEF))
+  for name, values in controls.items():
+    shown.add_row(name, *(_cell(values, key) for key in BRIEF))
   return shown
 
 

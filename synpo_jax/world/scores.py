@@ -99,8 +99,11 @@ def mean_and_error(values: Iterable[float]) -> tuple[float, float | None]:
   return mean, float(np.std(values, ddof=1) / math.sqrt(len(values)))
 
 
-def summary(rows: Mapping[str, Row]) -> dict[str, float | None]:
-  """{key, key_se}: mean over clips of each score, and its standard error."""
+def summary(rows: Mapping[str, Mapping]) -> dict[str, float | None]:
+  """{key, key_se}: mean over clips of each score, and its standard error.
+
+  rows: scores by video, perhaps beside other values.
+  """
   return _with_errors({key: [r[key] for r in rows.values()] for key in KEYS})
 
 

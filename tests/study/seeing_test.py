@@ -56,14 +56,15 @@ def test_readers_that_know_nothing_pay_for_every_value(config, album, tower):
   weights = seeing.init(tower, jax.random.key(1))
   weights["readers"] = jax.tree.map(jnp.zeros_like, weights["readers"])
   frames, labels = album.frames[:, 0], album.labels[:, 0]
-  loss, right = jax.jit(seeing.make_loss(config))(weights, frames, labels)
+  measure = jax.jit(seeing.make_loss(config))
+  loss, right = measure(weights, frames, labels)
   assert set(right) == set(patches.VALUES)
   least = sum(np.log(values) for values in patches.VALUES.values())
   most = least + seeing.OF_THINGS_WEIGHT * sum(
     np.log(patches.VALUES[name]) for name in patches.OF_THINGS
   )
   assert least < loss < most
-  empty, _ = seeing.make_loss(config)(weights, frames, labels * 0)
+  empty, _ = measure(weights, frames, labels * 0)
   np.testing.assert_allclose(empty, least, rtol=1e-5)
 
 

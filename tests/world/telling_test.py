@@ -163,8 +163,8 @@ def test_caption_rows_keep_their_mix(scenes):
       earlier = "Here is an earlier answer" in row["question"]
       kinds["retro" if earlier else parts[0] if parts else "detailed"] += 1
   total = kinds.total()
-  assert abs(kinds["detailed"] / total - 0.60) < 0.05
-  assert abs(kinds["retro"] / total - 0.15) < 0.04
+  assert abs(kinds["detailed"] / total - 0.75) < 0.05
+  assert abs(kinds["retro"] / total - 0.05) < 0.03
   assert all(kinds[part] / total > 0.03 for part in world_rows.PARTS)
 
 
