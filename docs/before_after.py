@@ -17,7 +17,7 @@ from synpo_jax.data import video
 from synpo_jax.runtime.workdir import run_config
 from synpo_jax.world import marks, scene, scores
 
-FRAMES, COLUMNS = 6, 60  # frames in a strip, characters in a line
+FRAMES, COLUMNS = 6, 55  # frames in a strip, characters in a line
 SIZE, LINE, LETTER = 9, 13, 5.42  # of letters, of a line, of a letter's width
 COLOURS = {marks.RIGHT: "#1a7f37", marks.WRONG: "#c62828", None: "#333333"}
 
