@@ -98,5 +98,7 @@ def test_ultrafeedback_rows_train_a_text_lm(tmp_path, monkeypatch):
 
 
 def test_an_unknown_loss_is_refused():
-  with pytest.raises(ValueError, match="loss= one of synpo"):
+  with pytest.raises(
+    ValueError, match="loss=best: no such loss; nearest: synpo"
+  ):
     text_pairs.get_config("loss=best")

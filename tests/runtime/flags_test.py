@@ -63,7 +63,7 @@ def test_help_leaves_with_0_and_lists_the_keys_of_the_usual_config():
   assert (done.returncode, done.stderr) == (0, "")
   assert "Does a thing" in done.stdout
   lines = [line.strip() for line in done.stdout.splitlines()]
-  at = lines.index("--config.optim.lr=0.0002")  # of model=tiny
+  at = lines.index("--config.optim.lr=0.001")  # of model=tiny
   assert lines[at + 1] == "--config.optim.warmup_frac=0.1"
   at = lines.index("--config.data.workers=0")
   assert lines[at + 1] == "processes that decode, and that read ahead"
@@ -91,7 +91,7 @@ def test_every_comment_of_a_config_is_that_of_a_key(path):
   said = config_help.comments(path)
   assert len(said) > 20
   # Sections that this config makes anew, of other keys.
-  anew = {"eval_preference": ("model.",), "tiny_sft": ("model.arch",)}
+  anew = {"eval_preference": ("model.",), "warm_start": ("run.model.arch",)}
   for name in {*said} - known - sections:
     assert name.startswith(anew[path.stem]), name
 
@@ -101,9 +101,9 @@ def test_none_is_taken_by_the_keys_that_may_be_none_and_numbers_too():
     *("--config=vdc", "--config.data.min_score_gap=None"),
     *("--config.optim.clip_norm=1", "--config.frames.fixed=4"),
   )
-  assert done.stdout == "4 None 1.0 4\n", done.stderr
+  assert done.stdout == "2 None 1.0 4\n", done.stderr
   done = started("--config=vdc", "--config.optim.clip_norm=None")
-  assert done.stdout == "4 1.0 None None\n", done.stderr
+  assert done.stdout == "2 0.1 None None\n", done.stderr
 
 
 def test_what_may_be_none_is_said_in_a_comment():
