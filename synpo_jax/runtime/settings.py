@@ -66,5 +66,5 @@ def _differences(then, now, prefix):
     before, after = then.get(key, "absent"), now.get(key, "absent")
     if isinstance(before, dict) and isinstance(after, dict):
       yield from _differences(before, after, f"{prefix}{key}.")
-    elif before != after:
+    elif before != after and json.dumps(before) != json.dumps(after):  # NaN
       yield Difference(prefix + key, before, after)

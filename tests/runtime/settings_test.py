@@ -38,6 +38,12 @@ def test_differences_have_their_sections_and_both_values():
   ]
 
 
+def test_what_is_no_number_is_alike():
+  nan = {"lr": float("nan"), "all": [1, float("nan")]}
+  assert list(settings.differences(nan, dict(nan))) == []
+  assert list(settings.differences(nan, nan | {"lr": 1.0})) != []
+
+
 def test_a_folder_keeps_the_settings_it_was_begun_with(tmp_path):
   path = tmp_path / "run" / "settings.json"
   assert settings.claim(path, VALUE) == []
