@@ -4,7 +4,7 @@ python -m synpo_jax.warm_start --config=configs/warm_start.py \
   --workdir=runs/warm_start --out=synpo_jax/assets/tiny
 
 From random weights to the policy that preferences are to better, in one
-command of about two hours on two CPU cores, which goes on where it was
+command of an hour and a half on two CPU cores, which goes on where it was
 stopped: clips of the world; a tower taught by labels of each patch; a decoder
 taught by careful captions; marks on clips it never saw; captions by a mixture
 of annotators; and pairs of what the captioner then writes.

@@ -77,12 +77,7 @@ def open_writer(
   tokenizer = text.load_tokenizer(words or checkpoint)
   text.check_vocabulary(tokenizer, template, config.decoder.vocab)
   side = config.tower.image_size
-  if config.decoder.mrope_sections:
-    logging.warning(
-      "%s: each %d frames count as %g s in every clip, whatever lies between "
-      "them; seconds_per_step in its config.json sets that",
-      *(checkpoint, config.frames_per_step, config.connector.seconds_per_step),
-    )
+  _tell_time(checkpoint, config)
   return Writer(
     model,
     {"params": params},
@@ -93,6 +88,16 @@ def open_writer(
     placing.batch_size,
     placing.frame_buckets,
   )
+
+
+def _tell_time(checkpoint: str, config: CaptionerConfig) -> None:
+  """Says how Qwen-VL counts the time of a clip."""
+  if config.decoder.mrope_sections:
+    logging.warning(
+      "%s: each %d frames count as %g s in every clip, whatever lies between "
+      "them; seconds_per_step in its config.json sets that",
+      *(checkpoint, config.frames_per_step, config.connector.seconds_per_step),
+    )
 
 
 def _ends(checkpoint, tokenizer, template) -> tuple[int, ...]:
