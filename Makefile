@@ -9,7 +9,8 @@ export JAX_PLATFORMS ?= cpu
 # More arguments for the command of a target, as ARGS="--config.epochs=1".
 ARGS ?=
 
-.PHONY: demo test test-fast check smol pairs-demo claims benchmarks docs clean
+.PHONY: demo test test-fast check smol pairs-demo claims benchmarks \
+  torture docs clean
 
 demo: .venv/installed  ## trains the embedded default and shows the result
 	$(BIN)/python -m synpo_jax.train --config=configs/vdc.py \
@@ -46,6 +47,9 @@ benchmarks: .venv/installed  ## the step beside TRL and PyTorch, and scaling
 	$(BIN)/python benchmarks/floor.py
 	$(BIN)/python benchmarks/scaling.py --out=benchmarks/results
 	$(BIN)/python benchmarks/page.py
+
+torture: .venv/installed  ## faults put into the commands: docs/reliability.md
+	$(BIN)/python -m benchmarks.torture $(ARGS)
 
 docs: .venv/bin/python  ## the list of files in docs/architecture.md
 	$(BIN)/python docs/architecture.py

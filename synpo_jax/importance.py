@@ -11,7 +11,6 @@ workdir's importance.jsonl; `synpo_jax.report` draws them.
 """
 
 import itertools
-import json
 import pathlib
 
 import jax
@@ -20,8 +19,9 @@ import numpy as np
 from absl import flags
 
 from synpo_jax.models import sharding
-from synpo_jax.runtime import journal
+from synpo_jax.runtime import journal, json_file
 from synpo_jax.runtime.flags import WORKDIR, command
+from synpo_jax.runtime.settings import PUT_BACK
 from synpo_jax.training import checkpoint, job, pair_logps, update
 from synpo_jax.weights import fingerprint, loading
 
@@ -103,7 +103,7 @@ def run(workdir: pathlib.Path, videos: int) -> list[dict]:
   path = workdir / "config.json"
   if not path.exists():
     raise FileNotFoundError(f"{path} not found: --workdir names a training run")
-  c = ml_collections.ConfigDict(json.loads(path.read_text()))
+  c = ml_collections.ConfigDict(json_file.read(path, PUT_BACK))
   if not c.heldout.pairs:
     raise ValueError(f"{path}: the run has no heldout.pairs to measure on")
   fingerprint.check_base(workdir, c.model.checkpoint)

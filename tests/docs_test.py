@@ -11,6 +11,7 @@ from tests.support.paths import ROOT
 PAGE = (ROOT / "docs" / "architecture.md").read_text("utf-8")
 FUNCTIONS = re.findall(r"`([\w/]+\.py):([\w.]+)`", PAGE)
 PAGES = ("README.md", "CONTRIBUTING.md", "docs/architecture.md")
+PAGES += ("docs/reliability.md",)
 FILES = r"`((?:synpo_jax|configs|tests|docs|launch|benchmarks)/[^\s`*…]*)`"
 
 

@@ -3,13 +3,13 @@
 import base64
 import html
 import io
-import json
 import pathlib
 
 import numpy as np
 from PIL import Image
 
 from synpo_jax.data import video
+from synpo_jax.runtime import json_file
 from synpo_jax.runtime.workdir import run_config
 from synpo_jax.world import marks, scores
 from synpo_jax.world.scene import Facts, read_scenes
@@ -36,7 +36,7 @@ def section(workdir: pathlib.Path) -> str:
   files = [workdir / f"{when}_captions.json" for when in ("before", "after")]
   if not all(file.exists() for file in files):
     return ""
-  before, after = (json.loads(file.read_text("utf-8")) for file in files)
+  before, after = map(json_file.read, files)
   heldout = run_config(workdir)["heldout"]
   if not before or not heldout["scenes"]:
     return ""

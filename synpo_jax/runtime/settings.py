@@ -6,7 +6,9 @@ import pathlib
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from synpo_jax.runtime import journal
+from synpo_jax.runtime import journal, json_file
+
+PUT_BACK = "put it back as it was"
 
 
 class Difference(NamedTuple):
@@ -48,10 +50,11 @@ def claim(
 ) -> list[Difference]:
   """Writes settings where there are none; returns how those there differ.
 
-  anew: those there no longer count and are replaced.
+  anew: those there no longer count and are replaced. Raises ValueError, in
+  one line that names the file, for what is no JSON object.
   """
   if path.exists() and not anew:
-    return list(differences(json.loads(path.read_text("utf-8")), settings))
+    return list(differences(json_file.read(path, PUT_BACK), settings))
   text = json.dumps(settings, indent=2, sort_keys=True)
   journal.replace(path, f"{text}\n".encode())
   return []

@@ -6,7 +6,14 @@ from collections.abc import Iterable
 
 from absl import logging
 
-from synpo_jax.runtime.settings import Difference, claim, differences, fixed
+from synpo_jax.runtime import json_file
+from synpo_jax.runtime.settings import (
+  PUT_BACK,
+  Difference,
+  claim,
+  differences,
+  fixed,
+)
 from synpo_jax.runtime.terminal import first_line
 
 # Of a checkpoint: what each of its arrays holds, the run's config, and what
@@ -25,10 +32,11 @@ def is_run(folder: str | pathlib.Path) -> bool:
 def run_config(workdir: str | pathlib.Path) -> dict:
   """The config that a run was started with, as nested dicts.
 
-  Raises ValueError where the newest checkpoint was saved under another one.
+  Raises ValueError, in one line that names the file, where it is no JSON or
+  the newest checkpoint was saved under another one.
   """
   path = pathlib.Path(workdir) / "config.json"
-  config = json.loads(path.read_text())
+  config = json_file.read(path, PUT_BACK)
   step = _newest(workdir)
   saved = None if step is None else _saved(step, CONFIG)
   if saved is None:

@@ -9,7 +9,8 @@ import jax
 
 from synpo_jax.generation import batch_captions
 from synpo_jax.models import sharding
-from synpo_jax.runtime import hosts, journal
+from synpo_jax.runtime import hosts, journal, json_file, seal
+from synpo_jax.runtime.settings import PUT_BACK
 from synpo_jax.training import update
 from synpo_jax.world import scene
 from synpo_jax.world import scores as marking
@@ -28,12 +29,12 @@ def score_before(ready, c, state, workdir: pathlib.Path) -> Scored | None:
   if ready.heldout is None:
     return None
   if int(state.step):
-    return Scored(*(json.loads(file.read_text("utf-8")) for file in files))
+    return Scored(*(json_file.read(file, PUT_BACK) for file in files))
   found = score(ready, c, state.trained)
   if hosts.is_first():
     for file, values in zip(files, found, strict=True):
-      text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
-      journal.replace(file, text.encode())
+      text = json.dumps(values, indent=2, ensure_ascii=False).encode()
+      journal.replace(file, (seal.put(text) if values else text) + b"\n")
   return found
 
 

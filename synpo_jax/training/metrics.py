@@ -6,7 +6,7 @@ import pathlib
 import sys
 import time
 
-from synpo_jax.runtime import journal
+from synpo_jax.runtime import journal, seal
 from synpo_jax.training.tracker import Events
 
 
@@ -71,7 +71,7 @@ def _numbered(path):
 
 
 def _line(row) -> bytes:
-  return json.dumps(row).encode() + b"\n"
+  return seal.put(json.dumps(row).encode()) + b"\n"
 
 
 class Log:

@@ -14,10 +14,9 @@ from synpo_jax.models.config import (
   TowerConfig,
   WindowTowerConfig,
 )
-from synpo_jax.runtime import shipped
+from synpo_jax.runtime import json_file, shipped
 from synpo_jax.weights import (
   decoder_configs,
-  json_file,
   multimodal_configs,
   tower_configs,
 )

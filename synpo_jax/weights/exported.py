@@ -11,7 +11,7 @@ from pathlib import Path
 
 from absl import logging
 
-from synpo_jax.weights import json_file
+from synpo_jax.runtime import json_file
 
 RECORD = "export.json"  # in an export: what it is, and which files are its own
 EXCHANGE, HERE = 2, -100  # RENAME_EXCHANGE and AT_FDCWD of Linux

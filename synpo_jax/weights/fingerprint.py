@@ -6,8 +6,7 @@ from pathlib import Path
 
 from absl import logging
 
-from synpo_jax.runtime import digests, shipped, workdir
-from synpo_jax.weights import json_file
+from synpo_jax.runtime import digests, json_file, shipped, workdir
 
 SUFFIXES = frozenset((".json", ".jinja", ".msgpack", ".safetensors"))
 SUFFIXES |= {".model", ".tiktoken"}  # of tokenizers

@@ -3,7 +3,7 @@
 import math
 import pathlib
 
-from synpo_jax.weights import json_file
+from synpo_jax.runtime import json_file
 
 READ = ("r", "lora_alpha", "use_rslora", "target_modules")
 # Records, or how tensors were started, trained and chosen: they are as read.

@@ -8,8 +8,9 @@ import jax
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from synpo_jax.runtime import json_file
 from synpo_jax.runtime.terminal import first_line
-from synpo_jax.weights import json_file, stores, weight_files
+from synpo_jax.weights import stores, weight_files
 from synpo_jax.weights.stores import DTYPES, Span, Store
 
 NAME = "model.safetensors"

@@ -3,7 +3,7 @@
 import pathlib
 from collections.abc import Callable, Mapping
 
-from synpo_jax.weights import json_file
+from synpo_jax.runtime import json_file
 
 
 def listed(folder: pathlib.Path, name: str) -> list[pathlib.Path]:

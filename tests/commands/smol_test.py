@@ -22,6 +22,7 @@ from safetensors.numpy import load_file
 from synpo_jax import export, wheels
 from synpo_jax.data import pairs, text, video
 from synpo_jax.models.captioner import Captioner, normalise
+from synpo_jax.training import metrics
 from synpo_jax.weights import gguf_files
 from tests.support import fake_pairs, judge_server
 from tests.support.read_folder import read_folder
@@ -236,8 +237,7 @@ def test_two_updates_on_the_real_clips(folder, judged, tmp_path):
     *(f"--config.{key}={value}" for key, value in changed.items()),
   )
   assert "4 rows read, 4 rows used; 2 updates" in said
-  made = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
-  made = [json.loads(row) for row in made]
+  made = metrics.read_rows(tmp_path / "run" / "metrics.jsonl")
   assert [row["step"] for row in made] == [1, 2]
   for row in made:
     assert row["pairs"] == 2 and row["skipped"] == 0

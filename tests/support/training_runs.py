@@ -1,11 +1,11 @@
 """The training command started on its own, and what it left behind."""
 
-import json
 import os
 import signal
 import subprocess
 import sys
 
+from synpo_jax.training import metrics
 from tests.support.paths import ROOT
 
 NO_CAPTIONS = ("--config.heldout.captions=0", "--config.every.reward_norms=0")
@@ -42,11 +42,7 @@ def finish(process):
 
 
 def rows(folder, workdir):
-  path = folder / workdir / "metrics.jsonl"
-  if not path.exists():
-    return []
-  lines = path.read_text().splitlines()
-  return [json.loads(line) for line in lines if line.endswith("}")]
+  return metrics.read_rows(folder / workdir / "metrics.jsonl")
 
 
 def environment(devices):

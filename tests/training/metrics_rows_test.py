@@ -34,6 +34,20 @@ def test_a_bad_byte_anywhere_deletes_no_row(tmp_path):
     assert path.read_bytes() == damaged
 
 
+def test_a_bit_anywhere_in_rows_of_ours_is_noticed(tmp_path):
+  """Also one that makes another number of a number."""
+  path = tmp_path / "metrics.jsonl"
+  for row in rows_of(4):
+    metrics.append(path, row)
+  whole, rng = path.read_bytes(), random.Random(0)
+  for bit in rng.sample(range(8 * len(whole)), 400):
+    damaged = bytearray(whole)
+    damaged[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(damaged)
+    with pytest.raises(ValueError, match=r"metrics.jsonl line \d"):
+      metrics.read_rows(path)
+
+
 @pytest.mark.parametrize("cut", [1, 2, 9, 20])
 def test_a_torn_last_line_is_passed_over(tmp_path, cut):
   path = tmp_path / "metrics.jsonl"

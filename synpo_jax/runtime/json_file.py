@@ -3,23 +3,31 @@
 import json
 import pathlib
 
+from synpo_jax.runtime import seal
 from synpo_jax.runtime.terminal import first_line
 
 
-def read(path: str | pathlib.Path) -> dict:
-  """The object in a file.
+def read(path: str | pathlib.Path, way: str = "fetch it again") -> dict:
+  """The object in a file, without the seal that it may have.
 
-  Raises FileNotFoundError or ValueError, one line that names the file.
+  way: what one can do about a file that holds none, for people. Raises
+  FileNotFoundError or ValueError, one line that names the file.
   """
   path = pathlib.Path(path)
   if not path.exists():
     raise FileNotFoundError(f"{path}: no such file")
   if not path.is_file():
     raise ValueError(f"{path}: is no file")
-  return parse(path.read_bytes(), path)
+  try:
+    content, _ = seal.take(path.read_bytes().rstrip())
+  except seal.Broken as error:
+    raise ValueError(f"{path}: {error}; {way}") from error
+  return parse(content, path, way)
 
 
-def parse(content: bytes, place: str | pathlib.Path) -> dict:
+def parse(
+  content: bytes, place: str | pathlib.Path, way: str = "fetch it again"
+) -> dict:
   """The object that some bytes spell; no name in it may stand twice.
 
   Raises ValueError, one line that begins with `place`.
@@ -28,9 +36,9 @@ def parse(content: bytes, place: str | pathlib.Path) -> dict:
     found = json.loads(content.decode("utf-8"), object_pairs_hook=_object)
   except (ValueError, RecursionError) as error:  # of JSON, or of UTF-8
     why = first_line(error)
-    raise ValueError(f"{place}: no JSON ({why}); fetch it again") from error
+    raise ValueError(f"{place}: no JSON ({why}); {way}") from error
   if not isinstance(found, dict):
-    raise ValueError(f"{place}: holds no JSON object")
+    raise ValueError(f"{place}: holds no JSON object; {way}")
   return found
 
 

@@ -1,0 +1,138 @@
+"""Commands that are stopped: killed, told to end, or out of room."""
+
+import os
+import pathlib
+import random
+import shutil
+import signal
+import subprocess
+
+from benchmarks.torture import outcomes
+from benchmarks.torture.bench import Bench
+from benchmarks.torture.commands import COMMANDS, UPDATES
+from benchmarks.torture.outcomes import Outcome
+from benchmarks.torture.processes import finish, run, send, start, wait_for
+
+DRAWS = 4  # moments, each half the one before, until one is in time
+ROOM = 64  # MiB of the small file system
+
+
+def kill(name: str):
+  """A try that kills a command at a random moment and starts it again."""
+
+  def attempt(bench: Bench, folder: pathlib.Path, rng: random.Random):
+    command, moment = bench.fresh(name, folder), bench.moment(name, rng)
+    for _ in range(DRAWS):
+      process = start(command, folder)
+      hit = send(process, command, folder, moment, signal.SIGKILL)
+      finish(process, folder)
+      if hit:
+        break
+      clear(folder)  # it was done; once more, sooner
+      bench.fresh(name, folder)
+      moment /= 2
+    what = f"killed {moment:.2f} s into its work"
+    return _again(bench, name, folder, what if hit else "done before the kill")
+
+  return attempt
+
+
+def kill_while_saving(bench: Bench, folder: pathlib.Path, rng: random.Random):
+  """A try that kills a run while it writes a checkpoint."""
+  command = bench.fresh("train", folder)
+  number, moment = rng.randint(1, UPDATES), rng.uniform(0.0, 0.2)
+  process = start(command, folder)
+  wait_for(process, folder, f"run/checkpoints/{number}*")
+  send(process, command, folder, moment, signal.SIGKILL)
+  finish(process, folder)
+  what = f"killed {1000 * moment:.0f} ms into checkpoint {number}"
+  return _again(bench, "train", folder, what)
+
+
+def stop(number: signal.Signals):
+  """A try that asks a run to end, and starts it again."""
+
+  def attempt(bench: Bench, folder: pathlib.Path, rng: random.Random):
+    command, moment = bench.fresh("train", folder), bench.moment("train", rng)
+    process = start(command, folder)
+    send(process, command, folder, moment, number)
+    done = finish(process, folder)
+    what = f"{number.name} {moment:.2f} s into its updates"
+    told = "saving after this update", "stopped by", "compiled 1 train steps"
+    wrong = outcomes.trouble(done)
+    if not wrong and done.code not in (0, 128 + number):
+      wrong = f"left with {done.code}"
+    if not wrong and not any(words in done.said for words in told):
+      wrong = "said nothing of it"
+    if wrong:
+      return Outcome(False, f"{what}: {wrong}", done.said[-2000:])
+    return _again(bench, "train", folder, what)
+
+  return attempt
+
+
+def fill(name: str, place: str):
+  """A try that gives a command's output less room than it needs."""
+
+  def attempt(bench: Bench, folder: pathlib.Path, rng: random.Random):
+    command = bench.fresh(name, folder)
+    needed = size(bench.path(name) / place)
+    room = int(needed * rng.uniform(0.0, 0.8))
+    (folder / place).mkdir()
+    mount(folder / place)
+    try:
+      ballast = folder / place / "ballast"
+      leave(ballast, room)
+      done = run(command, folder)
+      ballast.unlink()
+      what = f"{room / 1024:.0f} KiB for {needed / 1024:.0f}"
+      if done.code != 0:
+        found = outcomes.refused(done, ("No space left", "ENOSPC", "room"))
+        if not found.survived:
+          return found._replace(how=f"{what}: {found.how}")
+        what = f"{what}: {found.how}"
+      return _again(bench, name, folder, what)
+    finally:
+      subprocess.run(["umount", "-l", folder / place], check=True)
+
+  return attempt
+
+
+def _again(bench: Bench, name: str, folder: pathlib.Path, what: str):
+  """Starts the same command again; it should end as if it were the first."""
+  done = run(COMMANDS[name], folder)
+  return outcomes.completed(done, bench.is_same(name, folder), what)
+
+
+def clear(folder: pathlib.Path) -> None:
+  """Empties a folder."""
+  shutil.rmtree(folder)
+  folder.mkdir()
+
+
+def can_mount() -> bool:
+  """Whether small file systems can be made here."""
+  return os.geteuid() == 0
+
+
+def mount(place: pathlib.Path) -> None:
+  """A small file system in memory. Raises OSError where that may not be."""
+  done = subprocess.run(
+    ["mount", "-t", "tmpfs", "-o", f"size={ROOM}m", "torture", place],
+    capture_output=True,
+    text=True,
+  )
+  if done.returncode:
+    raise OSError(f"{place}: cannot mount a tmpfs ({done.stderr.strip()})")
+
+
+def leave(ballast: pathlib.Path, room: int) -> None:
+  """Fills a file system but for so many bytes."""
+  free = os.statvfs(ballast.parent)
+  with ballast.open("wb") as file:
+    os.posix_fallocate(file.fileno(), 0, free.f_bavail * free.f_bsize - room)
+
+
+def size(place: pathlib.Path) -> int:
+  """Bytes of the files in a folder."""
+  return sum(x.stat().st_size for x in place.rglob("*") if x.is_file())
