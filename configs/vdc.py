@@ -21,7 +21,8 @@ from synpo_jax.data import prompts
 from synpo_jax.runtime import names
 
 # The coefficients of each paper, as the docstrings in synpo_jax/losses cite
-# them (r_dpo's are ours); aot, bco and kto want large batches.
+# them (r_dpo's are ours). aot, bco and kto compare all pairs of an update: they
+# want many, and cost a second forward pass where there are micro-batches.
 LOSSES = {
   "synpo": dict(alpha=30.0, beta=0.2),
   "dpo": dict(beta=0.1),

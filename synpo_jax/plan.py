@@ -49,7 +49,7 @@ def main():
   environment.prepare()
   from synpo_jax.planning import inputs, session  # JAX reads that
 
-  inputs.check_loss(CONFIG.value.loss, changed(), config_name())
+  inputs.check_loss(CONFIG.value, changed(), config_name())
   lengths = FRAMES.value, RESPONSE.value
   report = session.sweep if SWEEP.value else session.judge
   rows, fits = report(CONFIG.value, TOPOLOGY.value, lengths, MOST.value)

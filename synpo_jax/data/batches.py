@@ -227,10 +227,19 @@ class Batches:
   def once(self, chosen: Int[np.ndarray, "n"]) -> "Batches":
     """Some of the rows, each once, a micro-batch at a time."""
     other = copy.copy(self)
-    other.chosen, other.epochs, other._plans = chosen, 1, {}
-    other.shape = (1, self.shape[1])
+    other.chosen, other.epochs = chosen, 1
+    return other.grouped(1)
+
+  def grouped(self, accumulation: int) -> "Batches":
+    """The same rows, so many micro-batches of them at a time."""
+    other = copy.copy(self)
+    other._plans, other.shape = {}, (accumulation, self.shape[1])
     other.per_epoch = len(other._plan(0))
     return other
+
+  def fewest(self) -> int:
+    """Pairs in the smallest update: alike in all epochs, as only rows move."""
+    return min(int((rows != FILLER).sum()) for _, rows in self._plan(0))
 
   def numbers(self, index: int) -> Int[np.ndarray, "A B"]:
     """Rows in the batch of update `index`, of all processes, or FILLER."""

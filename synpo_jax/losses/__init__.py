@@ -87,6 +87,19 @@ def check_name(name: str) -> None:
   names.refuse_unknown("loss", name, LOSSES)
 
 
+def check_together(name: str, pairs: int, where: str) -> None:
+  """Raises ValueError where a loss of several pairs would read one alone.
+
+  pairs: the fewest that meet in an update. where: what they were counted from.
+  """
+  if name in COUPLED and pairs < 2:
+    raise ValueError(
+      f"loss.name={name} compares the pairs of an update with each other, and "
+      f"{where}; change data.batch_size or data.accumulation (an update holds "
+      "their product), or choose another loss"
+    )
+
+
 def check_coefficients(name: str, given: Collection[str]) -> None:
   """Raises ValueError, in one line, unless they are those that a loss takes."""
   parameters = inspect.signature(LOSSES[name]).parameters.values()

@@ -2,8 +2,9 @@
 
 As the losses of with_reference, with `weight` float32 [B] besides: rows of
 weight 0 are fillers that change no other row's loss or gradient (None: no row
-is a filler). What the rows share is a constant to the gradient. Under
-gradient accumulation a batch is one micro-batch.
+is a filler). What the rows share is a constant to the gradient. The
+batch is a whole update, of at least two pairs, however it is cut into
+micro-batches (training/gradients.py).
 """
 
 import jax

@@ -33,7 +33,7 @@ def look(
   config: the --config it gave.
   """
   for what, check in (
-    ("loss", lambda: check_loss(c.loss, changed, config)),
+    ("loss", lambda: check_loss(c, changed, config)),
     ("checkpoint", lambda: check_checkpoint(c)),
     ("tokenizer", lambda: check_tokenizer(c)),
     ("pairs", lambda: check_pairs(c)),
@@ -53,20 +53,21 @@ def check(c, changed: dict[str, Change], config: str) -> None:
   The loss and its coefficients, and whether checkpoint, pairs and tokenizer
   are there and can be read; only the beginnings of files are.
   """
-  check_loss(c.loss, changed, config)
+  check_loss(c, changed, config)
   check_checkpoint(c)
   check_pairs(c)
   check_heldout(c)
   check_tokenizer(c)
 
 
-def check_loss(loss, changed: dict[str, Change], config: str) -> str:
+def check_loss(c, changed: dict[str, Change], config: str) -> str:
   """The loss in words.
 
   Raises ValueError for an unknown one, for coefficients that are not its own,
-  and for a name from the command line with the coefficients of another loss.
+  for a name from the command line with the coefficients of another loss, and
+  for updates of one pair where it compares pairs.
   """
-  name, given = loss.name, loss.coefficients.to_dict()
+  name, given = c.loss.name, c.loss.coefficients.to_dict()
   losses.check_name(name)
   before = changed["loss.name"].before if "loss.name" in changed else name
   kept = [key for key in given if f"loss.coefficients.{key}" not in changed]
@@ -76,6 +77,8 @@ def check_loss(loss, changed: dict[str, Change], config: str) -> str:
       f"give --config={_with_loss(config, name)} instead"
     )
   losses.check_coefficients(name, given)
+  together = c.data.batch_size * c.data.accumulation
+  losses.check_together(name, together, f"an update holds {together}")
   told = ", ".join(f"{key}={value}" for key, value in given.items())
   return f"{name} {told}".strip()
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import jax
 
+from synpo_jax import losses
 from synpo_jax.generation import batch_captions
 from synpo_jax.models import sharding
 from synpo_jax.runtime import hosts, journal, json_file, seal
@@ -40,8 +41,12 @@ def score_before(ready, c, state, workdir: pathlib.Path) -> Scored | None:
 
 def score(ready, c, trained) -> Scored:
   """Scores of the held-out pairs, and of captions written for their clips."""
+  held = ready.heldout
+  if c.loss.name in losses.COUPLED:  # as many pairs meet as in an update
+    grouped = held.batches.grouped(c.data.accumulation)
+    held = held._replace(batches=grouped)
   pairs = score_pairs(
-    ready.steps.evaluate, trained, ready.frozen, ready.heldout, ready.mesh
+    ready.steps.evaluate, trained, ready.frozen, held, ready.mesh
   )
   if not (c.heldout.captions and c.heldout.scenes):
     return Scored(pairs, {})

@@ -89,6 +89,7 @@ def prepare(c, workdir) -> Job:
     make_world(**c.world)
   captions = losses.captions(c.loss.name)
   data = read_data(c, opened, captions=captions, epochs=c.epochs)
+  check_together(c, data)
   if model.config.tower is not None:
     pipeline.check_seen(data, c.data.to_dict())
   held = read_heldout(c, opened) if c.heldout.pairs else None
@@ -104,6 +105,15 @@ def prepare(c, workdir) -> Job:
   state = steps.init(trained)
   placed = mesh, model, texts, frozen, state
   return Job(*placed, data, held, steps, cached, read)
+
+
+def check_together(c, data):
+  """Raises ValueError for an update too small for a loss of several pairs."""
+  least, most = data.batches.fewest(), c.data.batch_size * c.data.accumulation
+  rows = len(data.batches.rows.pair)
+  losses.check_together(
+    c.loss.name, least, f"of {rows} pairs, {most} an update, one is left alone"
+  )
 
 
 def open_model(c) -> Opened:

@@ -1,5 +1,6 @@
 """One update: pure functions of (state, frozen weights, batch, key)."""
 
+import functools
 import re
 from typing import Any
 
@@ -11,6 +12,12 @@ from flax import struct, traverse_util
 from synpo_jax import losses
 from synpo_jax.losses import sequences
 from synpo_jax.training import pair_logps
+from synpo_jax.training.gradients import (
+  Objective,
+  accumulate,
+  value,
+  value_and_grad,
+)
 
 
 @struct.dataclass
@@ -65,7 +72,7 @@ def _nested(flat):
 
 
 def make_objective(model, scoring, *, name, coefficients):
-  """Returns (trained, frozen, batch, key) -> (summed loss, sums).
+  """A loss of `losses.LOSSES`, as gradients.Objective.
 
   Raises ValueError for a loss with a reference where no adapter can be
   switched off.
@@ -78,7 +85,7 @@ def make_objective(model, scoring, *, name, coefficients):
       "set lora.rank, or choose a loss without a reference"
     )
 
-  def objective(trained, frozen, batch, key):
+  def score(trained, frozen, batch, key):
     variables = merge(trained, frozen)
     rngs = None if key is None else {"dropout": key}
     decoder = trained.get("params", {}).get("decoder", {})
@@ -86,26 +93,22 @@ def make_objective(model, scoring, *, name, coefficients):
     logps = pair_logps.pair_logps(
       model, variables, batch, scoring, train_head=train_head, rngs=rngs
     )
-    extra = {}
-    if needs_reference:
-      extra["ref_logps"] = (
-        pair_logps.reference_logps(model, variables, batch, scoring)
-        if batch.ref_logps is None
-        else batch.ref_logps
-      )
+    if not needs_reference or batch.ref_logps is not None:
+      return logps, batch.ref_logps
+    return logps, pair_logps.reference_logps(model, variables, batch, scoring)
+
+  def judge(logps, ref_logps, mask, weight):
+    extra = {"ref_logps": ref_logps} if needs_reference else {}
     if name in losses.COUPLED:
-      extra["weight"] = batch.weight
-    mask = batch.response_mask
+      extra["weight"] = weight
     loss_B = loss_fn(logps, mask, **extra, **coefficients)
-    sums = pair_sums(logps, mask, loss_B, batch)
-    return sums["loss"], sums
+    return pair_sums(logps, mask, loss_B, weight)
 
-  return objective
+  return Objective(score, judge, name in losses.COUPLED)
 
 
-def pair_sums(logps, mask, loss_B, batch):
+def pair_sums(logps, mask, loss_B, weight_B):
   """Sums over the pairs of a batch; divided by `pairs`, means."""
-  weight_B = batch.weight
   stats = sequences.sequence_stats(logps, mask)
 
   def total(values_B):
@@ -140,24 +143,6 @@ def means(sums):
   }
 
 
-def accumulate(function, batch, key):
-  """Sum of function(micro-batch, key) over the leading axis of `batch`."""
-  first = batch.micro(0)
-  zeros = jax.tree.map(
-    lambda x: jnp.zeros(x.shape, x.dtype),
-    jax.eval_shape(function, first, key),
-  )
-
-  def add(total, micro):
-    index, rows = micro
-    micro_key = None if key is None else jax.random.fold_in(key, index)
-    return jax.tree.map(jnp.add, total, function(rows, micro_key)), None
-
-  count = batch.weight.shape[0]
-  total, _ = jax.lax.scan(add, zeros, (jnp.arange(count), batch))
-  return total
-
-
 def make_train_step(objective, tx, *, dropout):
   """Returns pure (state, frozen, batch [A, B, ...], key) -> (state, metrics).
 
@@ -167,13 +152,10 @@ def make_train_step(objective, tx, *, dropout):
   """
 
   def train_step(state, frozen, batch, key):
-    def micro(rows, micro_key):
-      grad = jax.value_and_grad(objective, has_aux=True)
-      (_, sums), grads = grad(state.trained, frozen, rows, micro_key)
-      return grads, sums
-
     step_key = jax.random.fold_in(key, state.step) if dropout else None
-    grads, sums = accumulate(micro, batch, step_key)
+    sums, grads = value_and_grad(
+      objective, state.trained, frozen, batch, step_key
+    )
     grads = jax.tree.map(lambda g: g / sums["pairs"], grads)
     metrics = means(sums) | {"grad_norm": optax.tree.norm(grads)}
     fine = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"])
@@ -205,13 +187,7 @@ def _keep_if(fine, state, trained, opt):
 def make_eval_step(objective):
   """Returns pure (trained, frozen, batch [A, B, ...]) -> sums."""
 
-  def eval_step(trained, frozen, batch):
-    def micro(rows, _):
-      return objective(trained, frozen, rows, None)[1]
-
-    return accumulate(micro, batch, None)
-
-  return eval_step
+  return functools.partial(value, objective)
 
 
 def make_reward_norms(model, scoring, *, name):

@@ -222,3 +222,16 @@ def test_a_batch_that_does_not_split_is_refused():
   rows = made_rows(np.random.default_rng(0), 5)
   with pytest.raises(ValueError, match="batch_size=4 must be a multiple of"):
     make_batches(rows, 0, 3)
+
+
+def test_rows_are_grouped_anew_and_the_smallest_update_is_known():
+  rows = made_rows(np.random.default_rng(3), 21)
+  batches = make_batches(rows)
+  for accumulation in (1, 3):
+    other = batches.grouped(accumulation)
+    numbers = [other.numbers(i) for i in range(other.per_epoch)]
+    assert {x.shape for x in numbers} == {(accumulation, 4)}
+    real = [x[x != FILLER] for x in numbers]
+    assert sorted(np.concatenate(real)) == list(range(21))
+    assert other.fewest() == min(map(len, real))
+  assert batches.shape == (2, 4)

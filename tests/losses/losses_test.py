@@ -260,3 +260,11 @@ def test_fillers_change_no_other_row(name):
   close(loss[real], values, 2e-5)
   close(grad[real], scattered(grads, np.asarray(mask)[real]), 3e-5)
   assert np.isfinite(loss).all() and np.isfinite(grad).all()
+
+
+@pytest.mark.parametrize("name", sorted(losses.COUPLED))
+def test_one_pair_alone_is_refused_where_pairs_are_compared(name):
+  with pytest.raises(ValueError, match=f"loss.name={name} .*holds 1;"):
+    losses.check_together(name, 1, "an update holds 1")
+  losses.check_together(name, 2, "")
+  losses.check_together("dpo", 1, "")

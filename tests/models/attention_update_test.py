@@ -13,7 +13,7 @@ from synpo_jax.models import initial, sharding
 from synpo_jax.models.attention import XLA, Backend
 from synpo_jax.models.captioner import Captioner, shapes
 from synpo_jax.models.config import LoraConfig
-from synpo_jax.training import update
+from synpo_jax.training import gradients, update
 from synpo_jax.training.pair_logps import Scoring
 from tests.support.small_gemma import CONFIG
 
@@ -34,7 +34,8 @@ def test_an_update_is_the_same_over_eight_devices():
   places = sharding.tree_shardings(shapes(model), mesh)
   variables = jax.device_put(variables, places)
   trained, frozen = update.split(variables, "lora/.*")
-  batch = jax.device_put(make_batch(), sharding.rows_sharding(mesh))
+  batch = jax.tree.map(lambda x: x[None], make_batch())
+  batch = sharding.put_batch(batch, mesh)
 
   def loss_and_gradients(backend):
     objective = update.make_objective(
@@ -43,9 +44,9 @@ def test_an_update_is_the_same_over_eight_devices():
       name="synpo",
       coefficients=dict(alpha=30.0, beta=0.2),
     )
-    step = jax.value_and_grad(objective, has_aux=True)
-    (loss, _), gradients = jax.jit(step)(trained, frozen, batch, None)
-    return [loss, *jax.tree.leaves(gradients)]
+    step = jax.jit(partial(gradients.value_and_grad, objective))
+    sums, grads = step(trained, frozen, batch, None)
+    return [sums["loss"], *jax.tree.leaves(grads)]
 
   ours = loss_and_gradients(Backend("splash", mesh, emulated=True))
   for mine, wanted in zip(ours, loss_and_gradients(XLA), strict=True):

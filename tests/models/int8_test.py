@@ -16,6 +16,7 @@ from synpo_jax.models import initial, int8, lora, sharding
 from synpo_jax.models.captioner import Captioner
 from synpo_jax.models.config import LoraConfig
 from synpo_jax.training import update
+from synpo_jax.training.gradients import value_and_grad
 from synpo_jax.training.pair_logps import Scoring
 from synpo_jax.weights import folders, loading
 from synpo_jax.weights.config_reading import captioner_config
@@ -133,10 +134,9 @@ def loss_and_gradients(config, places=None):
 
   @jax.jit
   def compute(tree, params, batch):
-    micro = batch.micro(0)
-    grad = jax.value_and_grad(objective, has_aux=True)
-    (loss, _), grads = grad({"lora": tree}, {"params": params}, micro, None)
-    return loss, grads["lora"]
+    state = {"lora": tree}, {"params": params}
+    sums, grads = value_and_grad(objective, *state, batch, None)
+    return sums["loss"], grads["lora"]
 
   return compute
 

@@ -96,19 +96,26 @@ def test_another_loss_alone_is_refused_with_the_way_out():
   c.loss.name = "cpo"
   changed = {"loss.name": Change("synpo", "cpo")}
   with pytest.raises(ValueError) as error:
-    inputs.check_loss(c.loss, changed, "configs/vdc.py:model=smol,loss=synpo")
+    inputs.check_loss(c, changed, "configs/vdc.py:model=smol,loss=synpo")
   assert str(error.value) == (
     "--config.loss.name=cpo would keep alpha, beta of synpo; give "
     "--config=configs/vdc.py:model=smol,loss=cpo instead"
   )
   for name in ("alpha", "beta"):
     changed[f"loss.coefficients.{name}"] = Change(30.0, 1.0)
-  assert inputs.check_loss(c.loss, changed, "vdc").startswith("cpo ")
+  assert inputs.check_loss(c, changed, "vdc").startswith("cpo ")
 
 
 def test_the_same_loss_again_changes_nothing():
   changed = {"loss.name": Change("synpo", "synpo")}
   c = vdc.get_config()
-  assert inputs.check_loss(c.loss, changed, "vdc") == (
-    "synpo alpha=30.0, beta=0.2"
-  )
+  assert inputs.check_loss(c, changed, "vdc") == ("synpo alpha=30.0, beta=0.2")
+
+
+def test_an_update_of_one_pair_is_refused_where_pairs_are_compared():
+  c = vdc.get_config("loss=kto")
+  c.data.update(batch_size=1, accumulation=1)
+  with pytest.raises(ValueError, match="kto .*holds 1; change data.b"):
+    inputs.check_loss(c, {}, "vdc")
+  c.data.accumulation = 2
+  assert inputs.check_loss(c, {}, "vdc").startswith("kto ")

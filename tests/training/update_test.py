@@ -18,6 +18,7 @@ from jax.sharding import PartitionSpec as P
 from synpo_jax.data.batch import Batch
 from synpo_jax.models import sharding
 from synpo_jax.training import optim, update
+from synpo_jax.training.gradients import value_and_grad
 from synpo_jax.training.pair_logps import Scoring
 from tests.support.golden_captioner import expand, lora_tree, read_captioner
 
@@ -110,12 +111,7 @@ def gradients(case, batch, loss, layout):
 
   @jax.jit
   def compute(trained, frozen, batch):
-    def micro(rows, _):
-      grad = jax.value_and_grad(objective, has_aux=True)
-      (_, sums), grads = grad(trained, frozen, rows, None)
-      return grads, sums
-
-    grads, sums = update.accumulate(micro, batch, None)
+    sums, grads = value_and_grad(objective, trained, frozen, batch, None)
     return jax.tree.map(lambda g: g / sums["pairs"], grads), sums
 
   grads, sums = compute(case.trained, case.frozen, batch)

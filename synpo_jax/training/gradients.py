@@ -1,0 +1,129 @@
+"""What an update learns from: the gradient of its pairs, and sums over them.
+
+A loss of one pair takes one pass over the micro-batches. Where the pairs of an
+update read each other (losses.COUPLED), the update is one batch, however it is
+cut: a first pass keeps the log-probs of all its captions, the loss is taken
+over all of them, and a second pass carries its derivative back, micro-batch by
+micro-batch. That is the exact gradient, for one more forward pass.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+class Objective(NamedTuple):
+  """A loss in two halves.
+
+  score: (trained, frozen, batch [B, ...], key) -> (log-probs of caption tokens
+  [B, C, R], summed ones under the reference [B, C] or None). judge: (the two
+  of any N pairs, response_mask, weight) -> sums over them, of `loss` among
+  others. coupled: whether the pairs of an update are judged together.
+  """
+
+  score: Callable
+  judge: Callable
+  coupled: bool
+
+
+def value_and_grad(objective: Objective, trained, frozen, batch, key):
+  """(sums, gradient of the summed loss) over an update [A, B, ...].
+
+  key: of its dropout; None: without.
+  """
+  if objective.coupled and _count(batch) > 1:
+    return _two_passes(objective, trained, frozen, batch, key)
+
+  def loss(trained, rows, micro_key):
+    sums = _judge_alone(objective, trained, frozen, rows, micro_key)
+    return sums["loss"], sums
+
+  def micro(rows, micro_key):
+    (_, sums), grads = jax.value_and_grad(loss, has_aux=True)(
+      trained, rows, micro_key
+    )
+    return sums, grads
+
+  return accumulate(micro, batch, key)
+
+
+def value(objective: Objective, trained, frozen, batch) -> dict:
+  """The sums over an update [A, B, ...], without dropout."""
+  if objective.coupled and _count(batch) > 1:
+    scored = _scored(objective, trained, frozen, batch, None)
+    return _judge_together(objective, *scored, batch)
+
+  def micro(rows, _):
+    return _judge_alone(objective, trained, frozen, rows, None)
+
+  return accumulate(micro, batch, None)
+
+
+def accumulate(function, batch, key):
+  """Sum of function(micro-batch, key) over the leading axis of `batch`."""
+  first = jax.tree.map(lambda x: x[0], batch)
+  zeros = jax.tree.map(
+    lambda x: jnp.zeros(x.shape, x.dtype),
+    jax.eval_shape(function, first, key),
+  )
+
+  def add(total, micro):
+    index, rows = micro
+    done = function(rows, _micro_key(key, index))
+    return jax.tree.map(jnp.add, total, done), None
+
+  total, _ = jax.lax.scan(add, zeros, (jnp.arange(_count(batch)), batch))
+  return total
+
+
+def _two_passes(objective, trained, frozen, batch, key):
+  logps, ref_logps = _scored(objective, trained, frozen, batch, key)
+
+  def loss(logps):
+    sums = _judge_together(objective, logps, ref_logps, batch)
+    return sums["loss"], sums
+
+  (_, sums), slopes = jax.value_and_grad(loss, has_aux=True)(logps)
+
+  def micro(rows_and_slopes, micro_key):
+    rows, slope = rows_and_slopes
+
+    def again(trained):
+      return objective.score(trained, frozen, rows, micro_key)[0]
+
+    _, back = jax.vjp(again, trained)
+    return back(slope)[0]
+
+  return sums, accumulate(micro, (batch, slopes), key)
+
+
+def _scored(objective, trained, frozen, batch, key):
+  """Log-probs [A, B, C, R] and those of the reference [A, B, C] or None."""
+
+  def micro(numbered):
+    index, rows = numbered
+    return objective.score(trained, frozen, rows, _micro_key(key, index))
+
+  return jax.lax.map(micro, (jnp.arange(_count(batch)), batch))
+
+
+def _judge_alone(objective, trained, frozen, rows, key):
+  scored = objective.score(trained, frozen, rows, key)
+  return objective.judge(*scored, rows.response_mask, rows.weight)
+
+
+def _judge_together(objective, logps, ref_logps, batch):
+  judged = logps, ref_logps, batch.response_mask, batch.weight
+  return objective.judge(
+    *jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), judged)
+  )
+
+
+def _micro_key(key, index):
+  return None if key is None else jax.random.fold_in(key, index)
+
+
+def _count(batch) -> int:
+  return jax.tree.leaves(batch)[0].shape[0]
