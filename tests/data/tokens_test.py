@@ -108,3 +108,24 @@ def test_captions_of_the_same_tokens_are_dropped_and_counted():
 def test_a_prompt_that_cannot_be_made_names_its_row(llama):
   with pytest.raises(ValueError, match="^row '0': a question holds U\\+FFFC"):
     fitted(llama, [("a", "b")], question=text.MARK)
+
+
+def test_turns_before_a_question_are_part_of_what_makes_its_prompt():
+  chatml = tokenizers_made.chatml()
+  told = [(), (("user", "a"), ("assistant", "b"))]
+  pairs = [
+    Pair("1", None, "Q", turns, "one", "two", None, None) for turns in told
+  ]
+  limits = tokens.Limits(10_000, None, None, "drop")
+  rows, _ = tokens.tokenise(
+    pairs,
+    *([-1, -1], [0, 0]),
+    tokenizer=chatml,
+    template="tokenizer",
+    blocks=lambda frames: [],
+    captions=2,
+    limits=limits,
+  )
+  for number, turns in enumerate(told):
+    want = text.prompt_ids(chatml, "tokenizer", "Q", blocks=[], history=turns)
+    assert rows.prefix[number].tolist() == want

@@ -60,6 +60,12 @@ def test_contrast_counts_are_the_official_ones():
   np.testing.assert_array_equal(counts, golden["contrast_count/m"])
 
 
+def test_frames_between_two_places_are_the_earlier_ones():
+  # Of the official recipe: points 3.33 and 6.67, then 2.5, 5.0 and 7.5.
+  assert video.spread(0, 10, 4).tolist() == [0, 3, 6, 10]
+  assert video.spread(0, 10, 5).tolist() == [0, 2, 5, 7, 10]
+
+
 CONTAINERS = {
   "plain.mp4": dict(rate=25, seconds=1.6),
   "b_frames.mp4": dict(

@@ -121,3 +121,9 @@ def test_chosen_logps_are_those_of_the_raw_softmax():
 def test_bad_settings_are_named(settings, field):
   with pytest.raises(ValueError, match=f"sampling.{field}="):
     sampling.check(settings)
+
+
+def test_a_token_at_exactly_top_p_stays():
+  even = np.zeros((1, 2), np.float32)
+  got = probabilities(even, Sampling(1.0, 32, 0.5), 0)
+  np.testing.assert_allclose(got, [[0.5, 0.5]])

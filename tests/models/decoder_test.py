@@ -12,6 +12,7 @@ import pytest
 import torch
 import transformers
 
+from synpo_jax.models import attention_xla
 from synpo_jax.models.captioner import Captioner
 from synpo_jax.weights import config_writing
 from synpo_jax.weights.config_reading import decoder_config
@@ -128,9 +129,10 @@ def pair(request, tmp_path_factory):
   return torch_side, Captioner(config), {"params": params}
 
 
-def rows():
+def rows(length=17):
   """Two rows, the second padded by three on the left: tokens, mask."""
-  tokens = np.random.default_rng(0).integers(1, 61, (2, 17)).astype(np.int32)
+  rng = np.random.default_rng(0)
+  tokens = rng.integers(1, 61, (2, length)).astype(np.int32)
   mask = np.ones(tokens.shape, bool)
   mask[1, :3] = False
   return tokens, mask
@@ -151,8 +153,21 @@ def run(model, variables, tokens, mask, past=(), start=0):
 
 
 def test_logits_equal_torch(pair):
-  torch_side, model, variables = pair
-  tokens, mask = rows()
+  same_logits(*pair, *rows())
+
+
+SLIDING = ("mistral_window", "qwen2_tied_some_layers_slide", "gemma2")
+
+
+@pytest.mark.parametrize("pair", SLIDING, indirect=True)
+def test_windows_slide_over_several_strips_of_attention(pair):
+  length = 2 * attention_xla.SHORTEST_STRIP + 9
+  assert len(attention_xla._strips(length)) == 3
+  same_logits(*pair, *rows(length))
+
+
+def same_logits(torch_side, model, variables, tokens, mask):
+  """Both sides give the same logits wherever there is a token."""
   positions = np.maximum(np.cumsum(mask, axis=1) - 1, 0)
   with torch.no_grad():
     theirs = torch_side(

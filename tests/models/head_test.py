@@ -204,3 +204,45 @@ def test_a_sharded_vocabulary_gathers_no_logits(trainable, rows):
   close(d_hidden, wanted[1], 3e-6)
   if trainable:
     close(d_kernel, wanted[2], 3e-6)
+
+
+def equations(jaxpr):
+  """All of a program's equations, those of inner programs included."""
+  for eqn in jaxpr.eqns:
+    yield eqn
+    for value in jax.tree.leaves(eqn.params, is_leaf=_is_program):
+      if _is_program(value):
+        yield from equations(getattr(value, "jaxpr", value))
+
+
+def _is_program(value):
+  return hasattr(getattr(value, "jaxpr", value), "eqns")
+
+
+def products(dtype, **how):
+  """Matrix products of the log-probs and their gradients, unoptimised."""
+  args = inputs(dtype=dtype)
+  traced = jax.make_jaxpr(lambda *x: value_and_grads(*x, **how))(*args)
+  return [
+    e for e in equations(traced.jaxpr) if e.primitive.name == "dot_general"
+  ]
+
+
+@pytest.mark.parametrize("trainable", [False, True])
+@pytest.mark.parametrize("chunk", [1, 3, 6])
+def test_no_more_than_a_chunk_meets_the_vocabulary_at_once(chunk, trainable):
+  shapes = [
+    e.outvars[0].aval.shape
+    for e in products(jnp.float32, chunk=chunk, trainable=trainable)
+  ]
+  met = [shape[1] for shape in shapes if shape[-1] == V and len(shape) == 3]
+  assert met and max(met) <= chunk
+
+
+@pytest.mark.parametrize("trainable", [False, True])
+def test_float32_products_are_exact_and_only_they(trainable):
+  highest = (jax.lax.Precision.HIGHEST,) * 2
+  exact = products(jnp.float32, chunk=3, trainable=trainable)
+  assert exact and {e.params["precision"] for e in exact} == {highest}
+  rounded = products(jnp.bfloat16, chunk=3, trainable=trainable)
+  assert rounded and {e.params["precision"] for e in rounded} == {None}

@@ -200,3 +200,16 @@ def test_alpha_scales_the_adapter(variables):
     jax.jit(partial(objective, Captioner(TINY, LORA)))(lora, params),
     rtol=1e-6,
   )
+
+
+def test_another_seed_draws_other_weights():
+  model = Captioner(TINY, LORA)
+  for draw in (initial.params, initial.adapter):
+    one, other = (
+      draw(model, seed)["decoder"]["layers"]["attn"]["q"] for seed in (0, 1)
+    )
+    name = "kernel" if "kernel" in one else "a"
+    assert not np.isclose(one[name], other[name]).any(axis=(1, 2)).all()
+    assert (
+      abs(np.corrcoef(np.ravel(one[name]), np.ravel(other[name]))[0, 1]) < 0.2
+    )

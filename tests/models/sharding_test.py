@@ -4,7 +4,9 @@ import jax
 import numpy as np
 import pytest
 
-from synpo_jax.models import sharding
+from synpo_jax.models import captioner, sharding
+from synpo_jax.models.config import LoraConfig
+from synpo_jax.weights.config_reading import captioner_config
 
 
 def test_minus_one_takes_the_devices_left_over():
@@ -45,3 +47,53 @@ def test_an_axis_that_does_not_divide_is_an_error():
   }
   with pytest.raises(ValueError, match="12 does not divide over mesh axis"):
     sharding.tree_shardings(tree, mesh)
+
+
+@pytest.fixture(scope="module")
+def cube():
+  return sharding.make_mesh(data=2, fsdp=2, model=2)
+
+
+def test_a_batch_is_split_over_data_and_fsdp(cube):
+  assert sharding.batch_sharding(cube).shard_shape((3, 8, 5)) == (3, 2, 5)
+  assert sharding.rows_sharding(cube).shard_shape((8, 5)) == (2, 5)
+  sharding.check_batch(cube, 8)
+  said = "batch_size=6 does not divide over mesh data x fsdp = 4"
+  with pytest.raises(ValueError, match=said):
+    sharding.check_batch(cube, 6)
+
+
+# What one of 2 x 2 x 2 devices holds of a layer stack's arrays.
+HELD = {
+  "params/decoder/embed/embedding": (28, 8),
+  "params/decoder/head/kernel": (8, 28),
+  "params/decoder/layers/attn/q/kernel": (2, 8, 8),
+  "params/decoder/layers/attn/q/bias": (2, 8),
+  "params/decoder/layers/attn/o/kernel": (2, 8, 8),
+  "params/decoder/layers/attn/o/bias": (2, 16),
+  "params/decoder/layers/mlp/gate/kernel": (2, 8, 12),
+  "params/decoder/layers/mlp/down/kernel": (2, 12, 8),
+  "params/decoder/layers/attn_norm/scale": (2, 16),
+  "params/decoder/norm/scale": (16,),
+  "lora/decoder/layers/attn/q/a": (2, 8, 4),
+  "lora/decoder/layers/attn/q/b": (2, 4, 4),
+  "lora/decoder/layers/mlp/down/a": (2, 6, 4),
+  "lora/decoder/layers/mlp/down/b": (2, 4, 8),
+}
+
+
+def test_what_one_device_holds(cube):
+  sizes = dict(vocab_size=56, hidden_size=16, intermediate_size=24)
+  heads = dict(num_hidden_layers=2, num_attention_heads=2)
+  config = captioner_config(
+    dict(model_type="llama", attention_bias=True, **sizes, **heads)
+  )
+  tree = captioner.shapes(captioner.Captioner(config, LoraConfig(4, 4.0, 0.0)))
+  placed = sharding.tree_shardings(tree, cube)
+  held = {
+    sharding.path_name(path): place.shard_shape(leaf.shape)
+    for (path, leaf), place in zip(
+      jax.tree.leaves_with_path(tree), jax.tree.leaves(placed), strict=True
+    )
+  }
+  assert held | HELD == held

@@ -52,3 +52,10 @@ def test_a_folder_keeps_the_settings_it_was_begun_with(tmp_path):
   assert json.loads(path.read_text())["seed"] == 1
   assert settings.claim(path, VALUE | {"seed": 2}, anew=True) == []
   assert json.loads(path.read_text())["seed"] == 2
+
+
+def test_a_free_key_frees_its_section_and_no_longer_name():
+  keys = ("every", "every.checkpoint", "everything", "data", "data.limits")
+  found = [settings.Difference(key, 1, 2) for key in keys]
+  bound = settings.fixed(found, iter(("every", "data.limits")))
+  assert [one.key for one in bound] == ["everything", "data"]

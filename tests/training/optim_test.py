@@ -71,3 +71,32 @@ def test_a_run_without_updates_is_refused():
       clip_norm=None,
       updates=0,
     )
+
+
+PLAIN = dict(lr=0.1, weight_decay=0.0, b1=0.9, b2=0.999, eps=1e-8)
+
+
+def test_a_part_of_an_update_is_no_warm_up():
+  _, rate = optim.make(**PLAIN, warmup_frac=0.1, clip_norm=None, updates=19)
+  assert [float(rate(n)) for n in (0, 1)] == [0.0, pytest.approx(0.1)]
+
+
+def test_long_gradients_are_shortened_together():
+  tx, rate = optim.make(**PLAIN, warmup_frac=0.0, clip_norm=1.0, updates=9)
+  weights = {"a": jnp.float32(1.5), "b": jnp.float32(-0.5)}
+  grads = [(0.3, 0.4), (30.0, 40.0), (0.0, 2.0)]
+  short = [(0.3, 0.4), (0.6, 0.8), (0.0, 1.0)]
+  state, now = tx.init(weights), weights
+  for a, b in grads:
+    grad = {"a": jnp.float32(a), "b": jnp.float32(b)}
+    update, state = tx.update(grad, state, now)
+    now = optax.apply_updates(now, update)
+  rates = [float(rate(n)) for n in range(3)]
+  for place, name in enumerate("ab"):
+    want = adamw_numpy(
+      float(weights[name]),
+      [pair[place] for pair in short],
+      rates,
+      **dict(decay=0.0, b1=0.9, b2=0.999, eps=1e-8),
+    )
+    np.testing.assert_allclose(now[name], want, rtol=1e-5)

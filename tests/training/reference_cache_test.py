@@ -143,6 +143,7 @@ def test_what_the_reference_reads_is_in_the_key(setting, filled):
   params, model = setting.variables["params"], setting.model
   plain = model.clone(lora=None)
   assert name(plain, params) == name(model, params)
+  assert name(model.clone(dtype="bfloat16"), params) != name(model, params)
   scale = {"scale": params["decoder"]["norm"]["scale"] * 1.001}
   decoder = params["decoder"] | {"norm": scale}
   assert name(model, params | {"decoder": decoder}) != name(model, params)
