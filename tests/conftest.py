@@ -1,10 +1,12 @@
 """Every test runs on eight virtual CPU devices, in full float32.
 
 Programs are compiled once: test processes, those that they start and later
-runs share a cache, .cache/compiled or JAX_COMPILATION_CACHE_DIR.
+runs share a cache, .cache/compiled or JAX_COMPILATION_CACHE_DIR. Hypothesis
+draws anew in every run; the header says how to draw the same again.
 """
 
 import os
+import random
 
 from tests.support.paths import ROOT
 
@@ -17,10 +19,32 @@ os.environ.setdefault(
 )
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
 
+import hypothesis  # noqa: E402
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+hypothesis.settings.register_profile(
+  "thousand",
+  max_examples=1000,
+  derandomize=False,
+  database=None,
+  deadline=None,
+  print_blob=True,
+  suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("thousand")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config):
+  """Draws a seed, unless one is given, before Hypothesis asks for it."""
+  if config.option.hypothesis_seed is None:
+    config.option.hypothesis_seed = str(random.getrandbits(32))
+
+
+def pytest_report_header(config):
+  return f"draws: --hypothesis-seed={config.option.hypothesis_seed}"
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -190,7 +190,7 @@ def _key(text, at):
 
 
 def _number(digits):
-  whole = re.fullmatch(r"[+-]?\d{1,18}", digits)
+  whole = re.fullmatch(r"[+-]?\d{1,300}", digits)
   return int(digits) if whole else float(digits)
 
 

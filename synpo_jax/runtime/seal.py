@@ -11,6 +11,8 @@ MARK = b', "crc32": "%08x"}'
 LENGTH = len(MARK % 0)
 WHOLE = re.compile(rb', "crc32": "([0-9a-f]{8})"}', re.DOTALL)
 NEAR = 3  # bytes of a mark that may be others before it is no mark at all
+# A field of this name where no mark is: other programs wrote the row anew.
+NAMED = re.compile(rb'(?<!\\)"crc32"\s*:')
 
 
 class Broken(ValueError):
@@ -25,12 +27,14 @@ def put(row: bytes) -> bytes:
 def take(row: bytes) -> tuple[bytes, bool]:
   """(the row as it was, whether it had a checksum); Broken if that differs.
 
-  A damaged mark is told from a row without one: it still looks like a mark.
+  A damaged mark is told from a row without one: it still looks like a mark, or
+  has its name. White space behind the row is nothing of it.
   """
+  row = row.rstrip()
   mark, rest = row[-LENGTH:], row[:-LENGTH]
   match = WHOLE.fullmatch(mark)
   if not match:
-    if _looks_like(mark):
+    if _looks_like(mark) or NAMED.search(row):
       raise Broken("its checksum is damaged")
     return row, False
   if int(match.group(1), 16) != zlib.crc32(rest):
