@@ -4,6 +4,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 PACKAGE := pyproject.toml $(wildcard requirements*.txt)
 WORKDIR ?= runs/demo
+# What these start computes on the CPU; JAX_PLATFORMS= make demo takes what
+# there is, if JAX was installed for it (README.md).
 export JAX_PLATFORMS ?= cpu
 
 # More arguments for the command of a target, as ARGS="--config.epochs=1".

@@ -5,7 +5,7 @@
 #
 # NAME            of the JobSet
 # IMAGE           container with this repository in /synpo_jax and its
-#                 requirements installed
+#                 requirements installed: IMAGE=… launch/image.sh pushes it
 # ACCELERATOR     node label, as tpu-v5-lite-podslice; TOPOLOGY, as 4x4
 # HOSTS, CHIPS    hosts of the slice, and chips on each
 # CLAIM           optional: volume claim of a file system that all hosts may

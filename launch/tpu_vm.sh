@@ -86,7 +86,7 @@ setup() {
     --worker=all
   run rm -f "$archive"
   on_all "$(and "mkdir -p $folder" "tar -xzf synpo_jax.tar.gz -C $folder" \
-    "cd $folder" "python3 -m venv .venv" \
+    "cd $folder" "launch/make_venv.sh" \
     ".venv/bin/pip install -q -r requirements.txt 'jax[tpu]'")"
   if [[ -n ${SHARE:-} ]]; then
     on_all "$(and "sudo apt-get install -qq -y nfs-common" \

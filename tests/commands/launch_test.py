@@ -58,6 +58,10 @@ def test_launchers_hand_on_arguments_as_they_are():
     assert last_words(check, 3) == last_words(train, 3) == list(ODD)
   for line in dry("local.sh", "2", "-m", "x", *ODD).splitlines():
     assert last_words(line, 6)[:3] == list(ODD)
+  lines = dry("local.sh", "2", "-m", "synpo_jax.train", *ODD).splitlines()
+  ran = [shlex.split(line)[2].rpartition(".")[2] for line in lines]
+  assert ran == ["preflight"] * 2 + ["train"] * 2
+  assert all(last_words(line, 6)[:3] == list(ODD) for line in lines)
   job = yaml.safe_load(dry("gke.sh", *ODD, **POD))
   pod = job["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]
   assert pod["spec"]["containers"][0]["args"][1:] == list(ODD)
@@ -71,6 +75,7 @@ def test_launchers_hand_on_arguments_as_they_are():
     ("slurm.sh", ["--x"], dict(NODES="two", GPUS="8"), "NODES=two: give a"),
     ("gke.sh", ["--config=a.py"], POD | dict(CHIPS=""), "set CHIPS"),
     ("local.sh", ["2"], {}, "usage: local.sh"),
+    ("image.sh", [], {}, "set IMAGE"),
     ("tpu_vm.sh", ["resume"], SLICE, "usage: tpu_vm.sh"),
     ("tpu_vm.sh", ["create", "--config=a.py"], SLICE, "takes no arguments"),
   ],
@@ -84,6 +89,63 @@ def test_a_launcher_names_what_it_misses(script, arguments, variables, said):
   )
   (line,) = done.stderr.splitlines()
   assert done.returncode == 2 and said in line and not done.stdout
+
+
+def test_the_image_is_what_gke_runs():
+  """Its folder, a Python that will do, and only files that there are."""
+  lines = (LAUNCH / "Dockerfile").read_text().splitlines()
+  words = [line.split() for line in lines]
+  version = next(line[1] for line in words if line[0] == "FROM")
+  assert version.startswith("python:3.")
+  assert int(version.removeprefix("python:3.").partition("-")[0]) >= 11
+  job = yaml.safe_load(dry("gke.sh", "--config=a.py", **POD))
+  pod = job["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]
+  (container,) = pod["spec"]["containers"]
+  assert ["WORKDIR", container["workingDir"]] in words
+  copied = [name for line in words if line[0] == "COPY" for name in line[1:-1]]
+  assert copied and all((ROOT / name).exists() for name in copied)
+  archive, build, _, push = dry("image.sh", IMAGE="me/it").splitlines()
+  file = archive.split("--output=")[1].split()[0]
+  assert "--tag=me/it" in build and build.endswith(f"< {file}")
+  assert "--file=launch/Dockerfile" in build and "JAX=tpu" in build
+  assert push.split() == ["docker", "push", "me/it"]
+
+
+OLD = """#!/bin/sh
+echo "$0 $*" >> log
+[ "$1" != -c ]
+"""
+
+
+@pytest.mark.parametrize("newer", [True, False])
+def test_a_slice_is_set_up_with_a_python_that_will_do(tmp_path, newer):
+  """The system's python3 is too old; there is python3.11, or uv fetches one."""
+  assert "launch/make_venv.sh" in dry("tpu_vm.sh", "setup", **SLICE)
+  programs = {
+    f"python3.{minor}": "#!/bin/sh\nexit 1\n" for minor in (12, 13, 14)
+  }
+  programs |= {"python3": OLD, "python3.11": OLD.replace('[ "$1" != -c ]', "")}
+  if not newer:
+    programs["python3.11"] = programs["python3.12"]
+  for name, text in programs.items():
+    (tmp_path / name).write_text(text)
+    (tmp_path / name).chmod(0o755)
+  path = f"{tmp_path}:{os.environ['PATH']}"
+  done = subprocess.run(
+    [LAUNCH / "make_venv.sh"],
+    cwd=tmp_path,
+    env={"PATH": path},
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr
+  ran = (tmp_path / "log").read_text().splitlines()
+  last = ran[-1].removeprefix(f"{tmp_path}/")
+  if newer:
+    assert last == "python3.11 -m venv .venv" and not done.stderr
+  else:
+    assert last.startswith("python3 -m uv venv") and "--python 3.12" in last
+    assert "no Python 3.11 or newer here" in done.stderr
 
 
 GCLOUD = """#!/usr/bin/env bash
