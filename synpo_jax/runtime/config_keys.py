@@ -5,6 +5,7 @@ where it is None at first, else as `optional(4.0)`.
 """
 
 import difflib
+import functools
 import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -13,6 +14,8 @@ from absl import flags
 from ml_collections import ConfigDict, config_dict, config_flags
 
 NONE = "None"  # as the command line says it
+# Sections whose keys depend on another value, or are names of their own.
+FREE = ("loss.coefficients", "model.arch", "losses")
 OVERRIDE = re.compile(r"--?(?:no)?config\.([\w.]+)")
 
 
@@ -59,6 +62,30 @@ def check_known(config: ConfigDict, names: Iterable[str]) -> None:
           f"nearest: {_nearest(name, [key.name for key in keys(config)])}"
         )
       holder = holder[part]
+
+
+def check_sections(config: ConfigDict, values: dict) -> None:
+  """Raises ValueError for a section given whole with keys not its own.
+
+  config: as it was before. values: what the command line gave, by key.
+  Sections whose keys others choose (FREE) are for whoever reads them.
+  """
+  for name, now in values.items():
+    before = functools.reduce(lambda c, part: c[part], name.split("."), config)
+    if not _is_section(before) or name in FREE:
+      continue
+    known, found = set(before), set(now)
+    for key in sorted(found - known):
+      raise ValueError(
+        f"--config.{name}: {key} is none of its keys; nearest: "
+        f"{_nearest(key, sorted(known))}"
+      )
+    if known - found:
+      raise ValueError(
+        f"--config.{name} replaces the whole section and lacks "
+        f"{', '.join(sorted(known - found))}; set keys one by one, as "
+        f"--config.{name}.{sorted(found or known)[0]}=…"
+      )
 
 
 def check_none(config: ConfigDict, values: dict) -> None:

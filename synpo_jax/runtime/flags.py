@@ -19,6 +19,7 @@ from synpo_jax.runtime import config_help, config_keys, shipped, stopping
 # What a user can put right, said in one line; all else is a bug with a trace.
 EXPECTED = (ValueError, OSError)
 HELP = ("--help", "-help", "--helpshort", "-h", "-?")
+HELP += ("--helpfull", "-helpfull")  # and the flags of libraries, too
 NAMED = re.compile(r"--config=(?:configs/)?(\w+)(?:\.py)?")
 
 
@@ -116,14 +117,22 @@ def config_name() -> str:
   return flags.FLAGS["config"].config_filename
 
 
+def given_again(*but: str) -> list[tuple[str, str]]:
+  """--config and its keys as the command line gave them, but for some keys."""
+  values = {name: str(value.now) for name, value in changed().items()}
+  kept = ((f"config.{key}", values[key]) for key in values if key not in but)
+  return [("config", config_name()), *kept]
+
+
 def _parse(argv):
   """Reads the flags; what they hold and should not ends in one line."""
   try:
     rest = flags.FLAGS(argv)
     if CONFIG.value is not None:
-      config_keys.check_none(
-        CONFIG.value, flags.FLAGS["config"].override_values
-      )
+      values = flags.FLAGS["config"].override_values
+      config_keys.check_none(CONFIG.value, values)
+      as_named = _ConfigParser("config").parse(config_name())
+      config_keys.check_sections(as_named, values)
     return rest
   except (flags.Error, ValueError) as error:
     sys.exit(f"error: {error}")
@@ -151,7 +160,8 @@ def _help(entry, takes_config):
   The config is the one that the command line names, else the only one that
   the entry's docstring does.
   """
-  app.usage(shorthelp=True, writeto_stdout=True)
+  whole = not {"--helpfull", "-helpfull"}.isdisjoint(sys.argv[1:])
+  app.usage(shorthelp=not whole, writeto_stdout=True)
   if takes_config:
     print(f"keys of the config:\n{_config_help(entry.__doc__)}")
   sys.exit(0)

@@ -48,6 +48,8 @@ def started(*arguments):
     (("--config=vdc", "--config.epochs=None"), "this key needs a value"),
     (("--config=claims:x",), "takes no argument"),
     (("--confg=vdc",), "Did you mean: config"),
+    (("--config=vdc", "--config.optim={'lrr': 1.0}"), "nearest: lr"),
+    (("--config=vdc", "--config.optim={'lr': 1.0}"), "lacks b1, b2, "),
     ((), "--config"),
   ),
 )
@@ -69,6 +71,12 @@ def test_help_leaves_with_0_and_lists_the_keys_of_the_usual_config():
   assert lines[at + 1] == "processes that decode, and that read ahead"
   at = lines.index("--config.mesh.data=-1")
   assert lines[at - 1] == "-1 takes the devices left over"
+
+
+def test_the_whole_help_leaves_with_0_too():
+  done = started("--helpfull")
+  assert (done.returncode, done.stderr) == (0, "")
+  assert "Does a thing" in done.stdout and "absl.logging" in done.stdout
 
 
 def test_help_is_of_the_config_that_is_named():
