@@ -3,14 +3,16 @@
 python -m synpo_jax.preflight --config=configs/vdc.py --workdir=runs/demo
 
 Takes the arguments of `synpo_jax.train`, on every host. Looks at the loss, the
-checkpoint, the tokenizer, the first rows of the pairs and their videos, the
-disk, the mesh, and whether all hosts are alike.
+checkpoint, the tokenizer, the first rows of the pairs and their videos, cores
+for the readers, the disk and what the run will write on it, the mesh, and
+whether all hosts are alike.
 """
 
 import importlib.metadata
 import json
 import pathlib
 import platform
+import shlex
 import sys
 import uuid
 
@@ -18,7 +20,7 @@ import jax
 
 from synpo_jax.models import sharding
 from synpo_jax.planning import inputs
-from synpo_jax.runtime import alike, hosts
+from synpo_jax.runtime import alike, ending, hosts
 from synpo_jax.runtime.flags import (
   CONFIG,
   WORKDIR,
@@ -49,6 +51,7 @@ def main():
       print(f"error: {fault}", file=sys.stderr)
     if not faults:
       print(f"ready: {len(tables)} processes, {jax.device_count()} devices")
+      ending.show({}, ending.command("train") + f" {shlex.join(sys.argv[1:])}")
   sys.exit(1 if faults else 0)
 
 

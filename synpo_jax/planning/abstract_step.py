@@ -119,7 +119,7 @@ def abstract_batch(c, model, shape: Shape, mesh) -> Batch:
     side = model.config.tower.image_size
     frames = (shape.frames, side, side, 3), jnp.uint8
     if c.cache.features:
-      arrays["features"] = _features(model, *frames)
+      arrays["features"] = features(model, *frames)
     else:
       arrays["frames"] = frames
   if c.cache.references and c.loss.name in losses.NEEDS_REFERENCE:
@@ -134,8 +134,11 @@ def abstract_batch(c, model, shape: Shape, mesh) -> Batch:
   )
 
 
-def _features(model, size, dtype):
-  """What the tower makes of the frames of one video, as a cache stores it."""
+def features(model, size, dtype):
+  """(shape, dtype) of the features of one video, as a cache stores them.
+
+  size: of its frames, (F, Y, X, 3); dtype: theirs.
+  """
 
   def encode(variables, pixels):
     return model.apply(variables, pixels, method="encode")

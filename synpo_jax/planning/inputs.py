@@ -1,18 +1,19 @@
 """What a run reads and where it writes, looked at before anything is made."""
 
+import contextlib
+import os
 import pathlib
-import shutil
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from synpo_jax import losses
 from synpo_jax.data import pairs, rows, text, tokenizer_folder
+from synpo_jax.planning import disk
 from synpo_jax.runtime import file_kinds, shipped
 from synpo_jax.runtime.flags import Change
 from synpo_jax.weights import config_reading, folders, tensor_names
 
 ROWS = 100  # of a file of pairs that are read
-LEAST = 2**30  # bytes that a disk should have free
 MADE = "the run's own world makes it"
 
 
@@ -39,7 +40,8 @@ def look(
     ("pairs", lambda: check_pairs(c)),
     ("videos", lambda: check_videos(c)),
     ("held-out pairs", lambda: check_heldout(c)),
-    ("disk", lambda: check_disk(workdir, c.data.cache)),
+    ("workers", lambda: check_workers(c)),
+    ("disk", lambda: check_disk(c, workdir)),
   ):
     try:
       yield Finding(what, check(), True)
@@ -189,17 +191,19 @@ def _made(c, path) -> bool:
   return bool(c.world.clips) and inside
 
 
-def check_disk(*places: str) -> str:
-  """What is free where the run writes."""
-  told = []
-  for place in dict.fromkeys(places):
-    folder = pathlib.Path(place).absolute()
-    while not folder.exists():
-      folder = folder.parent
-    free = shutil.disk_usage(folder).free
-    if free < LEAST:
-      raise OSError(
-        f"{place}: {free / 2**30:.2f} GiB free, less than {LEAST >> 30}"
-      )
-    told.append(f"{free / 2**30:.0f} GiB free for {place}")
-  return ", ".join(told)
+def check_disk(c, workdir: str) -> str:
+  """What the run will write, and what is free for it."""
+  named = []
+  if not _made(c, c.data.pairs):
+    with contextlib.suppress(ValueError, OSError):  # said of the pairs
+      named = [pair.video for pair in _first_rows(c, c.data.pairs, 1, False)]
+  return disk.check(c, workdir, named)
+
+
+def check_workers(c) -> str:
+  """Whether there are cores for the processes that decode and read ahead."""
+  cores = len(os.sched_getaffinity(0))
+  told = f"{c.data.workers} for {cores} cores"
+  if c.data.workers > cores:
+    told += f"; data.workers={cores} would do as well, in less memory"
+  return told

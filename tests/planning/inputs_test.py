@@ -1,22 +1,35 @@
 """What a run reads is looked at before anything is made, and named if wrong."""
 
 import json
+import shutil
+from types import SimpleNamespace
 
 import pytest
 
 from configs import vdc
-from synpo_jax.planning import inputs
+from synpo_jax.planning import disk, inputs
 from synpo_jax.runtime.flags import Change
 from tests.support.paths import ROOT
 
 ROW = dict(video="a.mp4", chosen="A ball.", rejected="A cat.")
+# Inputs and outputs of the shipped captioner's adapted layers: four of
+# attention and three of the MLP in each of four.
+ADAPTED = 4 * (4 * (192 + 192) + 3 * (192 + 512))
 SCORES = dict(chosen_score=9.0, rejected_score=1.0)
+
+
+ESTIMATE = disk.estimate
+
+
+def unknown(*_):
+  raise ValueError
 
 
 @pytest.fixture
 def config(tmp_path, monkeypatch):
   """A config whose files are all there: two rows, one of their two videos."""
   monkeypatch.chdir(ROOT)
+  monkeypatch.setattr(disk, "estimate", unknown)  # it traces a model
   c = vdc.get_config()
   c.world.clips, c.heldout.pairs = 0, ""
   c.data.update(pairs=str(tmp_path / "p.jsonl"), videos=str(tmp_path))
@@ -86,9 +99,31 @@ def test_what_the_world_makes_is_not_looked_for(config):
   assert found["pairs"].ok and found["videos"].ok
 
 
-def test_a_full_disk_is_named(config, monkeypatch):
-  monkeypatch.setattr(inputs, "LEAST", 2**80)
-  assert not look(config)["disk"].ok
+def test_a_full_disk_is_named_with_what_the_run_needs(config, monkeypatch):
+  """Two videos of 8 frames of 64 x 64 pixels, and as many features."""
+  monkeypatch.setattr(disk, "estimate", ESTIMATE)
+  config.cache.features = True
+  config.data.cache = str(ROOT / "runs" / "not there")
+  assert look(config)["disk"].ok
+  usage = SimpleNamespace(free=10 * 2**20)
+  monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+  found = look(config)["disk"]
+  assert not found.ok and "10 MiB free for" in found.told
+  needed = ESTIMATE(config, "run", ["a.mp4", "b.mp4"])
+  assert needed[config.data.cache] == dict(
+    frames=2 * 8 * 64 * 64 * 3, features=2 * 8 * 16 * 128 * 2
+  )
+  learned = needed["run"]["checkpoints"] / 12 / (config.keep_checkpoints + 1)
+  assert learned == 16 * ADAPTED
+  config.data.pairs = "no.jsonl"
+  assert "needed" in look(config)["disk"].told  # of the checkpoints
+
+
+def test_more_readers_than_cores_are_said(config):
+  config.data.workers = 10_000
+  found = look(config)["workers"]
+  assert found.ok and found.told.startswith("10000 for ")
+  assert "data.workers=" in found.told
 
 
 def test_another_loss_alone_is_refused_with_the_way_out():
