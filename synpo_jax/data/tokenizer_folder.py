@@ -62,7 +62,9 @@ def _object(path: Path) -> dict:
 def _check_fast(path: Path, folder: str | Path) -> None:
   try:
     tokenizers.Tokenizer.from_file(str(path))
-  except Exception as error:  # noqa: BLE001  (the library raises no other)
+  except Exception as error:
+    if type(error) is not Exception:  # the library raises just this class
+      raise
     raise _none(folder, f"{path.name}: {first_line(error)}") from error
 
 

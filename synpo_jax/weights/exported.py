@@ -11,7 +11,7 @@ from pathlib import Path
 
 from absl import logging
 
-from synpo_jax.runtime import json_file
+from synpo_jax.runtime import json_file, one_writer
 
 RECORD = "export.json"  # in an export: what it is, and which files are its own
 EXCHANGE, HERE = 2, -100  # RENAME_EXCHANGE and AT_FDCWD of Linux
@@ -23,21 +23,30 @@ def replacing(out: Path, form: str) -> Iterator[Path]:
 
   form: what kind of export it is. Killed at any moment, `out` is what it was
   or whole and new. Raises ValueError, before any work, for an `out` that
-  holds something else than an export of this kind, or more.
+  holds something else than an export of this kind, or more, and where
+  another export writes it.
   """
   check(out, form)
   out = out.resolve()  # what a link leads to is replaced, not the link
-  out.parent.mkdir(parents=True, exist_ok=True)
-  _name_leftovers(out)
-  with tempfile.TemporaryDirectory(
-    dir=out.parent, prefix=_partial(out)
-  ) as temp:
-    made = Path(temp, "export")
-    made.mkdir()
+  with (
+    one_writer.held(out.parent, f".{out.name}.lock", out),
+    _beside(out) as made,
+  ):
     yield made
     _record(made, form)
     check(out, form)  # others may have written meanwhile
     _put(made, out)
+
+
+@contextlib.contextmanager
+def _beside(out: Path) -> Iterator[Path]:
+  """A new folder next to `out`, which is gone afterwards."""
+  _name_leftovers(out)
+  partial = dict(dir=out.parent, prefix=_partial(out))
+  with tempfile.TemporaryDirectory(**partial) as temp:
+    made = Path(temp, "export")
+    made.mkdir()
+    yield made
 
 
 def _partial(out: Path) -> str:
@@ -48,8 +57,7 @@ def _name_leftovers(out: Path) -> None:
   for path in sorted(out.parent.iterdir()):
     if path.name.startswith(_partial(out)):
       logging.warning(
-        "%s: left by an export that was killed; delete it, unless one is at "
-        "work there now",
+        "%s: left by an export that was killed; delete it",
         path,
       )
 

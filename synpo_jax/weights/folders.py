@@ -165,15 +165,20 @@ def _check_head(config, store) -> None:
       )
 
 
-def _tensors(leaf, store):
-  """The published tensors of a leaf one by one, their axes in our order."""
+def _tensors(leaf, store, dtype):
+  """The published tensors of a leaf one by one, their axes in our order.
+
+  Raises ValueError for one that does not fit into a dtype.
+  """
   for name in leaf.names(store.flax):
-    yield leaf.from_published(store.read(name), store.flax)
+    tensor = store.read(name)
+    stores.check_fits(tensor, dtype, f"{store.place}: {name}")
+    yield leaf.from_published(tensor, store.flax)
 
 
 def _place(leaf, store, shape, dtype, sharding):
   """Reads a leaf tensor by tensor into its place on the devices."""
-  tensors = _tensors(leaf, store)
+  tensors = _tensors(leaf, store, dtype)
   if not leaf.stacked:
     return _put(next(tensors), dtype, sharding)
   if math.prod(shape) * jnp.dtype(dtype).itemsize < SMALL:
@@ -192,7 +197,7 @@ def _place_int8(leaf, store, shape, shardings):
   set_layer = _int8_setter(shardings)
   stack = _zeros(shape, jnp.int8, shardings[0])
   scales = _zeros((shape[0], shape[2]), jnp.float32, shardings[1])
-  for i, tensor in enumerate(_tensors(leaf, store)):
+  for i, tensor in enumerate(_tensors(leaf, store, jnp.float32)):
     dtype = jax.dtypes.canonicalize_dtype(tensor.dtype)
     layer = _put(tensor, dtype, _without_layers(shardings[0]))
     # One at a time: floats that wait to be rounded would pile up.

@@ -76,7 +76,16 @@ def on_mesh(
   lora: config.LoraConfig | None = None,
   remat: str = "none",
 ) -> captioner.Captioner:
-  """The module that computes on a mesh; `attention` as `attention.choose`."""
+  """The module that computes on a mesh; `attention` as `attention.choose`.
+
+  Raises ValueError for a dtype that the mesh's devices cannot compute in.
+  """
+  cpu = mesh.devices.flat[0].platform == "cpu"
+  if cpu and sizes.tower is not None and jnp.dtype(dtype) == jnp.float16:
+    raise ValueError(
+      "model.dtype=float16: JAX has no attention of a vision tower in it on "
+      "CPUs; set model.dtype to bfloat16 or float32"
+    )
   backend = attentions.on_mesh(attention, mesh, sizes.decoder, dtype)
   return captioner.Captioner(sizes, lora, dtype, remat, backend)
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 
@@ -138,6 +139,21 @@ def check_finite(tensor: np.ndarray, place: str) -> np.ndarray:
       f"{place}: {bad:,} of {flat.size:,} values are NaN or infinite; get the "
       "file again where it was made, or train again from weights before that"
     )
+  return tensor
+
+
+def check_fits(tensor: np.ndarray, dtype, place: str) -> np.ndarray:
+  """The tensor; ValueError, naming `place`, where a cast would overflow."""
+  if tensor.dtype.kind in "iub" or not tensor.size:
+    return tensor
+  most = float(jnp.finfo(dtype).max)
+  if most < float(jnp.finfo(tensor.dtype).max):
+    largest = max(float(tensor.max()), -float(tensor.min()))
+    if largest > most:
+      raise ValueError(
+        f"{place}: holds {largest:.4g}, and {jnp.dtype(dtype).name} ends at "
+        f"{most:.4g}; set model.dtype to bfloat16 or float32"
+      )
   return tensor
 
 

@@ -1,5 +1,6 @@
 """Folders without a tokenizer that loads, and tokens without an embedding."""
 
+import numpy as np
 import pytest
 
 from synpo_jax.data import text, tokenizer_folder
@@ -26,6 +27,39 @@ def test_what_does_not_load_is_one_line(tmp_path, files, reason):
     text.load_tokenizer(tmp_path)
   assert len(str(error.value).splitlines()) == 1
   assert str(tmp_path) in str(error.value)
+
+
+def test_a_damaged_tokenizer_is_one_line_or_still_one(tmp_path):
+  """Bytes flipped, and ends cut off: 200 times."""
+  made.chatml().save_pretrained(tmp_path)
+  path, rng = tmp_path / "tokenizer.json", np.random.default_rng(0)
+  whole, refused = path.read_bytes(), 0
+  for number in range(200):
+    damaged = bytearray(whole)
+    place = int(rng.integers(len(whole)))
+    if number % 4:
+      damaged[place] ^= 1 << int(rng.integers(8))
+    else:
+      del damaged[place:]
+    path.write_bytes(damaged)
+    try:
+      text.load_tokenizer(tmp_path)
+    except ValueError as error:
+      told, refused = str(error), refused + 1
+      assert str(tmp_path) in told and len(told.splitlines()) == 1
+  assert 50 <= refused < 200
+
+
+def test_what_is_no_fault_of_the_file_goes_on(tmp_path, monkeypatch):
+  made.chatml().save_pretrained(tmp_path)
+
+  class Bug:
+    def from_file(self):
+      raise ZeroDivisionError
+
+  monkeypatch.setattr(tokenizer_folder.tokenizers, "Tokenizer", Bug)
+  with pytest.raises(ZeroDivisionError):
+    text.load_tokenizer(tmp_path)
 
 
 def test_a_generation_config_that_is_none_is_one_line(tmp_path):

@@ -4,12 +4,16 @@ import dataclasses
 from functools import partial
 from types import SimpleNamespace
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from synpo_jax.models import attention
+from synpo_jax.models import attention, sharding
 from synpo_jax.models.attention import Backend
+from synpo_jax.weights import loading
+from synpo_jax.weights.config_reading import captioner_config
+from tests.support import run_config
 from tests.support.small_gemma import CONFIG
 
 
@@ -63,3 +67,16 @@ def test_what_cannot_be_chosen(name, platform, changes, said):
   with pytest.raises(ValueError, match=said):
     sizes = config_of(**changes)
     attention.choose(name, platform, sizes, jnp.bfloat16)
+
+
+def test_a_tower_in_float16_is_refused_on_cpus_by_name():
+  mesh = sharding.make_mesh(
+    data=1, fsdp=1, model=1, devices=jax.devices("cpu")[:1]
+  )
+  arch = run_config.get_config("unused").model.arch.to_dict()
+  sizes = captioner_config(arch)
+  with pytest.raises(ValueError, match="model.dtype=float16: .* on CPUs; set"):
+    loading.on_mesh(sizes, mesh, jnp.float16, "auto")
+  loading.on_mesh(sizes, mesh, jnp.bfloat16, "auto")
+  alone = dataclasses.replace(sizes, tower=None)
+  loading.on_mesh(alone, mesh, jnp.float16, "auto")

@@ -35,6 +35,15 @@ def test_an_export_is_replaced_whole(tmp_path):
   assert content(out) == {"d": "newest"} and (tmp_path / "link").is_symlink()
 
 
+def test_one_export_at_a_time_writes_a_folder(tmp_path):
+  out = tmp_path / "out"
+  with exported.replacing(out, "merged") as made:
+    (made / "a").write_text("first")
+    with pytest.raises(ValueError, match=f"{out} is held by process "):
+      write(out, "merged", a="second")
+  assert (out / "a").read_text() == "first"
+
+
 def test_an_empty_folder_is_taken(tmp_path):
   (tmp_path / "out").mkdir()
   write(tmp_path / "out", "peft", a="new")

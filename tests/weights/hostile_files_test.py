@@ -16,7 +16,12 @@ import pytest
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
-from synpo_jax.weights import folders, safetensors_files
+from synpo_jax.weights import (
+  folders,
+  safetensors_files,
+  stores,
+  tensor_kinds,
+)
 
 FILE, FLAX = "model.safetensors", "flax_model.msgpack"
 INDEX, OTHER = FILE + ".index.json", "other.safetensors"
@@ -274,3 +279,25 @@ def test_deep_and_doubled_msgpack_is_named(content, tmp_path):
   (tmp_path / FLAX).write_bytes(content)
   with pytest.raises(ValueError, match=f"{FLAX}: "):
     read_all(tmp_path)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_numbers_that_a_dtype_cannot_hold_are_named(dtype):
+  """Cast, 70,000 would be infinity in float16; bfloat16 holds it."""
+  tensor = np.array([[1.0, -70_000.0]], np.float32)
+  if dtype == "bfloat16":
+    assert stores.check_fits(tensor, dtype, "x") is tensor
+    return
+  said = "model: w: holds 7e.04, and float16 ends at 6.55e.04; set model.dtype"
+  with pytest.raises(ValueError, match=said):
+    stores.check_fits(tensor, dtype, "model: w")
+  fits = np.float32([65_504])
+  assert stores.check_fits(fits, dtype, "x") is fits
+
+
+def test_weights_beyond_float16_are_refused_where_they_are_read():
+  store = stores.in_memory({"w": {"kernel": np.float32([[1e6]])}}, "port")
+  leaf = tensor_kinds.single("w", "", "w", "linear")
+  with pytest.raises(ValueError, match="port: w.kernel: holds 1e.06"):
+    next(folders._tensors(leaf, store, np.float16))
+  assert next(folders._tensors(leaf, store, np.float32)) == 1e6
