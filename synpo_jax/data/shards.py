@@ -11,7 +11,6 @@ TensorFlow itself is neither installed nor imported.
 
 import contextlib
 import dataclasses
-import hashlib
 import io
 import itertools
 import json
@@ -25,7 +24,7 @@ import tensorflow_datasets as tfds
 
 from synpo_jax.data import chunks, decoding, records, video
 from synpo_jax.data.limits import Limits
-from synpo_jax.runtime import journal, progress
+from synpo_jax.runtime import journal, progress, settings
 
 CHUNK = 128  # videos; what a killed build loses at most
 LAYOUT = 3  # of the stored records; a new one makes new fingerprints
@@ -88,7 +87,7 @@ def build(
 def fingerprint(rule: video.FrameRule, preprocess: video.Preprocess) -> str:
   """Name of a setting: a hash of all that decides the stored frames."""
   setting = [LAYOUT, dataclasses.asdict(rule), dataclasses.asdict(preprocess)]
-  return hashlib.sha256(json.dumps(setting).encode()).hexdigest()[:16]
+  return settings.digest(setting, 16)
 
 
 def _key(path: Path) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import transformers
+from absl import logging
 
 from synpo_jax.data import text, tokenizer_folder
 from synpo_jax.data.text import eos_ids
@@ -61,9 +62,21 @@ def load(
     tokenizer,
     places,
     text_scores.make_scorer(model, places, head_chunk=head_chunk),
-    eos_ids(folder, tokenizer),
+    _ends(folder, tokenizer),
     text_scores.whole_batch(places, batch_size),
   )
+
+
+def _ends(folder: pathlib.Path, tokenizer) -> tuple[int, ...]:
+  """What ends a generation: the folder's tokens, and the chat template's."""
+  ids = eos_ids(folder, tokenizer)
+  if not tokenizer.chat_template:
+    return ids
+  try:
+    return tuple(dict.fromkeys((*ids, text.end_id(tokenizer, "tokenizer"))))
+  except ValueError as error:  # no task may ask for the template
+    logging.warning("%s", error)
+    return ids
 
 
 def score(

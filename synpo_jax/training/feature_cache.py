@@ -12,8 +12,6 @@ reads rounded features.
 """
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,7 +21,7 @@ import numpy as np
 
 from synpo_jax.data import pipeline, records
 from synpo_jax.models.tree_digest import digest
-from synpo_jax.runtime import hosts
+from synpo_jax.runtime import hosts, settings
 from synpo_jax.training import cache_folder, encoding
 
 LAYOUT = 1  # of the stored features; a new one makes new folders
@@ -75,8 +73,7 @@ def _setting(model, tower) -> str:
   """Name of all that decides the features of given frames."""
   config = dataclasses.asdict(model.config.tower)
   dtype = jnp.dtype(model.dtype).name
-  text = json.dumps([LAYOUT, digest(tower), config, dtype])
-  return hashlib.sha256(text.encode()).hexdigest()[:16]
+  return settings.digest([LAYOUT, digest(tower), config, dtype], 16)
 
 
 def _share() -> slice:

@@ -73,11 +73,11 @@ def read(c, data, held) -> dict[str, str]:
       found[shown] = digests.of(file).hex()
   for name, read_ in (("data.videos", data), ("heldout.videos", held)):
     if read_ is not None and read_.frames is not None:
-      found[name] = _of_frames(read_.frames)
+      found[name] = of_frames(read_.frames)
   return found
 
 
-def _of_frames(frames) -> str:
+def of_frames(frames) -> str:
   """One digest over the frames of all videos, which are not read for it."""
   whole = hashlib.sha256()
   for number in range(len(frames)):

@@ -11,6 +11,7 @@ from jax.experimental import multihost_utils
 from synpo_jax.data import pipeline
 from synpo_jax.models import sharding
 from synpo_jax.runtime import hosts, progress, stopping
+from synpo_jax.runtime.flags import one_line
 from synpo_jax.training import checkpoint, heldout, metrics, update
 from synpo_jax.training import probe as language
 
@@ -45,7 +46,8 @@ def train(ready, c, workdir) -> Outcome:
         f"continuing after update {int(state.step)} of {ready.data.updates}"
       )
     before = heldout.score_before(ready, c, state, workdir)
-    probe = language.make_probe(ready, c, workdir, int(state.step))
+    with one_line():
+      probe = language.make_probe(ready, c, workdir, int(state.step))
     if probe and not int(state.step):
       probe(0, state.trained)
     with stopping.noted(jax.process_count() > 1) as stop:

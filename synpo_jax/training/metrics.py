@@ -1,6 +1,7 @@
 """What a run writes down: metrics.jsonl, and events for TensorBoard."""
 
 import json
+import math
 import os
 import pathlib
 import sys
@@ -58,7 +59,10 @@ def read_rows(path) -> list[dict]:
 
 
 def append(path: pathlib.Path, row: dict) -> None:
-  """Writes one more row, to the disk. Raises OSError that names the file."""
+  """Writes one more row, to the disk; what is not finite becomes null.
+
+  Raises OSError that names the file.
+  """
   handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
   try:
     journal.write(handle, _line(row), path)
@@ -71,7 +75,11 @@ def _numbered(path):
 
 
 def _line(row) -> bytes:
-  return seal.put(json.dumps(row).encode()) + b"\n"
+  """A row as JSON, which has no NaN and no infinity: they become null."""
+  for name, value in row.items():
+    if isinstance(value, float) and not math.isfinite(value):
+      row = row | {name: None}
+  return seal.put(json.dumps(row, allow_nan=False).encode()) + b"\n"
 
 
 class Log:

@@ -15,7 +15,7 @@ import numpy as np
 from synpo_jax.evaluation.caption_metrics import variety
 from synpo_jax.evaluation.tokenizer import tokenize
 from synpo_jax.runtime import hosts, journal, shipped
-from synpo_jax.training import heldout, job, metrics, pair_logps
+from synpo_jax.training import heldout, inputs, job, metrics, pair_logps
 from synpo_jax.world import scene, telling
 
 
@@ -23,7 +23,8 @@ def make_probe(ready, c, workdir: pathlib.Path, start: int) -> Callable | None:
   """Returns (step, trained) -> row, which also writes it; None without rows.
 
   Reads what c.language names; see configs/vdc.py. Rows of steps past `start`
-  are of a run that was killed before its checkpoint: they are cut off.
+  are of a run that was killed before its checkpoint: they are cut off. Raises
+  ValueError for videos that are not what the run began with.
   """
   if not c.every.evaluate:
     return None
@@ -35,6 +36,7 @@ def make_probe(ready, c, workdir: pathlib.Path, start: int) -> Callable | None:
       "every.evaluate is set, but language names neither references nor "
       "texts nor captions; set one, or every.evaluate=0"
     )
+  _claim(ready, workdir, data, sources)
   step_fn = _scorer(ready, c)
   path = workdir / "eval.jsonl"
   if hosts.is_first():
@@ -55,6 +57,20 @@ def make_probe(ready, c, workdir: pathlib.Path, start: int) -> Callable | None:
     return row
 
   return probe
+
+
+def _claim(ready, workdir, data, sources) -> None:
+  """Adds the videos of the rows to the inputs that the run goes by."""
+  shown = {"reference_logp": "references", "text_logp": "texts"}
+  now = {
+    f"videos of language.{shown[name]}={sources[name]}": inputs.of_frames(
+      held.frames
+    )
+    for name, held in data.items()
+    if held.frames is not None
+  }
+  if now:
+    ready.inputs.update(inputs.claim(workdir, ready.inputs | now))
 
 
 def _references(c, workdir) -> str:

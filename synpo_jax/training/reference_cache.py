@@ -11,7 +11,6 @@ Other losses, seeds, epochs and adapters read the same values.
 import dataclasses
 import functools
 import hashlib
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from jax.experimental import multihost_utils
 from synpo_jax.data import batches, pipeline, records
 from synpo_jax.models import sharding
 from synpo_jax.models.tree_digest import digest
-from synpo_jax.runtime import hosts
+from synpo_jax.runtime import hosts, settings
 from synpo_jax.training import cache_folder, pair_logps
 
 LAYOUT = 1  # of the stored values; a new one makes new folders
@@ -79,8 +78,7 @@ def _setting(model, params) -> str:
   """Name of all that decides the log-probs of given rows."""
   config = dataclasses.asdict(model.config)
   dtype = jnp.dtype(model.dtype).name
-  text = json.dumps([LAYOUT, digest(params), config, dtype])
-  return hashlib.sha256(text.encode()).hexdigest()[:16]
+  return settings.digest([LAYOUT, digest(params), config, dtype], 16)
 
 
 def make_scorer(model, params, mesh, scoring):

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from synpo_jax.evaluation import judge_prompts, preference
+from synpo_jax.evaluation import judge_prompts, preference, text_model
+from tests.support import tokenizers_made
 from tests.support.scripted_judge import scripted
 
 OURS = judge_prompts.load("ours", "preference")
@@ -53,3 +54,15 @@ def test_alpaca_outputs_go_round(tmp_path):
   assert preference.read_outputs(path) == {"Say é": "é"}
   with pytest.raises(ValueError, match="different instructions, as 'Say é'"):
     preference.duels({"x": "1"}, {"Say é": "2"})
+
+
+def test_answers_end_where_the_chat_template_ends_them(tmp_path):
+  """Its EOS alone would let the model go on into the next turn."""
+  tokenizer = tokenizers_made.chatml()
+  ends = text_model._ends(tmp_path, tokenizer)
+  names = ["<|endoftext|>", "<|im_end|>"]
+  assert ends == tuple(tokenizer.convert_tokens_to_ids(names))
+  tokenizer.chat_template = None
+  assert text_model._ends(tmp_path, tokenizer) == ends[:1]
+  tokenizer.chat_template = "{{ raise_exception('no') }}"
+  assert text_model._ends(tmp_path, tokenizer) == ends[:1]

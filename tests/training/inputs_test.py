@@ -9,7 +9,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from synpo_jax.runtime import workdir
-from synpo_jax.training import checkpoint, inputs
+from synpo_jax.training import checkpoint, inputs, probe
 from synpo_jax.weights import fingerprint
 
 
@@ -98,6 +98,21 @@ def test_a_key_that_may_change_may_name_another_file(c, run, tmp_path):
   }
   c.language.texts = c.heldout.scenes = ""  # is not read any more
   assert inputs.claim(run, inputs.read(c, DATA, HELD))
+
+
+def test_videos_of_the_language_rows_are_read_too(c, run, monkeypatch):
+  ready = SimpleNamespace(inputs=inputs.read(c, DATA, HELD))
+  sources = {"reference_logp": "r.jsonl", "text_logp": "t.jsonl"}
+  data = {"reference_logp": HELD, "text_logp": SimpleNamespace(frames=None)}
+  before = set(ready.inputs)
+  probe._claim(ready, run, data, sources)
+  (key,) = set(ready.inputs) - before
+  assert key == "videos of language.references=r.jsonl"
+  kept = dict(ready.inputs)
+  monkeypatch.setattr(workdir, "saved_inputs", lambda _: kept)
+  probe._claim(ready, run, data, sources)
+  with pytest.raises(ValueError, match=f"run: {key} is not what the run began"):
+    probe._claim(ready, run, data | {"reference_logp": DATA}, sources)
 
 
 def test_what_made_nothing_yet_binds_nobody(c, tmp_path):

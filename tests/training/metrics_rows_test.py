@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import pathlib
 import random
 import subprocess
@@ -169,3 +170,13 @@ def test_a_full_device_is_named(tmp_path):
   (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
   with pytest.raises(OSError, match="No space left.*metrics.jsonl"):
     metrics.append(pathlib.Path(tmp_path / "metrics.jsonl"), {"step": 1})
+
+
+def test_what_is_not_finite_is_null(tmp_path):
+  """JSON has no NaN: programs that read it strictly read every row."""
+  path = tmp_path / "eval.jsonl"
+  row = {"step": 1, "loss": math.nan, "up": math.inf, "fine": 0.5}
+  metrics.append(path, row)
+  (kept,) = metrics.read_rows(path)
+  assert kept == {"step": 1, "loss": None, "up": None, "fine": 0.5}
+  assert b"NaN" not in path.read_bytes() and math.isnan(row["loss"])

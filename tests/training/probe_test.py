@@ -40,6 +40,8 @@ def test_reference_logp_is_that_of_the_chosen_captions(setting):
   assert row["reference_logp"] == pytest.approx(pairs["chosen_logp"], abs=1e-4)
   assert 0 <= row["repetition"] <= 1 and 0 < row["distinct_1"] <= 1
   assert "text_logp" not in row
+  name = f"videos of language.references={c.language.references}"
+  assert ready.inputs[name] == ready.inputs["heldout.videos"]
   assert metrics.read_rows(folder / "run" / "eval.jsonl") == [row]
 
 
