@@ -23,7 +23,7 @@ from rich.text import Text as Words
 from synpo_jax.data import originals, prompts, sources, video
 from synpo_jax.data.limits import Limits
 from synpo_jax.generation import shots, writer
-from synpo_jax.runtime import hosts, journal, one_writer
+from synpo_jax.runtime import ending, hosts, journal, one_writer
 from synpo_jax.runtime.flags import CONFIG, command
 from synpo_jax.runtime.read_ahead import read_ahead
 from synpo_jax.runtime.settings import digest
@@ -153,6 +153,19 @@ def _show(console, row, count):
     console.print(Padding(Words(lead + printable(caption)), (0, 0, 0, 2)))
 
 
+def _next(c) -> str:
+  """The command that makes preference pairs of the same videos."""
+  keys = "checkpoint", "adapter", "kept_ratio", "dtype", "template"
+  return ending.command(
+    "make_pairs",
+    ("config", "pairs"),
+    ("workdir", f"{Path(c.output).with_suffix('')}_pairs"),
+    ("config.videos", c.videos),
+    ("config.root", c.root),
+    *((f"config.model.{key}", c.model[key] or None) for key in keys),
+  )
+
+
 @command(
   "config",
   also=hosts.FLAGS,
@@ -161,7 +174,10 @@ def _show(console, row, count):
 def main():
   """Captions the videos, and leaves with 1 if one of them has no caption."""
   hosts.start()
-  faults = run(CONFIG.value, Console())
+  c = CONFIG.value
+  faults = run(c, Console())
+  if hosts.is_first():
+    ending.show({}, _next(c))
   if faults:
     what = "1 video has" if len(faults) == 1 else f"{len(faults)} videos have"
     sys.exit(f"error: {what} no caption, as said above")

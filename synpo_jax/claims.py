@@ -19,7 +19,7 @@ import numpy as np
 from absl import flags
 
 from synpo_jax import losses
-from synpo_jax.runtime import journal, one_writer
+from synpo_jax.runtime import ending, journal, one_writer
 from synpo_jax.runtime import progress as progress_bar
 from synpo_jax.runtime.flags import CONFIG, WORKDIR, command
 from synpo_jax.study import cell, curves, figure, grid, material, table
@@ -162,7 +162,13 @@ def main():
   if README.value:
     table.into(pathlib.Path(README.value), rows, results.with_suffix(".png"))
   print(table.markdown(rows))
-  print(f"rows: {c.results}")
+  folders = sorted(pathlib.Path(WORKDIR.value, "cells").glob("*/metrics.jsonl"))
+  cells = [("workdir", path.parent) for path in folders]
+  page = ("out", pathlib.Path(WORKDIR.value, "report"))
+  ending.show(
+    {"rows": c.results, "figure": results.with_suffix(".png")},
+    ending.command("report", *cells, page),
+  )
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ and the judge's replies.
 
 import json
 import pathlib
+import shlex
 
 from rich import console, table
 
@@ -25,8 +26,9 @@ from synpo_jax.evaluation.benchmarks import BENCHMARKS
 from synpo_jax.generation import shots, writer
 from synpo_jax.generation.sampling import Sampling
 from synpo_jax.judging import judge, secrets, server
-from synpo_jax.runtime import journal, one_writer, progress
-from synpo_jax.runtime.flags import CONFIG, WORKDIR, command
+from synpo_jax.runtime import ending, journal, one_writer, progress
+from synpo_jax.runtime.flags import CONFIG, WORKDIR, command, given_again
+from synpo_jax.runtime.workdir import is_run
 from synpo_jax.weights import fingerprint
 
 # What decides a judgement; the rest only decides how it is come by.
@@ -243,7 +245,20 @@ def main():
   workdir = pathlib.Path(WORKDIR.value)
   results = run(CONFIG.value, workdir)
   show(results, console.Console())
-  print(f"results: {workdir / 'results.json'}")
+  places = {name: workdir / name for name in ("results.json", "items.jsonl")}
+  ending.show(places, *_next(CONFIG.value, workdir))
+
+
+def _next(c, workdir):
+  """All videos after a few; then what the captioner's run leaves."""
+  if c.limit:
+    whole = ("workdir", f"{workdir}-all")
+    yield ending.command("evaluate", *given_again("limit"), whole)
+  adapter = "" if c.predictions or "adapter" not in c.model else c.model.adapter
+  if is_run(adapter):
+    out = ("format", "merged"), ("out", f"{adapter}/merged")
+    yield ending.command("export", ("workdir", adapter), *out)
+  yield shlex.join(["python", "-m", "json.tool", str(workdir / "results.json")])
 
 
 if __name__ == "__main__":

@@ -16,11 +16,13 @@ import pathlib
 import tempfile
 
 import jax
+import ml_collections
 from absl import flags
 
 from synpo_jax.models import sharding as meshes
 from synpo_jax.models.config import CaptionerConfig
-from synpo_jax.runtime import shipped
+from synpo_jax.reporting import after
+from synpo_jax.runtime import ending, shipped
 from synpo_jax.runtime.flags import OUT, WORKDIR, command
 from synpo_jax.runtime.workdir import is_run, run_config
 from synpo_jax.weights import (
@@ -135,7 +137,24 @@ def _load(section, seed) -> tuple[CaptionerConfig, dict]:
 @command("workdir", "format", "out")
 def main():
   """Exports, and says what was written."""
-  print(export(WORKDIR.value, FORMAT.value, OUT.value, CHECKPOINT.value))
+  form, out = FORMAT.value, OUT.value
+  print(export(WORKDIR.value, form, out, CHECKPOINT.value))
+  ending.show({form: out}, _next(WORKDIR.value, form, out, CHECKPOINT.value))
+
+
+def _next(workdir, form: str, out: str, checkpoint: str) -> str:
+  """The command that uses what was written."""
+  c = ml_collections.ConfigDict(run_config(workdir))
+  c.model.checkpoint = checkpoint or c.model.checkpoint
+  sizes = c.model.checkpoint or c.model.arch.to_dict()
+  if captioner_config(sizes).tower is not None:
+    place = (out,) if form == "peft" else ("", out)
+    return after.captions(c, *place)
+  if form == "merged":
+    told = ("model-dir", out), ("tasks", "arc_easy,hellaswag")
+    return ending.command("lm_eval_model", *told)
+  whole = ("format", "merged"), ("out", f"{out}-merged")
+  return ending.command("export", ("workdir", workdir), *whole)
 
 
 if __name__ == "__main__":

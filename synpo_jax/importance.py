@@ -19,7 +19,7 @@ import numpy as np
 from absl import flags
 
 from synpo_jax.models import sharding
-from synpo_jax.runtime import journal, json_file
+from synpo_jax.runtime import ending, journal, json_file
 from synpo_jax.runtime.flags import WORKDIR, command
 from synpo_jax.runtime.settings import PUT_BACK
 from synpo_jax.training import checkpoint, job, pair_logps, update
@@ -131,7 +131,11 @@ def main():
   workdir = pathlib.Path(WORKDIR.value)
   rows = run(workdir, VIDEOS.value)
   journal.rewrite(workdir / "importance.jsonl", rows)
-  print(f"{len(rows)} tokens: {workdir / 'importance.jsonl'}")
+  drawn = ("workdir", workdir), ("out", workdir / "report")
+  ending.show(
+    {f"{len(rows)} tokens": workdir / "importance.jsonl"},
+    ending.command("report", *drawn),
+  )
 
 
 if __name__ == "__main__":

@@ -24,8 +24,14 @@ from synpo_jax.judging import server
 from synpo_jax.pairing import assembly, criteria, ledger, page, scores, terminal
 from synpo_jax.pairing import segments as cutting
 from synpo_jax.pairing import stages as captioning
-from synpo_jax.runtime import hosts, journal, one_writer
-from synpo_jax.runtime.flags import CONFIG, WORKDIR, command
+from synpo_jax.runtime import ending, hosts, journal, one_writer
+from synpo_jax.runtime.flags import (
+  CONFIG,
+  WORKDIR,
+  command,
+  config_name,
+  given_again,
+)
 
 SAMPLE = flags.DEFINE_integer(
   "sample", None, "Show so many of the pairs in the terminal.", lower_bound=1
@@ -211,6 +217,32 @@ def _counts(c, workdir, faults):
   return {"rows": rows, "unreadable": faults, "judge": paid}
 
 
+# What training is told of captioners that have recipes of their own.
+TRAINED = {
+  "tiny": [("config", "vdc"), ("config.world.clips", 0)],
+  "smol": [("config", "vdc:model=smol"), ("config.data.min_score_gap", 0)],
+}
+
+
+def _next(c, workdir: Path) -> str:
+  """The stages that are left, or training on the pairs."""
+  if not ledger.path(workdir, "pairs").exists():
+    rest = ("config.stages", "judge,pairs"), ("workdir", workdir)
+    return ending.command("make_pairs", *given_again("stages"), *rest)
+  recipe = config_name().partition(":")[2]
+  told = TRAINED.get(recipe, [("config", "vdc:model=auroracap_7b")])
+  return ending.command(
+    "train",
+    *told,
+    ("config.model.checkpoint", c.model.checkpoint),
+    ("config.data.template", c.model.template),
+    ("config.data.pairs", ledger.path(workdir, "pairs")),
+    ("config.data.videos", c.root),
+    ("config.heldout.pairs", ""),
+    ("workdir", workdir / "run"),
+  )
+
+
 @command(
   "workdir",
   also=("config", *hosts.FLAGS),
@@ -224,6 +256,8 @@ def main():
     share = ledger.Share(jax.process_index(), jax.process_count())
     summary = run(CONFIG.value, workdir, share=share)
     terminal.show_summary(out, summary, workdir)
+    if hosts.is_first():
+      ending.show({"rows and replies": workdir}, _next(CONFIG.value, workdir))
   elif SAMPLE.value is None:
     raise ValueError("give --config to make pairs, --sample to look at them")
   if SAMPLE.value is not None:

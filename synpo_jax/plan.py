@@ -18,12 +18,14 @@ import sys
 from absl import flags
 
 from synpo_jax.planning import environment
+from synpo_jax.runtime import ending
 from synpo_jax.runtime.flags import (
   CONFIG,
   OUT,
   changed,
   command,
   config_name,
+  given_again,
 )
 
 TOPOLOGY = flags.DEFINE_string(
@@ -57,7 +59,18 @@ def main():
     folder = pathlib.Path(OUT.value)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "plan.json").write_text(json.dumps(rows, indent=2) + "\n")
+    print(f"plan: {folder / 'plan.json'}")
+  if fits and not SWEEP.value:
+    ending.show({}, _train(rows[-1]["flags"]))
   sys.exit(0 if fits else 1)
+
+
+def _train(fitting: list[str]) -> str:
+  """The training that fits."""
+  changes = [tuple(flag.removeprefix("--").split("=", 1)) for flag in fitting]
+  but = [name.removeprefix("config.") for name, _ in changes]
+  workdir = ("workdir", "runs/planned")
+  return ending.command("train", *given_again(*but), *changes, workdir)
 
 
 if __name__ == "__main__":

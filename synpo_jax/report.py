@@ -8,8 +8,10 @@ eval.jsonl, importance.jsonl (python -m synpo_jax.importance) and config.json.
 """
 
 import argparse
+import shlex
 
 from synpo_jax.reporting.report import write
+from synpo_jax.runtime import ending
 from synpo_jax.runtime.flags import one_line
 
 
@@ -28,7 +30,9 @@ def main(argv: list[str] | None = None) -> None:
   args = parser.parse_args(argv)
   with one_line():
     page = write(args.workdir, args.out)
-  print(f"report: {page}")
+  ending.show(
+    {"report": page}, f"python -m webbrowser {shlex.quote(str(page))}"
+  )
 
 
 if __name__ == "__main__":

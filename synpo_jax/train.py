@@ -15,7 +15,7 @@ import pathlib
 
 from synpo_jax.data import records
 from synpo_jax.planning import inputs
-from synpo_jax.reporting import gain, result
+from synpo_jax.reporting import after, gain, result
 from synpo_jax.runtime import hosts, one_writer, stopping
 from synpo_jax.runtime.flags import (
   CONFIG,
@@ -60,31 +60,38 @@ def run(ready, c, workdir):
   """Trains to the end of the schedule, or to a signal; shows the result."""
   workdir = pathlib.Path(workdir)
   done = loop.train(ready, c, workdir)
-  finished = int(done.state.step) == ready.data.updates
-  if finished and ready.heldout is not None:
-    show(ready, c, done, workdir)
+  if int(done.state.step) < ready.data.updates:
+    return
+  if ready.heldout is not None and not show(ready, c, done, workdir):
+    return
+  if hosts.is_first():
+    with one_line():
+      made = result.curves(workdir, table=ready.heldout is None)
+    sees = ready.model.config.tower is not None
+    after.show(c, workdir, made, sees=sees)
 
 
-def show(ready, c, done, workdir):
+def show(ready, c, done, workdir) -> bool:
   """Scores the held-out pairs and shows the result, unless asked to stop."""
   try:
     with stopping.raising():  # of several processes too, as all is saved
       if not done.stop.is_set():
-        after = heldout.score(ready, c, done.state.trained)
-        told = _beside_controls(ready, c, done.before, after)
-        result.show(done.before.scores, after.scores, workdir, told)
-        return
+        now = heldout.score(ready, c, done.state.trained)
+        told = _beside_controls(ready, c, done.before, now)
+        result.show(done.before.scores, now.scores, workdir, told)
+        return True
   except stopping.Stopped:
     pass
   hosts.say(
     f"stopped before the scores: all {ready.data.updates} updates are saved; "
     "start it again to score them"
   )
+  return False
 
 
-def _beside_controls(ready, c, before, after) -> gain.Captions | None:
+def _beside_controls(ready, c, before, now) -> gain.Captions | None:
   """The captions before and after, and what the start gives when nudged."""
-  if not after.captions:
+  if not now.captions:
     return None
   scenes, written = read_scenes(c.heldout.scenes), {}
   if c.heldout.controls:
@@ -95,13 +102,13 @@ def _beside_controls(ready, c, before, after) -> gain.Captions | None:
       ),
       ready.heldout,
       before.captions,
-      after.captions,
+      now.captions,
       candidates=c.heldout.controls,
       mesh=ready.mesh,
       max_new_tokens=c.heldout.max_new_tokens,
       **ready.texts._asdict(),
     )
-  return gain.Captions(scenes, before.captions, after.captions, written)
+  return gain.Captions(scenes, before.captions, now.captions, written)
 
 
 if __name__ == "__main__":

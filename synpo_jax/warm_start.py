@@ -15,7 +15,7 @@ import pathlib
 
 from rich.console import Console
 
-from synpo_jax.runtime import hosts, one_writer
+from synpo_jax.runtime import ending, hosts, one_writer
 from synpo_jax.runtime.flags import CONFIG, OUT, WORKDIR, command
 from synpo_jax.study import exam, warming
 from synpo_jax.world import folder as world
@@ -43,7 +43,17 @@ def run(c, workdir: pathlib.Path, out: pathlib.Path) -> None:
   warming.ship(mixed, c.run, out)
   warming.keep_logs(workdir, out)
   warming.sample_pairs(c, workdir, out)
-  print(f"{out}: the captioner; marks of the careful one: {workdir}/exam")
+  ending.show(
+    {"captioner": out, "marks of the careful one": workdir / "exam"},
+    ending.command(
+      "train",
+      ("config", "vdc"),
+      ("config.model.checkpoint", out),
+      ("config.data.pairs", out / "pairs.jsonl"),
+      ("config.heldout.pairs", out / "heldout.jsonl"),
+      ("workdir", workdir / "run"),
+    ),
+  )
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from absl import flags
 from jaxtyping import Float
 from safetensors.numpy import save_file
 
-from synpo_jax.runtime import shipped
+from synpo_jax.runtime import ending, shipped
 from synpo_jax.runtime.flags import OUT, command
 
 CACHE = flags.DEFINE_string(
@@ -206,12 +206,21 @@ def main():
   out = pathlib.Path(OUT.value)
   if (out / "README.md").exists():
     print(f"{out} is there already")
-    return
-  try:
-    build(out, pathlib.Path(CACHE.value))
-  except ModuleNotFoundError as error:
-    sys.exit(f"error: {error.name} is missing; install requirements-smol.txt")
-  print((out / "README.md").read_text())
+  else:
+    try:
+      build(out, pathlib.Path(CACHE.value))
+    except ModuleNotFoundError as error:
+      sys.exit(f"error: {error.name} is missing; install requirements-smol.txt")
+    print((out / "README.md").read_text())
+  train = ending.command(
+    "train",
+    ("config", "vdc:model=smol"),
+    ("config.model.checkpoint", out / "checkpoint"),
+    ("config.data.pairs", out / "pairs.jsonl"),
+    ("config.data.videos", out / "clips"),
+    ("workdir", out / "run"),
+  )
+  ending.show({"checkpoint, clips and pairs": out}, train)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from rich.console import Console
 from rich.table import Table
 
-from synpo_jax.reporting import gain, report
+from synpo_jax.reporting import gain, plots, report
 from synpo_jax.runtime import hosts
+from synpo_jax.training import metrics
 
 SHOWN = {  # score -> its title in the table
   "accuracy": "ranking accuracy",
@@ -33,7 +34,7 @@ def show(
   workdir: pathlib.Path,
   told: gain.Captions | None = None,
 ) -> None:
-  """Prints the held-out scores, keeps the last, draws the curves on a page.
+  """Prints the held-out scores and keeps the last.
 
   told: the captions that the scores are of; with them come the controls, what
   the figures mean, and three clips.
@@ -56,7 +57,32 @@ def show(
       console.print(nudged({name: more[name] for name in told.controls}))
     console.print(gain.sentence(told))
     console.print(*gain.clips(told), sep="\n\n")
-  print(f"curves: {report.write([str(workdir)], workdir / 'report')}")
+
+
+def curves(workdir: pathlib.Path, *, table: bool) -> dict:
+  """Draws a run's curves on a page; {what: its place}.
+
+  table: also print where they begin and end. Raises ValueError or OSError for
+  a metrics.jsonl that is not as training leaves it.
+  """
+  page = report.write([str(workdir)], workdir / "report")
+  if table:
+    Console().print(course(metrics.read_rows(workdir / "metrics.jsonl")))
+  return {"curves": page}
+
+
+def course(rows: list[dict]) -> Table:
+  """Means over the first and the last tenth of a run's updates."""
+  tenth = -(-len(rows) // 10)
+  columns = {
+    f"updates {part[0]['step']}-{part[-1]['step']}": {
+      name: plots.column(part, name)[1].mean()
+      for name in ("loss", *SHOWN)
+      if len(plots.column(part, name)[1])
+    }
+    for part in (rows[:tenth], rows[-tenth:])
+  }
+  return _compared("training pairs", columns, {"loss": "loss"} | SHOWN)
 
 
 def table(
@@ -64,9 +90,14 @@ def table(
 ) -> Table:
   """Scores in rows; before, after, and what more columns there are."""
   columns = {"before": before, "after": after, **(more or {})}
-  shown = Table("held-out clips", *columns)
-  for name, title in SHOWN.items():
-    if name in before:
+  return _compared("held-out clips", columns, SHOWN)
+
+
+def _compared(what: str, columns: Mapping[str, Mapping], titles) -> Table:
+  """A row per score that the first column has."""
+  shown = Table(what, *columns)
+  for name, title in titles.items():
+    if name in next(iter(columns.values())):
       cells = (_cell(values, name) for values in columns.values())
       shown.add_row(title, *cells)
   return shown

@@ -8,7 +8,9 @@ are those of a mixture of annotators.
 
 import argparse
 import os
+import pathlib
 
+from synpo_jax.runtime import ending
 from synpo_jax.runtime.flags import one_line
 from synpo_jax.world.annotators import STYLES
 from synpo_jax.world.folder import write_world
@@ -36,7 +38,34 @@ def main() -> None:
       workers=args.workers,
       shares=shares if any(shares.values()) else None,
     )
-  print(f"{args.clips} clips in {args.out}")
+  _end(pathlib.Path(args.out), args.clips, args.heldout)
+
+
+def _end(out: pathlib.Path, clips: int, heldout: int) -> None:
+  """Says what lies where, and how to make pairs of it, or to train on it."""
+  held = out / "heldout.jsonl" if heldout else ""
+  scenes = out / "scenes.jsonl"
+  ending.show(
+    {f"{clips} clips": out / "clips", "pairs": out / "pairs.jsonl"},
+    ending.command(
+      "make_pairs",
+      ("config", "pairs:tiny"),
+      ("config.root", out),
+      ("config.judge.truth.scenes", scenes),
+      ("workdir", out / "own_pairs"),
+    ),
+    ending.command(
+      "train",
+      ("config", "vdc"),
+      ("config.world.clips", 0),
+      ("config.data.pairs", out / "pairs.jsonl"),
+      ("config.data.videos", out),
+      ("config.heldout.pairs", held),
+      ("config.heldout.videos", out),
+      ("config.heldout.scenes", scenes),
+      ("workdir", out / "run"),
+    ),
+  )
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import pytest
 from configs import text_pairs
 from synpo_jax import train
 from synpo_jax.training import checkpoint, job, metrics
+from tests.support import next_commands
 
 pytestmark = pytest.mark.slow
 
@@ -66,7 +67,7 @@ def ultrafeedback_row(i):
   }
 
 
-def test_ultrafeedback_rows_train_a_text_lm(tmp_path, monkeypatch):
+def test_ultrafeedback_rows_train_a_text_lm(tmp_path, monkeypatch, capsys):
   saved, save = [], checkpoint.save
 
   def noting(*arguments):
@@ -95,6 +96,11 @@ def test_ultrafeedback_rows_train_a_text_lm(tmp_path, monkeypatch):
   assert len(logged) == 12
   assert logged[-1]["margin"] > logged[0]["margin"] + 0.02
   assert np.isfinite([row["loss"] for row in logged]).all()
+  told = capsys.readouterr().out
+  assert "updates 1-2" in told and "updates 11-12" in told
+  assert (tmp_path / "run" / "report" / "index.html").exists()
+  commands = dict(next_commands.read(told))
+  assert [*commands] == ["export", "lm_eval_model"]
 
 
 def test_an_unknown_loss_is_refused():

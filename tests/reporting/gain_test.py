@@ -76,8 +76,7 @@ def test_clips_in_colours_with_what_is_missing():
   assert "missing: the star turns green" in after
 
 
-def test_the_table_and_what_is_kept(tmp_path, monkeypatch, capsys):
-  monkeypatch.setattr(result.report, "write", lambda *given: "page")
+def test_the_table_and_what_is_kept(tmp_path, capsys):
   before, after = (
     scores.summary(scores.rows(texts, told().scenes))
     for texts in (told().before, told().after)
