@@ -7,6 +7,7 @@ draws anew in every run; the header says how to draw the same again.
 
 import os
 import random
+import signal
 
 from tests.support.paths import ROOT
 
@@ -36,6 +37,24 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("thousand")
 
 
+# A signal ignored where the tests run, as under nohup, would be so in what they
+# start; one that is handled is not.
+for number in (signal.SIGINT, signal.SIGHUP):
+  if signal.getsignal(number) is signal.SIG_IGN:
+    signal.signal(number, lambda *_: None)
+
+# The longest files, first: what starts last decides when the suite ends.
+LONGEST = (
+  "runtime/hosts_test.py",
+  "commands/train_test.py",
+  "commands/smol_test.py",
+  "commands/benchmarks_test.py",
+  "evaluation/lm_eval_test.py",
+  "training/update_test.py",
+  "pairing/pairs_demo_test.py",
+)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config):
   """Draws a seed, unless one is given, before Hypothesis asks for it."""
@@ -45,6 +64,16 @@ def pytest_configure(config):
 
 def pytest_report_header(config):
   return f"draws: --hypothesis-seed={config.option.hypothesis_seed}"
+
+
+def pytest_collection_modifyitems(items):
+  """Puts the longest files at the beginning."""
+
+  def place(item):
+    path = item.path.relative_to(ROOT / "tests").as_posix()
+    return LONGEST.index(path) if path in LONGEST else len(LONGEST)
+
+  items.sort(key=place)
 
 
 @pytest.fixture(scope="session", autouse=True)

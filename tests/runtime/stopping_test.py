@@ -18,20 +18,13 @@ def nap():
 """
 
 
-def run(code, *arguments, ignored=(), **settings):
-  def before():  # a shell in the background ignores SIGINT
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    for number in ignored:
-      signal.signal(number, signal.SIG_IGN)
-
+def run(code, *arguments, through=()):
   return subprocess.run(
-    [sys.executable, "-c", BEGIN + code, *arguments],
+    [*through, sys.executable, "-c", BEGIN + code, *arguments],
     cwd=ROOT,
-    preexec_fn=before,
     capture_output=True,
     text=True,
     timeout=300,
-    **settings,
   )
 
 
@@ -62,7 +55,7 @@ def test_a_signal_ends_work_in_one_line(name, kept, line):
 def test_nohup_stays_deaf_to_the_terminal_that_goes():
   done = run(
     "with stopping.in_one_line(''): send('SIGHUP'); print('goes on')",
-    ignored=(signal.SIGHUP,),
+    through=("nohup",),
   )
   assert (done.returncode, done.stdout) == (0, "goes on\n")
 

@@ -1,7 +1,6 @@
 """The training command started on its own, and what it left behind."""
 
 import os
-import signal
 import subprocess
 import sys
 
@@ -24,16 +23,10 @@ def start(folder, workdir, *more, devices=1):
     command,
     cwd=ROOT,
     env=environment(devices),
-    preexec_fn=_hears,
     text=True,
     stdout=subprocess.PIPE,
     stderr=subprocess.STDOUT,
   )
-
-
-def _hears():
-  """Also where the tests themselves run under nohup."""
-  signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def finish(process):
