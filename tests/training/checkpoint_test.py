@@ -118,12 +118,15 @@ def flipped(path, step):
 
   What is saved is what a store would return whose damage it did not notice.
   """
-  reader = ocp.PyTreeCheckpointer()
-  state = reader.restore(path / str(step) / "state")
-  state["trained"]["w"] = w = np.array(state["trained"]["w"])
-  w.view(np.uint32)[7] ^= 1 << 13
-  shutil.rmtree(path / str(step) / "state")
-  reader.save(path / str(step) / "state", state)
+  reader, folder = ocp.PyTreeCheckpointer(), path / str(step) / "state"
+  as_numpy = jax.tree.map(
+    lambda _: ocp.RestoreArgs(restore_type=np.ndarray),
+    reader.metadata(folder).item_metadata.tree,
+  )
+  state = reader.restore(folder, restore_args=as_numpy)
+  state["trained"]["w"].view(np.uint32)[7] ^= 1 << 13
+  shutil.rmtree(folder)
+  reader.save(folder, state)
 
 
 def test_arrays_and_positions_are_those_that_were_saved(tmp_path, caplog):
