@@ -21,12 +21,12 @@ import multiprocessing
 import os
 import pathlib
 import random
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections import Counter
 
 import pytest
@@ -42,7 +42,8 @@ LIBRARIES = (
   *("beartype", "hypothesis", "ml_collections", "transformers", "tokenizers"),
   *("torch", "safetensors.numpy", "orbax.checkpoint", "grain", "av", "openai"),
 )
-SLACK = 5  # times the tests' own time, then a mutant is said to hang
+SLACK = 5  # times the processor time of the tests, then a mutant hangs
+IDLE = 20  # times that by the clock, for one that waits
 
 
 def tests_of(root: pathlib.Path, module: pathlib.PurePath) -> list[str]:
@@ -89,27 +90,30 @@ def copied(root: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
   return folder
 
 
-def passes(root: pathlib.Path, arguments: list[str], seconds: float | None):
-  """Whether pytest passes in a fork of this process; None: it took longer.
+def passes(root: pathlib.Path, arguments: list[str], seconds: int | None):
+  """Whether pytest passes in a fork of this process; None: it does not end.
 
-  Raises ValueError where the arguments name no test.
+  seconds: of the processor; another machine's load is no hang. Raises
+  ValueError where the arguments name no test.
   """
   process = multiprocessing.get_context("fork").Process(
-    target=_forked, args=(root, arguments)
+    target=_forked, args=(root, arguments, seconds)
   )
   process.start()
-  process.join(seconds)
+  process.join(seconds and IDLE * seconds)
   if process.is_alive():
     os.killpg(process.pid, signal.SIGKILL)
     process.join()
     return None
   if process.exitcode in (4, 5):
     raise ValueError(f"pytest {' '.join(arguments)}: finds no test")
-  return process.exitcode == 0
+  return None if process.exitcode == -signal.SIGXCPU else process.exitcode == 0
 
 
-def _forked(root, arguments):
+def _forked(root, arguments, seconds):
   os.setsid()
+  if seconds:
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.RLIM_INFINITY))
   quiet = os.open(os.devnull, os.O_RDWR)
   for stream in (0, 1, 2):
     os.dup2(quiet, stream)
@@ -122,16 +126,22 @@ def _forked(root, arguments):
   os._exit(int(code))
 
 
+def _spent() -> float:
+  """Seconds of the processor that forks took until now."""
+  usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+  return usage.ru_utime + usage.ru_stime
+
+
 def judge(root: pathlib.Path, module: str, chosen, arguments, say=print):
   """Tries mutants on the tests; counts how many were killed and how many not.
 
   root: a copy of the tree, changed and restored. Raises ValueError where the
   tests fail without any change.
   """
-  path, counts, start = root / module, Counter(), time.monotonic()
+  path, counts, start = root / module, Counter(), _spent()
   if not passes(root, arguments, None):
     raise ValueError(f"{module}: pytest {' '.join(arguments)} fails unchanged")
-  seconds = SLACK * (time.monotonic() - start) + 10
+  seconds = int(SLACK * (_spent() - start)) + 5
   source = path.read_text("utf-8")
   for number, mutant in enumerate(chosen):
     path.write_text(mutant.source, "utf-8")
