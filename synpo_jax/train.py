@@ -16,7 +16,7 @@ import pathlib
 from synpo_jax.data import records
 from synpo_jax.planning import inputs
 from synpo_jax.reporting import after, gain, result
-from synpo_jax.runtime import hosts, one_writer, stopping
+from synpo_jax.runtime import hosts, one_writer, seal, stopping
 from synpo_jax.runtime.flags import (
   CONFIG,
   WORKDIR,
@@ -32,7 +32,7 @@ from synpo_jax.weights import loading
 from synpo_jax.world.scene import read_scenes
 
 # What a run can meet that is no bug.
-MET = (records.Damaged, Unreadable, checkpoint.OtherRows, OSError)
+MET = (records.Damaged, seal.Broken, Unreadable, checkpoint.OtherRows, OSError)
 
 
 @command(

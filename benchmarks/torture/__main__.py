@@ -22,14 +22,14 @@ import sys
 import time
 import traceback
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from benchmarks import sections
 from benchmarks.torture import page
 from benchmarks.torture.bench import Bench
 from benchmarks.torture.interruptions import can_mount
 from benchmarks.torture.kinds import Kind, kinds
-from benchmarks.torture.processes import ROOT
+from benchmarks.torture.processes import ROOT, end_all
 from synpo_jax.runtime import names, one_writer, progress, stopping
 
 SEED = flags.DEFINE_integer("seed", 0, "Of moments, bits and files.")
@@ -49,6 +49,7 @@ def main(argv):
   if len(argv) > 1:
     sys.exit(f"error: unexpected arguments {' '.join(argv[1:])}")
   os.environ.setdefault("JAX_PLATFORMS", "cpu")
+  logging.set_verbosity(logging.ERROR)  # orbax tells of every step
   workdir = pathlib.Path(WORKDIR.value)
   try:
     with stopping.raising(), one_writer.held(workdir):
@@ -58,7 +59,8 @@ def main(argv):
   except stopping.Stopped as stopped:
     kept = "tries so far are kept; the same command goes on"
     print(f"stopped by {stopped.name}: {kept}", file=sys.stderr, flush=True)
-    os._exit(stopped.code)  # with the processes at work
+    end_all()
+    os._exit(stopped.code)  # whatever the threads do
   found = result(rows)
   pathlib.Path(JSON.value).write_text(json.dumps(found, indent=2) + "\n")
   sections.put(pathlib.Path(PAGE.value), page.NAME, page.text(found))

@@ -1,6 +1,6 @@
 """Processes that run a command in a folder: started, watched, signalled."""
 
-import ctypes
+import contextlib
 import os
 import pathlib
 import signal
@@ -14,7 +14,6 @@ from benchmarks.torture.commands import Command
 ROOT = pathlib.Path(__file__).parents[2]
 POLL = 0.003  # seconds
 PATIENCE = 600.0  # seconds; a process that takes so long hangs
-LIBC, PDEATHSIG = ctypes.CDLL(None), 1
 
 
 class Done(NamedTuple):
@@ -46,13 +45,15 @@ def start(command: Command, folder: pathlib.Path, *more) -> subprocess.Popen:
       stdout=said,
       stderr=subprocess.STDOUT,
       start_new_session=True,  # so that its helpers can be ended with it
-      preexec_fn=_ends_with_us,
     )
 
 
-def _ends_with_us() -> None:
-  """The process is killed when the thread that started it is no more."""
-  LIBC.prctl(PDEATHSIG, signal.SIGKILL)
+def end_all() -> None:
+  """Kills what was started and is at work, with its helpers."""
+  for children in pathlib.Path("/proc/self/task").glob("*/children"):
+    for number in children.read_text().split():
+      with contextlib.suppress(ProcessLookupError):
+        os.killpg(int(number), signal.SIGKILL)
 
 
 def wait_for(process, folder: pathlib.Path, glob: str) -> float:

@@ -22,9 +22,10 @@ from synpo_jax.runtime import seal
 def read(path: Path | str, key: str = "id") -> dict[str, dict]:
   """Rows of a journal by key, in file order; {} where there is no file.
 
-  A torn last line is passed over. Raises ValueError, naming file and line,
-  for any other line that is no JSON object, is not as its checksum has it,
-  lacks the key or repeats one, and for a file that held rows and is empty.
+  A torn last line is passed over. Raises seal.Broken (a ValueError), naming
+  file and line, for any other line that is no JSON object, is not as its
+  checksum has it, lacks the key or repeats one, and for a file that held rows
+  and is empty.
   """
   path = Path(path)
   if not path.exists():
@@ -32,18 +33,18 @@ def read(path: Path | str, key: str = "id") -> dict[str, dict]:
   rows = {}
   for number, row in whole_rows(path):
     if not isinstance(row.get(key), str):
-      raise ValueError(
+      raise seal.Broken(
         f"{path} line {number}: not a JSON row with a text {key!r}; "
         "remove that line and run again"
       )
     if row[key] in rows:
-      raise ValueError(
+      raise seal.Broken(
         f"{path} line {number}: {key} {row[key]!r} is there twice; "
         "remove one of its lines and run again"
       )
     rows[row[key]] = row
   if not rows and _begun(path).exists():
-    raise ValueError(
+    raise seal.Broken(
       f"{path}: it held rows and now holds none, as if it had been emptied; "
       "put it back, or delete it to begin anew"
     )
@@ -53,12 +54,13 @@ def read(path: Path | str, key: str = "id") -> dict[str, dict]:
 def whole_rows(path: Path) -> Iterator[tuple[int, dict]]:
   """(line, row) of a file whose last line alone may be torn; seals are off.
 
-  Raises ValueError, naming file and line, for any other line that is no JSON
-  object or is not as its checksum has it, and for a file of zero bytes alone.
+  Raises seal.Broken (a ValueError), naming file and line, for any other line
+  that is no JSON object or is not as its checksum has it, and for a file of
+  zero bytes alone.
   """
   content = path.read_bytes()
   if content and not content.strip(b"\0"):
-    raise ValueError(
+    raise seal.Broken(
       f"{path}: {len(content):,} zero bytes and nothing else, as after a power "
       "cut; put it back, or delete it to begin anew"
     )
@@ -74,7 +76,7 @@ def whole_rows(path: Path) -> Iterator[tuple[int, dict]]:
     except seal.Broken as error:
       row, why = None, str(error)
     if row is None:
-      raise ValueError(
+      raise seal.Broken(
         f"{path} line {number}: {why}; remove that line and run again"
       )
     yield number, row
@@ -223,7 +225,7 @@ def _repair(handle, path):
   if _row(torn) is not None:
     write(handle, b"\n", path)
   elif torn.strip(b"\0")[:1] not in (b"", b"{"):
-    raise ValueError(f"{path}: its end is no JSON row; this is another file")
+    raise seal.Broken(f"{path}: its end is no JSON row; this is another file")
   else:
     os.ftruncate(handle, size - len(torn))
     os.fsync(handle)

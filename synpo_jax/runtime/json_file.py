@@ -11,17 +11,17 @@ def read(path: str | pathlib.Path, way: str = "fetch it again") -> dict:
   """The object in a file, without the seal that it may have.
 
   way: what one can do about a file that holds none, for people. Raises
-  FileNotFoundError or ValueError, one line that names the file.
+  FileNotFoundError or seal.Broken (a ValueError), one line that names the file.
   """
   path = pathlib.Path(path)
   if not path.exists():
     raise FileNotFoundError(f"{path}: no such file")
   if not path.is_file():
-    raise ValueError(f"{path}: is no file")
+    raise seal.Broken(f"{path}: is no file")
   try:
     content, _ = seal.take(path.read_bytes().rstrip())
   except seal.Broken as error:
-    raise ValueError(f"{path}: {error}; {way}") from error
+    raise seal.Broken(f"{path}: {error}; {way}") from error
   return parse(content, path, way)
 
 
@@ -30,15 +30,15 @@ def parse(
 ) -> dict:
   """The object that some bytes spell; no name in it may stand twice.
 
-  Raises ValueError, one line that begins with `place`.
+  Raises seal.Broken (a ValueError), one line that begins with `place`.
   """
   try:
     found = json.loads(content.decode("utf-8"), object_pairs_hook=_object)
   except (ValueError, RecursionError) as error:  # of JSON, or of UTF-8
     why = first_line(error)
-    raise ValueError(f"{place}: no JSON ({why}); {way}") from error
+    raise seal.Broken(f"{place}: no JSON ({why}); {way}") from error
   if not isinstance(found, dict):
-    raise ValueError(f"{place}: holds no JSON object; {way}")
+    raise seal.Broken(f"{place}: holds no JSON object; {way}")
   return found
 
 

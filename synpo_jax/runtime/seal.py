@@ -16,7 +16,7 @@ NAMED = re.compile(rb'(?<!\\)"crc32"\s*:')
 
 
 class Broken(ValueError):
-  """A row is not as it was written."""
+  """A row, or a file, is not as it was written; the text says which."""
 
 
 def put(row: bytes) -> bytes:

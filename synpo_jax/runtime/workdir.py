@@ -1,8 +1,11 @@
 """A run on disk: its config, its newest checkpoint."""
 
+import contextlib
+import functools
 import json
 import pathlib
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
 
 from absl import logging
 
@@ -112,6 +115,28 @@ def check_arrays(
 
 class Unreadable(ValueError):
   """A checkpoint is damaged; the text says which, and how to go on."""
+
+
+@contextlib.contextmanager
+def reading() -> Iterator[None]:
+  """Reading a checkpoint, which says one thing where it fails.
+
+  Its library reads many arrays at once. The first that cannot be read ends the
+  loop that the others report to, and each of those then prints a trace of its
+  own, at any time: these are left out.
+  """
+  try:
+    yield
+  except Exception:
+    say = sys.unraisablehook
+    sys.unraisablehook = functools.partial(_without_leftovers, say)
+    raise
+
+
+def _without_leftovers(say, what) -> None:
+  error = what.exc_value
+  if not (type(error) is RuntimeError and "loop is closed" in str(error)):
+    say(what)
 
 
 def unreadable(folder, after, error) -> Unreadable:

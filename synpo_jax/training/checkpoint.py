@@ -14,6 +14,7 @@ from synpo_jax.runtime.workdir import (
   DIGESTS,
   INPUTS,
   check_arrays,
+  reading,
   unreadable,
 )
 
@@ -109,13 +110,12 @@ def restore(manager, abstract_state):
     return None
   folder = pathlib.Path(manager.directory, str(step))
   try:
-    restored = manager.restore(
-      step,
-      args=ocp.args.Composite(
-        state=ocp.args.StandardRestore(abstract_state),
-        data=ocp.args.JsonRestore(),
-      ),
+    parts = dict(
+      state=ocp.args.StandardRestore(abstract_state),
+      data=ocp.args.JsonRestore(),
     )
+    with reading():
+      restored = manager.restore(step, args=ocp.args.Composite(**parts))
     state, position = restored["state"], restored["data"]
     check_arrays(folder, tree_digest.leaves(state))
     if position["next"] != step:

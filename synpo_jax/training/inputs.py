@@ -44,7 +44,8 @@ def claim(folder: str | pathlib.Path, now: dict[str, str]) -> dict[str, str]:
   if changed:
     raise ValueError(
       f"{folder}: {' and '.join(changed)} {_are(changed)} not what the run "
-      "began with (other content); put that back, or choose another --workdir"
+      f"began with (other content, by {workdir.newest(folder)}); put that "
+      "back, or choose another --workdir"
     )
   if hosts.is_first():
     held = {fingerprint.BASE: now[workdir.BASE_WEIGHTS]}

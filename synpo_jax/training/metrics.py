@@ -33,13 +33,14 @@ def open_log(workdir, *, start_step):
 def keep_rows(path: pathlib.Path, last: int) -> list[dict]:
   """Drops the rows of steps past `last` from a file; returns those it keeps.
 
-  Raises ValueError, naming the line, for rows whose steps do not grow.
+  Raises seal.Broken (a ValueError), naming the line, for rows whose steps do
+  not grow.
   """
   kept, before = [], -1
   for number, row in _numbered(path):
     step = row.get("step")
     if not isinstance(step, int) or isinstance(step, bool) or step <= before:
-      raise ValueError(
+      raise seal.Broken(
         f"{path} line {number}: its step is {step!r}, after {before}; put the "
         "file back as it was, or remove that line and run again"
       )

@@ -15,6 +15,7 @@ from synpo_jax.runtime.workdir import (
   check_arrays,
   is_run,
   newest,
+  reading,
   run_config,
   unreadable,
 )
@@ -46,7 +47,7 @@ def read_run(workdir: str | pathlib.Path) -> Learned:
   """
   path = newest(workdir) / "state"
   try:
-    with _quiet():
+    with _quiet(), reading():
       trained = _restore(path)
     now = tree_digest.leaves({"trained": trained})
     check_arrays(path.parent, now, "trained/")

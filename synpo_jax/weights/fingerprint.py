@@ -49,14 +49,20 @@ def check_base(run: str | Path, checkpoint: str) -> None:
 
   The run's newest checkpoint says which, else `identity.json` beside it. Where
   neither does, a warning says so; random weights (no checkpoint) are not
-  compared. Raises ValueError for other weights.
+  compared. Raises ValueError for other weights, and where the two differ.
   """
   if not checkpoint:
     return
   kept = Path(run) / IDENTITY
   then = (workdir.saved_inputs(run) or {}).get(workdir.BASE_WEIGHTS)
-  if then is None and kept.exists():
-    then = json_file.read(kept).get(BASE)
+  if kept.exists():
+    noted = json_file.read(kept).get(BASE)
+    if (then := then or noted) != noted:
+      raise ValueError(
+        f"{kept}: the weights that the run started from have another digest "
+        f"there ({noted}) than in {workdir.newest(run)} ({then}); one of the "
+        "two is damaged: delete that one"
+      )
   if then is None:
     logging.warning(
       "%s keeps no digest of the checkpoint it started from, so nobody can "

@@ -5,6 +5,7 @@ import random
 
 import pytest
 
+from synpo_jax import train
 from synpo_jax.runtime import json_file, seal, settings, workdir
 
 CONFIG = {"model": {"checkpoint": "tiny", "dtype": "float32"}, "seed": 3}
@@ -44,5 +45,5 @@ def test_a_bit_in_a_sealed_file_is_named(tmp_path):
   assert json_file.read(path) == {"accuracy": 0.75, "margin": 1.5}
   for damaged in flips(path.read_bytes().rstrip(), 300):
     path.write_bytes(damaged)
-    with pytest.raises(ValueError, match="before.json: "):
+    with pytest.raises(train.MET, match="before.json: "):
       json_file.read(path)

@@ -3,6 +3,8 @@
 import functools
 import json
 import shutil
+import sys
+import time
 
 import jax
 import jax.numpy as jnp
@@ -111,6 +113,23 @@ def test_a_damaged_checkpoint_is_named_and_can_be_left_out(tmp_path, place):
   w = restored["trained"]["w"]
   np.testing.assert_array_equal(w, np.arange(512) + 2)
   assert data == {"next": 2}
+
+
+def test_a_damaged_checkpoint_says_one_thing(tmp_path, monkeypatch):
+  """Its library reports every other array that it was reading, too."""
+  said = []
+  monkeypatch.setattr(sys, "unraisablehook", said.append)
+  state = {"trained": {f"w{i}": jnp.arange(512.0) + i for i in range(80)}}
+  with checkpoint.open_manager(tmp_path, keep=1) as manager:
+    checkpoint.save(manager, 1, state, {"next": 1}, {}, {})
+    checkpoint.finish(manager)
+  for path in (tmp_path / "checkpoints/1/state").glob("ocdbt.*/d/*"):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 3])
+  for _ in range(3):
+    with pytest.raises(workdir.Unreadable):
+      adapters.read_run(tmp_path)
+  time.sleep(0.3)
+  assert not said
 
 
 def flipped(path, step):

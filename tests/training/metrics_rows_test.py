@@ -10,6 +10,7 @@ import sys
 
 import pytest
 
+from synpo_jax import train
 from synpo_jax.training import metrics, tracker
 from tests.support.paths import ROOT
 
@@ -36,7 +37,7 @@ def test_a_bad_byte_anywhere_deletes_no_row(tmp_path):
 
 
 def test_a_bit_anywhere_in_rows_of_ours_is_noticed(tmp_path):
-  """Also one that makes another number of a number."""
+  """Also one that makes another number of a number; `train` says it so."""
   path = tmp_path / "metrics.jsonl"
   for row in rows_of(4):
     metrics.append(path, row)
@@ -45,7 +46,7 @@ def test_a_bit_anywhere_in_rows_of_ours_is_noticed(tmp_path):
     damaged = bytearray(whole)
     damaged[bit // 8] ^= 1 << bit % 8
     path.write_bytes(damaged)
-    with pytest.raises(ValueError, match=r"metrics.jsonl line \d"):
+    with pytest.raises(train.MET, match=r"metrics.jsonl line \d"):
       metrics.read_rows(path)
 
 

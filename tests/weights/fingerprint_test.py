@@ -112,6 +112,21 @@ def test_a_run_is_compared_with_its_base(tmp_path, caplog):
     fingerprint.check_base(run, base)
 
 
+def test_a_run_that_says_two_things_of_its_base_is_named(tmp_path):
+  base, run = write(tmp_path / "base"), tmp_path / "run"
+  place = run / "checkpoints" / "3" / "inputs"
+  place.mkdir(parents=True)
+  digest = fingerprint.captioner(base, "")
+  (run / "identity.json").write_text(json.dumps({"captioner_digest": digest}))
+  (place / "metadata").write_text(json.dumps({"model.checkpoint": digest}))
+  fingerprint.check_base(run, base)
+  (place / "metadata").write_text(json.dumps({"model.checkpoint": "0123"}))
+  with pytest.raises(
+    ValueError, match=r"identity.json: .*checkpoints/3 \(0123"
+  ):
+    fingerprint.check_base(run, base)
+
+
 def test_a_run_is_known_by_its_newest_checkpoint(tmp_path):
   run = tmp_path / "run"
   base = write(tmp_path / "base")
