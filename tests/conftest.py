@@ -7,6 +7,7 @@ draws anew in every run; the header says how to draw the same again.
 
 import os
 import random
+import re
 import signal
 
 from tests.support.paths import ROOT
@@ -64,6 +65,15 @@ def pytest_configure(config):
 
 def pytest_report_header(config):
   return f"draws: --hypothesis-seed={config.option.hypothesis_seed}"
+
+
+def pytest_ignore_collect(collection_path, config):
+  """Where slow tests are left out, a file of none but them is not imported."""
+  if config.option.markexpr == "not slow" and collection_path.suffix == ".py":
+    marks = re.findall(
+      "^pytestmark = (.*)", collection_path.read_text("utf-8"), re.M
+    )
+    return any("pytest.mark.slow" in mark for mark in marks) or None
 
 
 def pytest_collection_modifyitems(items):

@@ -48,6 +48,7 @@ def test_a_wheel_holds_every_file_of_the_package_and_no_other(installed):
   assert {name.split("-")[0] for name in tops} == {"synpo_jax"}
 
 
+@pytest.mark.slow
 def test_a_script_starts_the_installed_command_from_any_folder(
   installed, tmp_path
 ):

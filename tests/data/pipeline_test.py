@@ -137,6 +137,7 @@ def test_a_stream_resumes_at_every_step(data):
       same(batch, other)
 
 
+@pytest.mark.slow
 def test_worker_processes_give_the_same_batches_and_may_change(data):
   whole = list(pipeline.Stream(data.batches, 0))
   stream = pipeline.Stream(data.batches, 2)

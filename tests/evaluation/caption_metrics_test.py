@@ -116,6 +116,7 @@ def test_tokeniser_by_hand():
   assert tokenize(" ... ") == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(bool(meteor.missing()), reason=str(meteor.missing()))
 def test_tokeniser_and_meteor_equal_the_java_programs():
   from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
@@ -158,6 +159,7 @@ def test_chinese_references_are_scored(tmp_path):
     vatex.read_references(path, "en")
 
 
+@pytest.mark.slow
 def test_cider_of_one_video_is_0_and_says_why():
   _, summary = vatex.score({"a": ["a dog runs"]}, {"a": "a dog runs"})
   assert summary["CIDEr-D"] == 0

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from synpo_jax.data import pairs, pipeline, text
 from synpo_jax.data.batch import Batch
@@ -48,6 +49,7 @@ def small():
   return model, variables, settings
 
 
+@pytest.mark.slow
 def test_captions_are_those_of_the_prompts_and_fillers_are_left_out():
   model, variables, settings = small()
   tokenizer = settings["tokenizer"]

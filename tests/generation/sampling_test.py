@@ -32,6 +32,7 @@ def golden():
   return np.load(FILE)
 
 
+@pytest.mark.slow
 def test_distribution_is_the_official_one(golden):
   """Every setting and every odd row (NaN, inf, dead, few finite)."""
   eos = int(golden["eos_token_id"])

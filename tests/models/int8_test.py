@@ -164,6 +164,7 @@ def test_adapters_learn_as_on_the_rounded_float_model(models, adapter):
   assert 0 < abs(float(ours - exact)) < 0.02
 
 
+@pytest.mark.slow
 def test_a_mesh_changes_nothing(models, adapter):
   config, _, rounded = models
   config = config.with_int8_base()

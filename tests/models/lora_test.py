@@ -149,6 +149,7 @@ def dots(jaxpr):
   return found
 
 
+@pytest.mark.slow
 def test_remat_changes_memory_only(variables):
   """Same loss and gradients; the more is saved, the less is multiplied."""
   key, counts, results = jax.random.key(3), {}, {}

@@ -98,6 +98,7 @@ print(re.findall(r"= \\(?(\\w+\\[[\\d,]+\\]).* all-gather(?:-start)?\\(", text))
 """
 
 
+@pytest.mark.slow
 def test_sharded_int8_kernels_are_gathered_as_bytes():
   """Compiled for four TPU chips, of which none need be here."""
   pytest.importorskip("libtpu")

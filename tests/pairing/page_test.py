@@ -112,6 +112,7 @@ def browse(path, tmp_path, script=""):
   return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 def test_the_filter_hides_smaller_gaps_in_a_browser(made, tmp_path):
   script = """

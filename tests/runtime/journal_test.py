@@ -133,6 +133,7 @@ def test_rows_are_read_as_they_were_appended(tmp_path):
   assert list(journal.read(path).values()) == rows_of_many_kinds()[1:]
 
 
+@pytest.mark.slow
 def test_every_flipped_bit_is_refused_by_name_or_changes_nothing(tmp_path):
   path = tmp_path / "rows.jsonl"
   journal.renew(path, rows_of_many_kinds())

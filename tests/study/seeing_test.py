@@ -68,6 +68,7 @@ def test_readers_that_know_nothing_pay_for_every_value(config, album, tower):
   np.testing.assert_allclose(empty, least, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_stopped_tower_goes_on_to_the_bit(config, album, tower, tmp_path):
   c = settings(4)
   whole = seeing.train(c, config, tower, album, tmp_path / "whole", 0)

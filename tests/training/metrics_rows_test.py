@@ -122,6 +122,7 @@ class FullFile:
   flush = close = write
 
 
+@pytest.mark.slow
 def test_a_tracker_that_fails_is_said_once_and_stops_nothing(
   tmp_path, monkeypatch, capsys
 ):

@@ -73,6 +73,7 @@ def ported(text):
   return port(transformers.FlaxLlamaForCausalLM, text[1])
 
 
+@pytest.mark.slow
 def test_flax_port_params(text, ported):
   """The port's tree loads as it is, and ours is right where it is wrong."""
   model, _, config, params = text
@@ -95,6 +96,7 @@ def test_flax_port_params(text, ported):
   assert "head" not in found["decoder"]
 
 
+@pytest.mark.slow
 def test_flax_files(text, ported, tmp_path, monkeypatch):
   """One msgpack file, several, and arrays that flax cuts in chunks."""
   _, _, _, params = text
@@ -119,6 +121,7 @@ TOWERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", list(TOWERS))
 def test_towers_from_torch_and_flax(layout, text, ported, tmp_path):
   """AuroraCap's layout: a language model, visual_encoder/, projector/."""
@@ -254,6 +257,7 @@ def test_unreadable_folders(text, tmp_path):
     read_folder(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("small", [0, folders.SMALL])
 def test_placed_on_a_mesh(text, small, monkeypatch):
   """Each device holds its slice, cast; layers stacked on either way."""

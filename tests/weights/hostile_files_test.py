@@ -151,6 +151,7 @@ def damaged(tmp_path_factory):
   return folder, (folder / "whole").read_bytes()
 
 
+@pytest.mark.slow
 @hypothesis.given(edits=EDITS, keeps_length=st.booleans())
 def test_damage_gives_the_official_numbers_or_a_named_error(
   damaged, edits, keeps_length
