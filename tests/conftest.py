@@ -92,3 +92,11 @@ def without_torch():
   with pytest.MonkeyPatch.context() as patch:
     patch.setenv("PYTHONPATH", str(ROOT / "tests" / "support" / "started"))
     yield
+
+
+@pytest.fixture(scope="module")
+def quick_compile():
+  """Programs of a module whose runs take less time than LLVM's best code."""
+  jax.config.update("jax_disable_most_optimizations", True)
+  yield
+  jax.config.update("jax_disable_most_optimizations", False)
