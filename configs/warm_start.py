@@ -58,8 +58,12 @@ def get_config():
 
 def policy():
   """The study's way, on the clips of the demo."""
-  c = claims.get_config()
-  c.world.update(train=320, validation=0, test=96, seed=2_000_000)
+  c = ml_collections.ConfigDict()
+  c.world = dict(train=320, test=96, seed=2_000_000)
+  study = claims.get_config()
+  c.candidates, c.pairs, c.run = study.candidates, study.truth.pairs, study.run
+  c.pairs.most = 320
+  c.run.data.batch_size = 16
   return c
 
 

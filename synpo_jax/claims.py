@@ -2,172 +2,119 @@
 
 python -m synpo_jax.claims --config=configs/claims.py --workdir=runs/claims
 
-From one warm-started captioner and one file of pairs sampled from it, every
-method is trained at the learning rate that validation clips prefer, with the
-same budget and seeds, and measured on clips it never saw. Writes
-results/claims.json, a figure beside it and, with --readme, its table; the
-curves and captions of every cell go into the workdir, for `synpo_jax.report`.
-A killed study goes on where it stopped; with other --config.seeds or
---config.methods the workdir is extended.
+In two regimes (configs/claims.py), from one captioner and one file of pairs
+that it wrote itself, every method is trained at the learning rate that
+validation clips prefer, with the same updates and seeds, and measured on clips
+that it never saw, beside controls that are not trained at all. Writes
+results/claims.json, figures beside it and, with --readme, tables and verdicts;
+the curves, captions and adapters of every cell go into the workdir, for
+`synpo_jax.report`. A killed study goes on where it stopped; with other
+--config.seeds, --config.methods or --config.regimes the workdir is extended.
 """
 
-import functools
 import json
 import pathlib
 
-import numpy as np
+import jax
 from absl import flags
 
-from synpo_jax import losses
 from synpo_jax.runtime import ending, journal, one_writer
-from synpo_jax.runtime import progress as progress_bar
 from synpo_jax.runtime.flags import CONFIG, WORKDIR, command
-from synpo_jax.study import cell, curves, figure, grid, material, table
+from synpo_jax.study import (
+  cell,
+  figure,
+  looks,
+  material,
+  regime,
+  table,
+  timing,
+  verdicts,
+)
 
 README = flags.DEFINE_string(
-  "readme", None, "File that holds the table between its marks."
+  "readme", None, "File that holds the tables between their marks."
 )
 
 
-def run(c, workdir: pathlib.Path) -> list[dict]:
-  """Runs the cells that are missing; returns the rows that the config names.
+def run(c, workdir: pathlib.Path) -> dict:
+  """Makes what is missing; returns {"rows", "timing"}.
 
-  A row is a cell's, with `reported`: whether the table counts it, which are
-  the cells of c.seeds at their method's learning rate.
+  rows: of every cell, regime by regime (`study.marking`); timing: of every
+  method (`study.timing`).
 
   Raises ValueError, OSError: one line that says what is wrong.
   """
+  for name in c.regimes:
+    regime.own(c, name)
   with one_writer.held(workdir):
-    return _study(c, workdir)
+    captioner = material.open_captioner(c.run)
+    ground = material.lay(c, workdir, captioner)
+    lens, bench = looks.make_lens(c, captioner), make_bench(c)
+    rows = []
+    for name in c.regimes:
+      rows += regime.run(c, name, workdir, captioner, ground, lens, bench)
+    pairs = workdir / c.regimes[-1] / "pairs_train.jsonl"
+    with journal.extend(workdir / "timing.jsonl") as (timed, append):
+      if [*timed] != [*c.methods]:
+        for row in timing.measure(c, captioner, ground, pairs, bench):
+          if row["method"] not in timed:
+            append({"id": row["method"]} | row)
+      times = [timed[name] for name in c.methods]
+    return {"rows": rows, "timing": times}
 
 
-def _study(c, workdir) -> list[dict]:
-  wanted = [grid.parse(name, c.losses.to_dict()) for name in c.methods]
-  tried = dict(lrs=c.lrs, seeds=c.seeds, tuning_seed=c.tuning_seed)
-  captioner = material.open_captioner(c.run)
-  shared = material.prepare(c, workdir, captioner)
-  mark = {"recipe": material.mark(c)}
-  with journal.extend(workdir / "cells.jsonl") as (rows, append):
-    make = _maker(c, captioner, shared, rows, workdir / "cells")
-    total, done = grid.count(wanted, rows, **tried)
-    reported = {}
-    with progress_bar.bar("cells", total, done=done) as advance:
-      for one, is_reported in grid.cells(wanted, rows, **tried):
-        reported[one.id] = is_reported
-        if one.id not in rows:
-          append(make(one) | mark)
-          advance(note=f"{one.id}: QA {rows[one.id]['qa_accuracy']:.3f}")
-    return [rows[name] | {"reported": is_} for name, is_ in reported.items()]
+def make_bench(c):
+  """Returns (captioner, method, data) -> cell.Bench, compiled once for each
+  method, number of updates and shape of a batch."""
+  made = {}
+
+  def bench(captioner, method, data):
+    shapes = jax.tree.map(lambda x: x.shape, data.batches[0])
+    key = str((method, data.updates, shapes))
+    if key not in made:
+      made[key] = cell.make_bench(c, captioner, method, data)
+    return made[key]
+
+  return bench
 
 
-def _maker(c, captioner, shared, rows, folder):
-  """Returns cell -> row. What cells share is made once, when first needed."""
-  frozen, known = {"params": captioner.params}, c.losses.to_dict()
-  norms = cell.make_norms(c, captioner)
-  meter = functools.cache(lambda: cell.make_meter(c, captioner, shared))
-  start = functools.partial(cell.fresh_adapter, captioner)
-
-  @functools.cache
-  def data(captions, seed):
-    path, features = shared.pairs["train"], shared.features
-    return material.read_data(
-      c,
-      captioner,
-      path,
-      features,
-      captions=captions,
-      epochs=c.run.epochs,
-      seed=seed,
-    )
-
-  @functools.lru_cache(maxsize=1)  # cells of a method follow each other
-  def bench(name):
-    method = grid.parse(name, known)
-    batches = data(losses.captions(method.loss), c.tuning_seed)
-    return cell.make_bench(c, captioner, method, batches, start(0), norms)
-
-  def make(one):
-    if one == grid.BASE:
-      return _score(meter(), one, start(0), frozen, None, folder)
-    method = grid.parse(one.method, known)
-    done = cell.train_cell(
-      captioner,
-      bench(one.method),
-      data(losses.captions(method.loss), one.seed),
-      start(one.seed),
-      one.lr,
-      norms_every=c.reward_norms,
-    )
-    base = rows[grid.BASE.id]
-    row = _score(meter(), one, done.adapter, frozen, base, folder)
-    row |= {
-      "seconds_per_step": done.seconds_per_step,
-      "peak_bytes": bench(one.method).peak_bytes,
-      "updates": len(done.rows),
-      "skipped": int(done.rows[-1]["skipped"]),
-      "coefficients": method.coefficients,
-    }
-    curves.write(folder / curves.name(one), method.loss, done.rows, base, row)
-    return row
-
-  return make
-
-
-def _score(meter, one, trained, frozen, base, folder) -> dict:
-  """Test scores, what changed since the base, and validation accuracy.
-
-  `qa_gain` is a mean of differences clip by clip and `qa_gain_error` its
-  standard error: the clips are the same before and after.
-  """
-  clips, scores = cell.measure(meter, trained, frozen, "test")
-  _, tried = cell.measure(meter, trained, frozen, "validation")
-  journal.rewrite(folder / curves.name(one) / "clips.jsonl", clips)
-  before = scores if base is None else base
-  drifts = {
-    f"{side}_logp_drift": scores[f"{side}_logp"] - before[f"{side}_logp"]
-    for side in ("chosen", "rejected")
-  }
-  were = journal.read(folder / curves.name(grid.BASE) / "clips.jsonl")
-  gains = [row["qa_accuracy"] - were[row["id"]]["qa_accuracy"] for row in clips]
-  return {
-    "id": one.id,
-    "method": one.method,
-    "seed": one.seed,
-    "lr": one.lr,
-    **scores,
-    **drifts,
-    "qa_gain": float(np.mean(gains)),
-    "qa_gain_error": float(np.std(gains, ddof=1) / np.sqrt(len(gains))),
-    "validation_qa_accuracy": tried["qa_accuracy"],
-    "seconds_per_step": None,
-    "peak_bytes": None,
-  }
-
-
-def write(rows: list[dict], path: pathlib.Path) -> None:
-  """Writes results/claims.json: a list of rows, in the grid's order."""
+def write(found: dict, path: pathlib.Path) -> None:
+  """Writes results/claims.json: {"rows", "timing"}, F1 by clip rounded."""
+  rows = []
+  for row in found["rows"]:
+    marks = row.get("by_clip", {})
+    row = {key: value for key, value in row.items() if key != "by_clip"}
+    if marks:
+      row["f1_by_clip"] = [round(one["f1"], 4) for one in marks.values()]
+    rows.append(row)
   path.parent.mkdir(parents=True, exist_ok=True)
-  text = json.dumps(rows, indent=1, ensure_ascii=False)
-  path.write_text(text + "\n", "utf-8")
+  lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+  times = ",\n".join(json.dumps(row) for row in found["timing"])
+  text = f'{{"rows": [\n{lines}\n],\n"timing": [\n{times}\n]}}\n'
+  journal.replace(path, text.encode())
 
 
 @command("config", "workdir")
 def main():
-  """Runs the study, and writes its rows, figure and table."""
+  """Runs the study, and writes its rows, figures, tables and verdicts."""
   c = CONFIG.value
-  rows = run(c, pathlib.Path(WORKDIR.value))
+  write(run(c, pathlib.Path(WORKDIR.value)), pathlib.Path(c.results))
   results = pathlib.Path(c.results)
-  write(rows, results)
-  figure.draw(rows, results.with_suffix(".png"))
+  found = json.loads(results.read_text("utf-8"))
+  pictures = figure.draw(found["rows"], results)
   if README.value:
-    table.into(pathlib.Path(README.value), rows, results.with_suffix(".png"))
-  print(table.markdown(rows))
-  folders = sorted(pathlib.Path(WORKDIR.value, "cells").glob("*/metrics.jsonl"))
-  cells = [("workdir", path.parent) for path in folders]
-  page = ("out", pathlib.Path(WORKDIR.value, "report"))
+    table.into(pathlib.Path(README.value), found, pictures)
+  for line in verdicts.lines(found):
+    print(line)
+  folder = pathlib.Path(WORKDIR.value)
+  cells = sorted(folder.glob("*/cells/*seed*/metrics.jsonl"))
   ending.show(
-    {"rows": c.results, "figure": results.with_suffix(".png")},
-    ending.command("report", *cells, page),
+    {"rows": results} | {path.stem: path for path in pictures},
+    ending.command(
+      "report",
+      *(("workdir", path.parent) for path in cells[:8]),
+      ("out", folder / "report"),
+    ),
   )
 
 

@@ -4,24 +4,33 @@ import json
 import pathlib
 
 from synpo_jax.runtime import journal
-from synpo_jax.study.grid import BASE, Cell
+from synpo_jax.study.cell import Trained
+from synpo_jax.study.grid import Cell
 
 
 def name(cell: Cell) -> str:
   """A folder name for a cell."""
-  if cell == BASE:
-    return cell.method
-  words = f"{cell.method} lr={cell.lr:g} seed={cell.seed}"
-  return words.replace(" ", "_")
+  words = [cell.method]
+  if cell.kind not in ("cell", "base"):
+    words.insert(0, cell.kind)
+  if cell.lr is not None:
+    words.append(f"lr={cell.lr:g} seed={cell.seed}")
+  return " ".join(words).replace(" ", "_")
 
 
 def write(
-  folder: pathlib.Path, loss: str, steps: list[dict], base, row
+  folder: pathlib.Path, loss: str, trained: Trained, base: dict, row: dict
 ) -> None:
   """Writes metrics.jsonl, eval.jsonl and config.json as `train` would.
 
   base, row: the study's rows before and after training.
   """
+  seen = {one["step"] + 1: one for one in trained.seen}
+  norms = ("chosen_reward_grad_norm", "rejected_reward_grad_norm")
+  steps = []
+  for step in trained.rows:
+    looked = seen.get(step["step"], {})
+    steps.append(step | {k: looked[k] for k in norms if k in looked})
   journal.rewrite(folder / "metrics.jsonl", steps)
   ends = [(0, base), (steps[-1]["step"], row)]
   journal.rewrite(

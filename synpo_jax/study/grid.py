@@ -1,13 +1,12 @@
-"""Which cells the study runs, and in what order.
+"""The cells of a study, and how learning rates are chosen.
 
-A learning rate is a loss's own: it is chosen by the QA accuracy of validation
+A learning rate is a loss's own: it is chosen by F1 of claims on validation
 clips, among cells of one seed, before any other seed is trained. Methods that
 only change a coefficient take the rate of their plain loss.
 """
 
 import ast
-import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 
@@ -20,19 +19,24 @@ class Method(NamedTuple):
 
 
 class Cell(NamedTuple):
-  """A method trained once; `base`, which is not trained, has None twice."""
+  """A method trained once, or a captioner that is not trained at all."""
 
   method: str
-  lr: float | None
-  seed: int | None
+  lr: float | None = None
+  seed: int | None = None
+  kind: str = "cell"  # one of KINDS
 
   @property
   def id(self) -> str:
     """Its name in the journal."""
-    return f"{self.method} lr={self.lr} seed={self.seed}"
+    return f"{self.kind}: {self.method} lr={self.lr} seed={self.seed}"
 
 
-BASE = Cell("base", None, None)
+# base: not trained; rate: tried on validation clips; cell: scored on test
+# clips; control: not trained, but nudged; second: trained on pairs of a trained
+# captioner; collapse: trained too far.
+KINDS = ("base", "rate", "cell", "control", "second", "collapse")
+BASE = Cell("base", kind="base")
 
 
 def parse(name: str, losses: dict[str, dict]) -> Method:
@@ -57,60 +61,33 @@ def parse(name: str, losses: dict[str, dict]) -> Method:
   return Method(name, loss, coefficients)
 
 
-def cells(
-  methods: list[Method],
+def climb(
+  loss: str,
   rows: dict[str, dict],
   *,
-  lrs: tuple[float, ...],
-  seeds: tuple[int, ...],
+  lrs: Sequence[float],
+  lr_start: float,
   tuning_seed: int,
-) -> Iterator[tuple[Cell, bool]]:
-  """Yields (cell, whether it is reported) in order.
+) -> Iterator[Cell]:
+  """Yields cells to be tried until the best rate's neighbours are, too.
 
   rows: the study's journal by id; a cell's row must be in it when the next
-  one is asked for. A cell that was tried and then chosen comes again, now to
-  be reported. With a single learning rate nothing is tried.
+  one is asked for. Begins with lr_start and both its neighbours.
   """
-  yield BASE, True
-  rates = {}
-  for method in methods:
-    if method.loss not in rates:
-      tried = [Cell(method.loss, lr, tuning_seed) for lr in lrs]
-      if len(lrs) > 1:
-        yield from ((cell, False) for cell in tried)
-      rates[method.loss] = choose_rate(tried, rows)
-    for seed in seeds:
-      yield Cell(method.name, rates[method.loss], seed), True
+  tried, at = [], list(lrs).index(lr_start)
+  while True:
+    near = [n for n in (at - 1, at, at + 1) if 0 <= n < len(lrs)]
+    if new := [n for n in near if n not in tried]:
+      yield from (Cell(loss, lrs[n], tuning_seed, "rate") for n in new)
+      tried += new
+      rate = best_rate(
+        [Cell(loss, lrs[n], tuning_seed, "rate") for n in tried], rows
+      )
+      at = list(lrs).index(rate)
+    else:
+      return
 
 
-def choose_rate(tried: list[Cell], rows: dict[str, dict]) -> float:
-  """The rate with the best validation QA accuracy; the smaller wins a tie."""
-  if len(tried) == 1:
-    return tried[0].lr
-
-  def merit(cell):
-    return rows[cell.id]["validation_qa_accuracy"], -cell.lr
-
-  return max(tried, key=merit).lr
-
-
-def count(
-  methods: list[Method],
-  rows: dict[str, dict],
-  *,
-  lrs: tuple[float, ...],
-  seeds: tuple[int, ...],
-  tuning_seed: int,
-) -> tuple[int, int]:
-  """(how many different cells `cells` yields, how many have a row)."""
-  losses = {method.loss for method in methods}
-  plain = sum(method.name == method.loss for method in methods)
-  tried = len(losses) * len(lrs) if len(lrs) > 1 else 0
-  shared = plain if tried and tuning_seed in seeds else 0
-  names = losses | {method.name for method in methods}
-  known = {BASE.id} | {
-    Cell(*parts).id
-    for parts in itertools.product(names, lrs, {*seeds, tuning_seed})
-  }
-  total = 1 + tried + len(methods) * len(seeds) - shared
-  return total, min(total, len(known & rows.keys()))
+def best_rate(tried: Sequence[Cell], rows: dict[str, dict]) -> float:
+  """The rate with the best F1 of validation clips; the larger wins a tie."""
+  return max(tried, key=lambda cell: (rows[cell.id]["f1"], cell.lr)).lr

@@ -1,12 +1,10 @@
-"""What every method of the study trains and is measured on.
+"""The ground that both regimes of the study stand on.
 
-Clips of the synthetic world in three splits; the tower's features of each,
-computed once; captions sampled from the warm-started captioner itself, judged
-exactly against the scene graphs; and the pairs chosen from them. Methods share
-all of it to the byte.
+Clips of the synthetic world in splits, a true caption of each, and the tower's
+features, computed once. Cells share all of it to the byte.
 """
 
-import functools
+import os
 import pathlib
 from typing import NamedTuple
 
@@ -17,23 +15,18 @@ import numpy as np
 
 from synpo_jax.data import pipeline, prompts
 from synpo_jax.evaluation import recipe
-from synpo_jax.generation import batch_captions
-from synpo_jax.generation.sampling import Sampling
-from synpo_jax.pairing import choose
 from synpo_jax.runtime import journal
 from synpo_jax.runtime import progress as progress_bar
 from synpo_jax.runtime.workdir import claim_workdir
 from synpo_jax.training import job
 from synpo_jax.weights import fingerprint, loading
 from synpo_jax.world import folder as world
-from synpo_jax.world import rendering, scores, telling
+from synpo_jax.world import rendering, telling
 from synpo_jax.world.scene import Scene
-
-SPLITS = ("train", "validation", "test")
 
 
 class Captioner(NamedTuple):
-  """The warm-started captioner on its mesh, the same for every cell."""
+  """A captioner on its mesh."""
 
   model: object
   params: dict
@@ -41,14 +34,14 @@ class Captioner(NamedTuple):
   mesh: jax.sharding.Mesh
 
 
-class Material(NamedTuple):
-  """Rows by split: pairs, and reference captions; scenes by video id."""
+class Ground(NamedTuple):
+  """Clips: scenes by id, ids by split; rows by split, a true caption each."""
 
+  folder: pathlib.Path  # of the clips
   scenes: dict[str, Scene]
-  splits: dict[str, list[str]]  # video ids
-  pairs: dict[str, pathlib.Path]
+  splits: dict[str, list[str]]
   references: dict[str, pathlib.Path]
-  features: dict[str, np.ndarray]  # video -> bfloat16 [F, K, Dv]
+  features: dict[str, np.ndarray]  # by id: bfloat16 [F, K, Dv]
 
 
 def open_captioner(run) -> Captioner:
@@ -60,22 +53,22 @@ def open_captioner(run) -> Captioner:
   return Captioner(model, variables["params"], texts, mesh)
 
 
-def prepare(c, workdir: pathlib.Path, captioner: Captioner) -> Material:
-  """Makes what is missing of the material; a killed run goes on."""
+def lay(c, workdir: pathlib.Path, captioner: Captioner) -> Ground:
+  """Makes what is missing of the ground; a killed run goes on."""
   free = (*FREE_KEYS, *(f"run.{key}" for key in FREE_IN_RUN))
   claim_workdir(workdir, signature(c), free=free, made=MADE)
-  scenes, splits = make_world(workdir / "world", **c.world)
-  references = write_references(workdir, scenes, splits, c.world.seed)
-  features = encode_clips(c, captioner, workdir, references)
-  made = sample(c, captioner, workdir, references, features)
-  pairs = write_pairs(workdir, splits, made, scenes, **c.pairs)
-  return Material(scenes, splits, pairs, references, features)
+  folder = workdir / "world"
+  scenes, splits = make_world(folder, **c.world)
+  references = write_references(folder, scenes, splits, c.world.seed)
+  ground = Ground(folder, scenes, splits, references, {})
+  features = encode_clips(c, captioner, workdir, ground)
+  return ground._replace(features=features)
 
 
 # What was made by the config that config.json says.
-MADE = ("features.npz", "candidates.jsonl", "cells.jsonl")
+MADE = ("features.npz", "*/candidates.jsonl", "*/cells.jsonl")
 # What a resumed or extended study may change.
-FREE_KEYS = ("methods", "lrs", "seeds", "results")
+FREE_KEYS = ("regimes", "methods", "lrs", "lr_start", "seeds", "results")
 FREE_IN_RUN = ("mesh", "data.limits")
 
 
@@ -90,52 +83,48 @@ def mark(c) -> str:
   """Hash of what the rows of a study share, wherever it is run."""
   shared = signature(c)
   for key in FREE_KEYS:
-    del shared[key]
+    shared.pop(key, None)
   del shared["run"]["mesh"], shared["run"]["data"]["limits"]
   return recipe.digest({"study": shared, "packages": recipe.versions()})
 
 
-def make_world(folder, *, train, validation, test, seed, workers):
-  """Renders the clips; the splits are consecutive seeds."""
-  total = train + validation + test
+def make_world(folder, *, seed, **sizes):
+  """Renders the clips; the splits are consecutive seeds, `sizes` of each."""
+  total = sum(sizes.values())
+  workers = os.cpu_count() or 1
   clips = world.render_world(folder, range(seed, seed + total), workers)
   ids = [scene.video for scene in clips]
-  ends = np.cumsum([train, validation, test])
+  ends = np.cumsum(list(sizes.values()))
   splits = {
     name: ids[end - size : end]
-    for name, end, size in zip(
-      SPLITS, ends, (train, validation, test), strict=True
-    )
+    for (name, size), end in zip(sizes.items(), ends, strict=True)
+    if size
   }
   return {scene.video: scene for scene in clips}, splits
 
 
-def _filled(splits) -> list[tuple[str, list[str]]]:
-  """The splits that have clips."""
-  return [(name, ids) for name, ids in splits.items() if ids]
-
-
-def write_references(workdir, scenes, splits, seed):
+def write_references(folder, scenes, splits, seed):
   """Rows {id, video, question, chosen}: a true caption of each clip."""
   paths = {}
-  for name, ids in _filled(splits):
-    paths[name] = workdir / f"references_{name}.jsonl"
+  for name, ids in splits.items():
+    paths[name] = folder / f"references_{name}.jsonl"
     rows = []
-    for number, video in enumerate(ids):
-      rng = np.random.default_rng([seed, number, SPLITS.index(name)])
-      row = _row(video)
-      rows.append(row | {"chosen": telling.tell(scenes[video].facts, rng)})
+    for video in ids:
+      rng = np.random.default_rng([seed, scenes[video].seed])
+      told = telling.tell(scenes[video].facts, rng)
+      rows.append(clip_row(video) | {"chosen": told})
     journal.rewrite(paths[name], rows)
   return paths
 
 
-def _row(video):
+def clip_row(video: str) -> dict:
+  """{id, video, question}: what is asked of a clip."""
   question = prompts.TRAINING_QUESTION
   return {"id": video, "video": f"clips/{video}.mp4", "question": question}
 
 
-def read_data(c, captioner, rows, features, *, captions, epochs, seed):
-  """Batches of a split's rows, with features in the place of frames."""
+def read_data(c, captioner, ground, rows, *, captions, epochs=1, seed=0):
+  """Batches of a file of rows, with features in the place of frames."""
   run = c.run.copy_and_resolve_references()
   run.seed = seed
   data = job.read_data(
@@ -145,13 +134,13 @@ def read_data(c, captioner, rows, features, *, captions, epochs, seed):
     epochs=epochs,
     pairs=str(rows),
     min_score_gap=None,
-    videos=str(rows.parent / "world"),
-    cache=str(rows.parent / "shards"),
+    videos=str(ground.folder),
+    cache=str(ground.folder / "shards"),
   )
-  if features is None:
+  if not ground.features:
     return data
   return pipeline.with_features(
-    data, lambda number: features[video_id(data.videos[number])]
+    data, lambda number: ground.features[video_id(data.videos[number])]
   )
 
 
@@ -160,7 +149,7 @@ def video_id(path: str) -> str:
   return pathlib.PurePosixPath(path).stem
 
 
-def encode_clips(c, captioner, workdir, references):
+def encode_clips(c, captioner, workdir, ground):
   """Tower features of every clip, bfloat16, kept in features.npz."""
   path = workdir / "features.npz"
   if path.exists():
@@ -172,8 +161,8 @@ def encode_clips(c, captioner, workdir, references):
     )
   )
   found = {}
-  for rows in references.values():
-    data = read_data(c, captioner, rows, None, captions=1, epochs=1, seed=0)
+  for rows in ground.references.values():
+    data = read_data(c, captioner, ground, rows, captions=1)
     with progress_bar.bar("features", len(data.videos)) as advance:
       for number, name in enumerate(data.videos):
         frames = jnp.asarray(data.frames(number))[None]
@@ -184,84 +173,3 @@ def encode_clips(c, captioner, workdir, references):
   np.savez(partial, **{n: f.view(np.uint16) for n, f in found.items()})
   partial.replace(path)
   return found
-
-
-def sample(c, captioner, workdir, references, features):
-  """{video: candidates}: drawn from the captioner before any training."""
-  settings = c.candidates.to_dict()
-  write = functools.partial(
-    batch_captions.write,
-    captioner.model.clone(lora=None),
-    {"params": captioner.params},
-    mesh=captioner.mesh,
-    sampling=Sampling(**settings.pop("sampling")),
-    max_new_tokens=settings.pop("new"),
-    **captioner.texts._asdict(),
-    **settings,
-  )
-  with journal.extend(workdir / "candidates.jsonl") as (rows, append):
-    for path in references.values():
-      data = read_data(
-        c, captioner, path, features, captions=1, epochs=1, seed=0
-      )
-      with progress_bar.bar("candidates", len(data.pairs)) as advance:
-        for index in range(len(data.batches)):
-          batch = data.batches[index].micro(0)
-          names = [_name(data, row) for row in batch.row]
-          if {*names} - {""} - rows.keys():
-            made = write(batch, [name or "filler" for name in names])
-            for name, captions in zip(names, made, strict=True):
-              if name and name not in rows:
-                append({"id": name, "captions": captions})
-          advance(sum(bool(name) for name in names))
-    return {name: row["captions"] for name, row in rows.items()}
-
-
-def _name(data, row):
-  return video_id(data.pairs[row].video) if row >= 0 else ""
-
-
-def write_pairs(workdir, splits, candidates, scenes, *, min_gap, length_ratio):
-  """Judges by `scores`, chooses, and writes the pairs of each split.
-
-  Of a clip's candidates the best by F1 of claims is chosen and the worst
-  rejected, of those that are as long as the best: so facts, not length, tell
-  them apart.
-
-  Args:
-    min_gap: least difference of F1.
-    length_ratio: most words of the longer, in words of the shorter.
-  """
-  paths = {}
-  for split, ids in _filled(splits):
-    paths[split] = workdir / f"pairs_{split}.jsonl"
-    rows = []
-    for video in ids:
-      texts = candidates[video]
-      marks = [scores.score(text, scenes[video])["f1"] for text in texts]
-      marks = alike(texts, marks, length_ratio)
-      pair = choose.choose(texts, marks, negative="worst", target_gap=None)
-      if isinstance(pair, str):  # the reason why there is none
-        continue
-      high, low = marks[pair.chosen], marks[pair.rejected]
-      if high - low >= min_gap:
-        row = _row(video) | {"chosen": texts[pair.chosen]}
-        row |= {"rejected": texts[pair.rejected]}
-        rows.append(row | {"chosen_score": high, "rejected_score": low})
-    if not rows:
-      raise ValueError(
-        f"no pair of the {split} clips has a gap of {min_gap}; lower "
-        "pairs.min_gap or sample more candidates"
-      )
-    journal.rewrite(paths[split], rows)
-  return paths
-
-
-def alike(texts: list[str], marks: list[float], ratio: float):
-  """Marks, None where a text's length is not that of the best, the first."""
-  lengths = [max(1, len(text.split())) for text in texts]
-  like = lengths[marks.index(max(marks))]
-  return [
-    mark if max(length, like) <= ratio * min(length, like) else None
-    for mark, length in zip(marks, lengths, strict=True)
-  ]

@@ -13,7 +13,7 @@ import numpy as np
 from synpo_jax.data import prompts
 from synpo_jax.models import initial
 from synpo_jax.runtime import journal, shipped
-from synpo_jax.study import material, seeing
+from synpo_jax.study import candidates, material, seeing
 from synpo_jax.training import job, loop, update
 from synpo_jax.weights import folders, loading, merging
 from synpo_jax.world import rows as world_rows
@@ -136,8 +136,12 @@ def sample_pairs(c, workdir: pathlib.Path, out: pathlib.Path) -> None:
   train on, heldout.jsonl of other clips."""
   study = c.policy.copy_and_resolve_references()
   study.run.model.checkpoint = str(out)
+  folder = workdir / "pairs"
   captioner = material.open_captioner(study.run)
-  made = material.prepare(study, workdir / "pairs", captioner).pairs
+  ground = material.lay(study, folder, captioner)
+  made = candidates.make_pairs(
+    study, captioner, ground, folder, ("train", "test"), study.pairs
+  )
   for split, name in (("train", "pairs"), ("test", "heldout")):
     journal.replace(out / f"{name}.jsonl", made[split].read_bytes())
 
