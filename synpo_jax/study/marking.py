@@ -71,7 +71,9 @@ def base(site: Site, one: Cell) -> dict:
 def rate(site: Site, one: Cell) -> dict:
   """What validation clips say of a learning rate."""
   trained = _train(site, one)
-  return _validated(site, trained.adapter) | {"curve": _last(trained.rows)}
+  curve = _last(trained.rows)
+  del curve["pairs_per_s"]  # a cell repeats to the last digit
+  return _validated(site, trained.adapter) | {"curve": curve}
 
 
 def scored(site: Site, one: Cell, *, base: dict) -> dict:

@@ -6,8 +6,8 @@ import pytest
 
 from synpo_jax import importance
 from synpo_jax.models import sharding
-from synpo_jax.study import cell, grid, material
-from synpo_jax.training import job, probe, update
+from synpo_jax.study import cell, grid, looks
+from synpo_jax.training import heldout, job, probe, update
 from tests.support import run_config
 
 
@@ -31,20 +31,20 @@ def study(c):
   return SimpleNamespace(run=c, candidates=SimpleNamespace(new=1))
 
 
-def the_studys_meter(c, run):
-  rows = dict.fromkeys(("validation", "test"))
-  shared = material.Material({}, {}, pairs=rows, references=rows, features={})
-  cell.make_meter(study(c), run, shared)
+def the_studys_lens(c, run):
+  looks.make_lens(study(c), run)
 
 
 def the_studys_norms(c, run):
-  cell.make_norms(study(c), run)("dpo")
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(heldout, "make_scorer", lambda *_: None)
+    looks.make_lens(study(c), run).norms("dpo")
 
 
 def the_studys_step(c, run):
   method = grid.Method("dpo", "dpo", dict(beta=0.1))
   data = SimpleNamespace(updates=10)
-  cell.make_bench(study(c), run, method, data, None, None)
+  cell.make_bench(study(c), run, method, data)
 
 
 def the_importance(c, run):
@@ -61,7 +61,6 @@ def asked(tmp_path, monkeypatch):
   monkeypatch.setattr(update, "make_objective", tell)
   monkeypatch.setattr(update, "make_reward_norms", tell)
   monkeypatch.setattr(importance, "make_measure", tell)
-  monkeypatch.setattr(material, "read_data", lambda *_, **__: None)
 
   def ask(who):
     with pytest.raises(Told) as told:
@@ -74,7 +73,7 @@ def asked(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
   "who",
   [
-    *(the_probe, the_studys_meter, the_studys_norms, the_studys_step),
+    *(the_probe, the_studys_lens, the_studys_norms, the_studys_step),
     the_importance,
   ],
 )
