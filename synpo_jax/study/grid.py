@@ -88,6 +88,10 @@ def climb(
       return
 
 
+TIE = 0.01  # of F1: less than its standard error over the validation clips
+
+
 def best_rate(tried: Sequence[Cell], rows: dict[str, dict]) -> float:
   """The rate with the best F1 of validation clips; the larger wins a tie."""
-  return max(tried, key=lambda cell: (rows[cell.id]["f1"], cell.lr)).lr
+  best = max(rows[cell.id]["f1"] for cell in tried)
+  return max(cell.lr for cell in tried if rows[cell.id]["f1"] >= best - TIE)

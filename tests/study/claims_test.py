@@ -1,5 +1,6 @@
 """The study of the paper's claims, at toy size."""
 
+import functools
 import json
 
 import jax
@@ -11,6 +12,7 @@ import pytest
 from configs import claims as claims_config
 from configs import warm_start
 from synpo_jax import claims
+from synpo_jax.models import sharding
 from synpo_jax.runtime import journal
 from synpo_jax.study import candidates, cell, material, timing
 from synpo_jax.world import spoiling, telling
@@ -23,10 +25,10 @@ rejected_logp_drift language_logp_drift""".split()
 
 
 def toy_config():
-  """Two losses, fifty clips, a captioner of random weights."""
+  """Two losses, two dozen clips, a captioner of random weights."""
   c = claims_config.get_config()
   c.methods, c.lrs, c.lr_start, c.seeds = ("synpo", "dpo"), (1e-3,), 1e-3, (1,)
-  c.world.update(policy=8, train=16, validation=8, test=8, second=8)
+  c.world.update(policy=4, train=8, validation=4, test=4, second=4)
   c.candidates.update(candidates=3, new=8)
   c.look.update(gradients=2, captions=2)
   c.style.policy.updates = 1
@@ -45,7 +47,7 @@ def toy_config():
     llm=llm, visual_encoder=tower, projector=dict(depth=2)
   )
   c.run.lora.update(rank=4, alpha=4.0)
-  c.run.data.update(batch_size=8, response_buckets=(112,))
+  c.run.data.update(batch_size=4, response_buckets=(112,))
   return c
 
 
@@ -64,15 +66,22 @@ def by_truth(c, captioner, ground, splits, path):
   return {video: told(scene) for video, scene in ground.scenes.items()}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def small():
+  """One device, two rounds of timing, and captions that need no captioner."""
+  one = functools.partial(sharding.make_mesh, devices=jax.devices()[:1])
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(sharding, "make_mesh", one)
+    patch.setattr(candidates, "sample", by_truth)
+    patch.setattr(timing, "ROUNDS", 2)
+    yield
+
+
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
   """What a toy study found, and its folder."""
   workdir = tmp_path_factory.mktemp("claims")
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(candidates, "sample", by_truth)
-    patch.setattr(timing, "ROUNDS", 2)
-    found = claims.run(toy_config(), workdir)
-  return workdir, found
+  return workdir, claims.run(toy_config(), workdir)
 
 
 def rows_of(found, name, kind):
@@ -91,7 +100,7 @@ def test_each_regime_has_its_cells_in_order(study):
   assert truths == [*kinds, "second", "collapse"]
   for row in rows:
     if row["kind"] in ("base", "cell", "second"):
-      assert set(SCORES) <= row.keys() and len(row["by_clip"]) == 8
+      assert set(SCORES) <= row.keys() and len(row["by_clip"]) == 4
   assert [row["method"] for row in found["timing"]] == ["synpo", "dpo"]
   for row in found["timing"]:
     assert row["seconds_per_step"] > 0 and row["peak_bytes"] > 1e5
@@ -131,7 +140,7 @@ def test_the_styles_captioner_was_taught_and_the_truths_was_not(study):
   )
   assert style != truth
   rows = (workdir / "style" / "mixture.jsonl").read_text().splitlines()
-  assert len(rows) == 8  # one update
+  assert len(rows) == 4  # one update
 
 
 def test_a_second_round_starts_from_what_the_first_learned(study):
@@ -141,7 +150,7 @@ def test_a_second_round_starts_from_what_the_first_learned(study):
   )
   assert again["chosen_logp"] != first["chosen_logp"]
   pairs = workdir / "truth" / "second synpo" / "pairs_second.jsonl"
-  assert 0 < len(journal.read(pairs)) <= again["updates"] * 8
+  assert 0 < len(journal.read(pairs)) <= again["updates"] * 4
 
 
 def test_pairs_are_apart_in_f1_and_alike_in_length(study):
@@ -159,7 +168,6 @@ def test_a_finished_study_runs_nothing_and_a_wider_one_what_is_new(
   study, monkeypatch
 ):
   workdir, found = study
-  monkeypatch.setattr(candidates, "sample", by_truth)
   monkeypatch.setattr(cell, "train", None)  # nothing may need it
   monkeypatch.setattr(timing, "measure", None)
   c = toy_config()
@@ -176,10 +184,8 @@ def test_a_finished_study_runs_nothing_and_a_wider_one_what_is_new(
     claims.run(c, workdir)
 
 
-def test_a_study_repeats_to_the_last_digit(study, monkeypatch, tmp_path):
+def test_a_study_repeats_to_the_last_digit(study, tmp_path):
   _, found = study
-  monkeypatch.setattr(candidates, "sample", by_truth)
-  monkeypatch.setattr(timing, "ROUNDS", 2)
   c = toy_config()
   c.regimes, c.methods = ("style",), ("synpo",)
   assert claims.run(c, tmp_path)["rows"] == [
