@@ -27,15 +27,15 @@ from absl import app, flags, logging
 from benchmarks import sections
 from benchmarks.torture import page
 from benchmarks.torture.bench import Bench
-from benchmarks.torture.interruptions import can_mount
-from benchmarks.torture.kinds import Kind, kinds
+from benchmarks.torture.interruptions import can_mount, release
+from benchmarks.torture.kinds import Kind, kinds, plan
 from benchmarks.torture.processes import ROOT, end_all
 from synpo_jax.runtime import names, one_writer, progress, stopping
 
 SEED = flags.DEFINE_integer("seed", 0, "Of moments, bits and files.")
 MINUTES = flags.DEFINE_float("minutes", 30.0, "No try begins after these.")
 ONLY = flags.DEFINE_list("only", [], "Kinds, or how their names begin.")
-TRIES = flags.DEFINE_integer("tries", None, "At most so many of each kind.")
+TRIES = flags.DEFINE_integer("tries", None, "At most so many of each kind.", 1)
 JOBS = flags.DEFINE_integer("jobs", 2, "Tries at a time.", lower_bound=1)
 WORKDIR = flags.DEFINE_string("workdir", "runs/torture", "Folder to work in.")
 JSON = flags.DEFINE_string("json", "results/torture.json", "Every try.")
@@ -60,6 +60,7 @@ def main(argv):
     kept = "tries so far are kept; the same command goes on"
     print(f"stopped by {stopped.name}: {kept}", file=sys.stderr, flush=True)
     end_all()
+    release(workdir)
     os._exit(stopped.code)  # whatever the threads do
   found = result(rows)
   pathlib.Path(JSON.value).write_text(json.dumps(found, indent=2) + "\n")
@@ -74,9 +75,11 @@ def torture(bench: Bench, seed: int) -> list[dict]:
   """Makes the tries that are wanted, until the time is over; all rows."""
   print(f"seed {seed}", file=sys.stderr)
   deadline, chosen = time.monotonic() + 60 * MINUTES.value, choose(ONLY.value)
+  release(bench.workdir)  # what one that was killed has left
   with bench.rows("tries") as (rows, append):
     bench.prepare({name for kind in chosen.values() for name in kind.commands})
-    new = [one for one in plan(chosen) if name_of(*one) not in rows]
+    planned = plan(chosen, TRIES.value)
+    new = [one for one in planned if name_of(*one) not in rows]
     known = len(rows)
     pool = concurrent.futures.ThreadPoolExecutor(JOBS.value)
     with progress.bar("tries", known + len(new), done=known) as advance:
@@ -87,29 +90,23 @@ def torture(bench: Bench, seed: int) -> list[dict]:
 
 
 def choose(wanted: list[str]) -> dict[str, Kind]:
-  """The kinds whose names begin so; all for none. Root's only for root."""
+  """The kinds whose names begin so; all for none. Root's only for root.
+
+  Raises ValueError for a name that is none, and where none is left.
+  """
   known = kinds()
   for name in wanted:
     if not any(kind.startswith(name) for kind in known):
       names.refuse_unknown("only", name, known)
-  return {
+  chosen = {
     name: kind
     for name, kind in known.items()
     if not wanted or name.startswith(tuple(wanted))
-    if can_mount() or not kind.is_root
+    if not kind.is_root or can_mount()
   }
-
-
-def plan(chosen: dict[str, Kind]) -> list[tuple[str, int]]:
-  """(kind, number) of all tries: the first of each kind, then the second."""
-  most = max(len(kind.attempts) for kind in chosen.values())
-  most = most if TRIES.value is None else min(most, TRIES.value)
-  return [
-    (name, number)
-    for number in range(most)
-    for name, kind in chosen.items()
-    if number < len(kind.attempts)
-  ]
+  if not chosen:
+    raise ValueError(f"--only={','.join(wanted)} needs root, to mount a disk")
+  return chosen
 
 
 def name_of(name: str, number: int) -> str:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from benchmarks.torture import outcomes
 from benchmarks.torture.bench import Bench
+from benchmarks.torture.commands import UPDATES
 from benchmarks.torture.outcomes import Outcome
 from benchmarks.torture.processes import run
 
@@ -79,7 +80,9 @@ STORED = {
     (f"run/checkpoints/{HALF}/**/*",), "train", half_trained
   ),
   "exported": Stored(
-    ("run/checkpoints/*/**/*", "run/*.json"), "export", unexported
+    (f"run/checkpoints/{UPDATES}/**/*", "run/*.json"),
+    "export",
+    unexported,
   ),
   "weights": Stored(("captioner/**/*",), "train", half_trained, WEIGHTS),
   "frames": Stored(("shards/*/chunk-*/**/*",), "caches", untrained),

@@ -1,11 +1,13 @@
 """Commands that are stopped: killed, told to end, or out of room."""
 
+import functools
 import os
 import pathlib
 import random
 import shutil
 import signal
 import subprocess
+import tempfile
 
 from benchmarks.torture import outcomes
 from benchmarks.torture.bench import Bench
@@ -14,6 +16,7 @@ from benchmarks.torture.outcomes import Outcome
 from benchmarks.torture.processes import finish, run, send, start, wait_for
 
 DRAWS = 4  # moments, each half the one before, until one is in time
+LATE = "done before the kill"
 ROOM = 64  # MiB of the small file system
 
 
@@ -32,7 +35,7 @@ def kill(name: str):
       bench.fresh(name, folder)
       moment /= 2
     what = f"killed {moment:.2f} s into its work"
-    return _again(bench, name, folder, what if hit else "done before the kill")
+    return _again(bench, name, folder, what if hit else LATE)
 
   return attempt
 
@@ -43,10 +46,10 @@ def kill_while_saving(bench: Bench, folder: pathlib.Path, rng: random.Random):
   number, moment = rng.randint(1, UPDATES), rng.uniform(0.0, 0.2)
   process = start(command, folder)
   wait_for(process, folder, f"run/checkpoints/{number}*")
-  send(process, command, folder, moment, signal.SIGKILL)
+  hit = send(process, command, folder, moment, signal.SIGKILL)
   finish(process, folder)
   what = f"killed {1000 * moment:.0f} ms into checkpoint {number}"
-  return _again(bench, "train", folder, what)
+  return _again(bench, "train", folder, what if hit else LATE)
 
 
 def stop(number: signal.Signals):
@@ -87,13 +90,15 @@ def fill(name: str, place: str):
       ballast.unlink()
       what = f"{room / 1024:.0f} KiB for {needed / 1024:.0f}"
       if done.code != 0:
-        found = outcomes.refused(done, ("No space left", "ENOSPC", "room"))
+        found = outcomes.refused(done, ("No space left", "ENOSPC"))
+        if found.survived:
+          found = outcomes.refused(done, (f"{place}/", f"{place}:"))
         if not found.survived:
           return found._replace(how=f"{what}: {found.how}")
         what = f"{what}: {found.how}"
       return _again(bench, name, folder, what)
     finally:
-      subprocess.run(["umount", "-l", folder / place], check=True)
+      unmount(folder / place)
 
   return attempt
 
@@ -110,9 +115,16 @@ def clear(folder: pathlib.Path) -> None:
   folder.mkdir()
 
 
+@functools.cache
 def can_mount() -> bool:
   """Whether small file systems can be made here."""
-  return os.geteuid() == 0
+  with tempfile.TemporaryDirectory() as place:
+    try:
+      mount(pathlib.Path(place))
+    except OSError:
+      return False
+    unmount(pathlib.Path(place))
+  return True
 
 
 def mount(place: pathlib.Path) -> None:
@@ -124,6 +136,18 @@ def mount(place: pathlib.Path) -> None:
   )
   if done.returncode:
     raise OSError(f"{place}: cannot mount a tmpfs ({done.stderr.strip()})")
+
+
+def unmount(place: pathlib.Path) -> None:
+  """Takes a file system away, also from processes that are in it."""
+  subprocess.run(["umount", "-l", place], check=True)
+
+
+def release(workdir: pathlib.Path) -> None:
+  """Takes away the file systems that tries have not, as they were ended."""
+  for place in workdir.glob("tries/*/*"):
+    if place.is_mount():
+      unmount(place)
 
 
 def leave(ballast: pathlib.Path, room: int) -> None:

@@ -35,6 +35,21 @@ def kinds() -> dict[str, Kind]:
   return {**_kills(), **_stops(), **_damages(), **_full(), **_bad()}
 
 
+def plan(chosen: dict[str, Kind], tries: int | None) -> list[tuple[str, int]]:
+  """(kind, number) of all tries: the first of each kind, then the second.
+
+  tries: at most so many of each.
+  """
+  most = max(len(kind.attempts) for kind in chosen.values())
+  most = most if tries is None else min(most, tries)
+  return [
+    (name, number)
+    for number in range(most)
+    for name, kind in chosen.items()
+    if number < len(kind.attempts)
+  ]
+
+
 def _kills() -> dict[str, Kind]:
   result = {}
   for name, (said, tries) in KILLED.items():
@@ -105,17 +120,24 @@ def _damages() -> dict[str, Kind]:
   }
 
 
+FILLED = {  # the command, and the folder that it writes
+  "train": ("`train`", "run"),
+  "caches": ("the caches of `train`", "shards"),
+  "caption": ("`caption`", "out"),
+  "make_pairs": ("`make_pairs`", "pairs"),
+}
+
+
 def _full() -> dict[str, Kind]:
-  places = {"train": "run", "caption": "out", "make_pairs": "pairs"}
   return {
     f"full-{name}": Kind(
-      f"disk full (tmpfs) under `{name}`",
+      f"disk full (tmpfs) under {said}",
       FULL,
       (interruptions.fill(name, place),) * 4,
       (name,),
       is_root=True,
     )
-    for name, place in places.items()
+    for name, (said, place) in FILLED.items()
   }
 
 

@@ -13,11 +13,12 @@ def text(found: dict) -> str:
   lines = [HEADING, RULE, *(cells(name, tries) for name in kinds())]
   table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
   good = sum(row["survived"] for row in tries)
+  planned = sum(len(kind.attempts) for kind in kinds().values())
   parts = [
-    f"{len(tries)} tries with seed {found['seed']}, {good} survived, on "
-    f"{found['machine']}; {found['versions']}. Seconds are those of all tries "
-    f"of a row, {found['jobs']} of them at a time; kill -9 and signals come at "
-    "random moments.",
+    f"{len(tries)} of {planned} tries with seed {found['seed']}, {good} "
+    f"survived, on {found['machine']}; {found['versions']}. Seconds are those "
+    f"of all tries of a row, {found['jobs']} of them at a time; kill -9 and "
+    "signals come at random moments.",
     table,
   ]
   if failed := [row for row in tries if not row["survived"]]:
@@ -30,10 +31,11 @@ def cells(name: str, tries: list[dict]) -> tuple[str, ...]:
   """A row of the table; a kind that was not tried says so."""
   kind = kinds()[name]
   mine = [row for row in tries if row["kind"] == name]
+  tried = f"{len(mine)} of {len(kind.attempts)}"
   if not mine:
-    why = "not tried: needs root" if kind.is_root else "not tried"
-    return (kind.said, "0", why, kind.survived, "")
+    why = "not tried (needs root)" if kind.is_root else "not tried"
+    return (kind.said, tried, why, kind.survived, "")
   good = sum(row["survived"] for row in mine)
   seconds = sum(row["seconds"] for row in mine)
   shown = f"{good}" if good == len(mine) else f"**{good}**"
-  return (kind.said, str(len(mine)), shown, kind.survived, f"{seconds:.0f}")
+  return (kind.said, tried, shown, kind.survived, f"{seconds:.0f}")

@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 from jaxtyping import UInt8
 
 from synpo_jax.data import records
-from synpo_jax.runtime.terminal import first_line
+from synpo_jax.runtime.terminal import in_short
 
 LIST = "clips.jsonl"  # of a chunk
 
@@ -90,7 +90,7 @@ def _place(chunk, line, video, *, record, frames, digest, seconds) -> Place:
 
 
 def _damaged(chunk, error) -> records.Damaged:
-  why = first_line(error)[:200]
+  why = in_short(error)
   return records.Damaged(
     f"{chunk}: its decoded videos cannot be read ({why}); delete that "
     "folder and start again, they are decoded anew"

@@ -13,6 +13,7 @@ import json
 import math
 import os
 import platform
+import re
 import uuid
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,11 +28,12 @@ from array_record.python.array_record_module import (
   ArrayRecordWriter,
 )
 
-from synpo_jax.runtime import journal
+from synpo_jax.runtime import journal, writing
 
 WRITE = "group_size:1,uncompressed"  # any array alone; noise does not shrink
 KINDS = "biufcV"  # of dtypes: numbers; bfloat16 and its kin are V
 SAID = {"key", "dtype", "shape", "checksum"}  # of every array
+FAILED = re.compile(r"\w+\(\) failed: [^;]*")  # of the system's calls
 READ = "readahead_buffer_size:0,max_parallelism:0"  # any order
 
 
@@ -66,24 +68,45 @@ def alone(folder: Path):
         "%s: waiting for %s, which fills this folder", folder, holder
       )
       fcntl.flock(lock, fcntl.LOCK_EX)
-    lock.truncate(0)
-    lock.write(f"process {os.getpid()} on {platform.node()}")
-    lock.flush()
+    with writing.at(folder / "lock"):
+      lock.truncate(0)
+      lock.write(f"process {os.getpid()} on {platform.node()}")
+      lock.flush()
     yield
 
 
+@contextlib.contextmanager
+def writing_to(place: Path):
+  """Work with ArrayRecord, whose errors of writing become OSErrors here."""
+  try:
+    with writing.at(place):
+      yield
+  except RuntimeError as error:
+    if not (match := FAILED.search(str(error))):
+      raise
+    raise OSError(
+      f"{place}: cannot be written ({match.group()}); make room there and "
+      "start again"
+    ) from error
+
+
 def write(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
-  """Stores arrays in a new file; returns when all of it is on the disk."""
+  """Stores arrays in a new file; returns when all of it is on the disk.
+
+  Raises OSError, one line that names it, where that cannot be.
+  """
   data = folder / f"{uuid.uuid4().hex}.array_record"
-  writer, rows = ArrayRecordWriter(str(data), WRITE), []
-  for key, array in arrays.items():
-    content = np.ascontiguousarray(array).tobytes()
-    writer.write(content)
-    what = {"dtype": array.dtype.name, "shape": array.shape}
-    rows.append({"key": key, **what, "checksum": zlib.crc32(content)})
-  writer.close()
-  with open(data, "rb") as file:
-    os.fsync(file.fileno())
+  rows = []
+  with writing_to(data):
+    writer = ArrayRecordWriter(str(data), WRITE)
+    for key, array in arrays.items():
+      content = np.ascontiguousarray(array).tobytes()
+      writer.write(content)
+      what = {"dtype": array.dtype.name, "shape": array.shape}
+      rows.append({"key": key, **what, "checksum": zlib.crc32(content)})
+    writer.close()
+    with open(data, "rb") as file:
+      os.fsync(file.fileno())
   rows.insert(0, {"bytes": data.stat().st_size, "arrays": len(rows)})
   journal.rewrite(data.with_suffix(".jsonl"), rows)
 

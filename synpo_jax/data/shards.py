@@ -63,6 +63,7 @@ def build(
 
   Raises:
     ValueError: no video at all can be used.
+    OSError: the cache cannot be written; one line that names its folder.
   """
   folder = Path(cache).resolve() / fingerprint(rule, preprocess)
   with _alone(folder):
@@ -150,7 +151,7 @@ def _build_chunk(folder, size, results, failed: dict, advance):
   clips = chunks.Clips(
     size=size, examples=itertools.chain([first], supply), data_dir=building
   )
-  with contextlib.redirect_stdout(io.StringIO()):
+  with contextlib.redirect_stdout(io.StringIO()), records.writing_to(folder):
     tfds.disable_progress_bar()
     clips.download_and_prepare()
   journal.rewrite(building / chunks.LIST, rows)

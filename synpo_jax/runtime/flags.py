@@ -14,7 +14,13 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 from ml_collections.config_flags.config_flags import ConfigFileFlagParser
 
-from synpo_jax.runtime import config_help, config_keys, shipped, stopping
+from synpo_jax.runtime import (
+  config_help,
+  config_keys,
+  shipped,
+  stopping,
+  writing,
+)
 
 # What a user can put right, said in one line; all else is a bug with a trace.
 EXPECTED = (ValueError, OSError)
@@ -200,4 +206,4 @@ def one_line(
   try:
     yield
   except errors as error:
-    sys.exit(f"error: {error}")
+    sys.exit(f"error: {error}{writing.way_out(error)}")

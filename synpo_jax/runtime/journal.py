@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from synpo_jax.runtime import seal
+from synpo_jax.runtime import seal, writing
 
 
 def read(path: Path | str, key: str = "id") -> dict[str, dict]:
@@ -227,8 +227,9 @@ def _repair(handle, path):
   elif torn.strip(b"\0")[:1] not in (b"", b"{"):
     raise seal.Broken(f"{path}: its end is no JSON row; this is another file")
   else:
-    os.ftruncate(handle, size - len(torn))
-    os.fsync(handle)
+    with writing.at(path):
+      os.ftruncate(handle, size - len(torn))
+      os.fsync(handle)
     print(
       f"{path}: its last line was torn ({len(torn):,} bytes); cut off, to be "
       "made again",
@@ -257,6 +258,7 @@ def write(handle: int, line: bytes, path: Path) -> None:
 def _sync_folder(folder):
   handle = os.open(folder, os.O_RDONLY)
   try:
-    os.fsync(handle)
+    with writing.at(folder):
+      os.fsync(handle)
   finally:
     os.close(handle)

@@ -18,6 +18,8 @@ import threading
 import time
 from collections.abc import Iterator
 
+from synpo_jax.runtime import writing
+
 BEAT = 5.0  # seconds between two signs of life
 WATCH = 30.0  # seconds without one, and the holder is taken for dead
 UNSUPPORTED = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK, errno.EINVAL)
@@ -42,7 +44,8 @@ def held(
   handle, supported = _open(path, target)
   try:
     _wait_for_signs(path, target, supported)
-    own = _introduce(handle)
+    with writing.at(path):
+      own = _introduce(handle)
     ended = threading.Event()
     beat = threading.Thread(
       target=_beat, args=(path, target, own, ended), daemon=True

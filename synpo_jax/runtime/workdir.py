@@ -17,7 +17,7 @@ from synpo_jax.runtime.settings import (
   differences,
   fixed,
 )
-from synpo_jax.runtime.terminal import first_line
+from synpo_jax.runtime.terminal import in_short
 
 # Of a checkpoint: what each of its arrays holds, the run's config, and what
 # the run reads (training.inputs), the weights it starts from among it.
@@ -141,7 +141,7 @@ def _without_leftovers(say, what) -> None:
 
 def unreadable(folder, after, error) -> Unreadable:
   """The error of a checkpoint that must go; `after`: what one can do then."""
-  why = first_line(error)[:200]
+  why = in_short(error)
   return Unreadable(
     f"{folder}: this checkpoint cannot be read ({why}); delete that folder to "
     f"{after}"

@@ -5,10 +5,11 @@ import pathlib
 
 import jax
 import orbax.checkpoint as ocp
+from absl import logging
 
 from synpo_jax.models import tree_digest
 from synpo_jax.runtime import hosts
-from synpo_jax.runtime.terminal import first_line
+from synpo_jax.runtime.terminal import in_short
 from synpo_jax.runtime.workdir import (
   CONFIG,
   DIGESTS,
@@ -17,6 +18,9 @@ from synpo_jax.runtime.workdir import (
   reading,
   unreadable,
 )
+
+# Files of orbax whose threads log an error that they then hand over.
+THREADS = ("future.py", "async_checkpointer.py", "checkpoint_manager.py")
 
 
 class OtherRows(ValueError):
@@ -35,12 +39,29 @@ def open_manager(workdir, *, keep):
   """
   options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
   folder = pathlib.Path(workdir).absolute() / "checkpoints"
-  manager = ocp.CheckpointManager(folder, options=options)
+  with _without_traces():
+    manager = ocp.CheckpointManager(folder, options=options)
+    try:
+      yield manager
+    finally:
+      with _writing(folder):
+        manager.close()
+
+
+@contextlib.contextmanager
+def _without_traces():
+  """Traces of errors that orbax logs in its threads, and raises as well."""
+
+  def is_said_once(record):
+    file = pathlib.PurePath(record.pathname).name
+    return not (record.exc_info and file in THREADS)
+
+  logger = logging.get_absl_logger()
+  logger.addFilter(is_said_once)
   try:
-    yield manager
+    yield
   finally:
-    with _writing(folder):
-      manager.close()
+    logger.removeFilter(is_said_once)
 
 
 @contextlib.contextmanager
@@ -55,7 +76,7 @@ def _writing(folder):
   except ConnectionError:
     raise
   except Exception as error:  # orbax raises this very class, too
-    why = first_line(error)[:200]
+    why = in_short(error)
     raise Unwritten(
       f"{folder}: a checkpoint cannot be written ({why}); make room and start "
       "again, the run goes on from the last one there"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from absl import logging
 
-from synpo_jax.runtime import json_file, one_writer
+from synpo_jax.runtime import json_file, one_writer, writing
 
 RECORD = "export.json"  # in an export: what it is, and which files are its own
 EXCHANGE, HERE = 2, -100  # RENAME_EXCHANGE and AT_FDCWD of Linux
@@ -24,13 +24,14 @@ def replacing(out: Path, form: str) -> Iterator[Path]:
   form: what kind of export it is. Killed at any moment, `out` is what it was
   or whole and new. Raises ValueError, before any work, for an `out` that
   holds something else than an export of this kind, or more, and where
-  another export writes it.
+  another export writes it; OSError, which names `out`, on a full disk.
   """
   check(out, form)
   out = out.resolve()  # what a link leads to is replaced, not the link
   with (
     one_writer.held(out.parent, f".{out.name}.lock", out),
     _beside(out) as made,
+    writing.at(out),
   ):
     yield made
     _record(made, form)

@@ -81,4 +81,4 @@ def write_as(file: pathlib.Path, table, tensors) -> None:
     for (name, one), tensor in zip(table.items(), tensors, strict=True):
       tensor = np.ascontiguousarray(tensor, one.dtype)
       stores.check_finite(tensor, f"{file}: {name}")
-      tensor.tofile(f)
+      f.write(tensor.reshape(-1).view(np.uint8))

@@ -8,10 +8,11 @@ import sys
 
 import pytest
 
-from benchmarks.torture import damage, kinds, outcomes, page
+from benchmarks.torture import damage, interruptions, kinds, outcomes, page
 from benchmarks.torture.processes import Done
 from tests.support.paths import ROOT
 
+KINDS = len(kinds.kinds())
 TRACE = "Traceback (most recent call last):\n  File x\nValueError: y\n"
 
 
@@ -26,12 +27,33 @@ def test_the_page_shows_what_the_json_holds():
 def test_a_table_counts_its_tries():
   row = dict(kind="cut-pairs", survived=True, how="fine", seconds=2.0)
   failed = row | dict(survived=False, how="hangs", seconds=3.0)
-  tries = [row | dict(id="cut-pairs-0"), failed | dict(id="cut-pairs-1")]
+  rows = [row | dict(id="cut-pairs-0"), failed | dict(id="cut-pairs-1")]
   about = dict(seed=0, machine="m", versions="v", jobs=2)
-  text = page.text(about | {"tries": tries})
-  assert "| 2 | **1** |" in text and "| 5 |" in text
+  text = page.text(about | {"tries": rows})
+  assert "| 2 of 4 | **1** |" in text and "| 5 |" in text
   assert "- `cut-pairs-1`: hangs" in text
-  assert text.count("| 0 | not tried") == len(kinds.kinds()) - 1
+  assert len(re.findall(r"\| 0 of \d+ \| not tried", text)) == KINDS - 1
+  planned = sum(int(n) for n in re.findall(r"\| \d+ of (\d+) \|", text))
+  assert text.startswith(f"2 of {planned} tries with seed 0, 1 survived")
+
+
+def test_every_kind_is_tried_once_before_any_is_twice():
+  chosen = kinds.kinds()
+  order = kinds.plan(chosen, None)
+  assert [name for name, _ in order[:KINDS]] == list(chosen)
+  assert {number for _, number in order[:KINDS]} == {0}
+  assert len(set(order)) == sum(len(kind.attempts) for kind in chosen.values())
+  assert kinds.plan(chosen, 1) == order[:KINDS]
+
+
+def test_what_an_ended_try_mounted_is_taken_away(tmp_path):
+  if not interruptions.can_mount():
+    pytest.skip("mounting needs root")
+  place = tmp_path / "tries" / "full-train-0" / "run"
+  place.mkdir(parents=True)
+  interruptions.mount(place)
+  interruptions.release(tmp_path)
+  assert not place.is_mount()
 
 
 @pytest.mark.parametrize(

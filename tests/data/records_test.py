@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from synpo_jax.data import records
+from tests.support import small_files
 from tests.support.paths import ROOT
 
 
@@ -140,3 +141,10 @@ def test_a_killed_process_loses_only_the_file_it_was_at(tmp_path, where):
   reader = records.Reader([entries[str(n)] for n in range(4)])
   for number in range(4):
     np.testing.assert_array_equal(reader(number), np.full(9, number, "f4"))
+
+
+def test_a_full_disk_is_named(tmp_path):
+  with pytest.raises(OSError, match="array_record: cannot be written .*large"):
+    with small_files.limited(2000):
+      records.write(tmp_path, {"a": np.zeros(8000, np.uint8)})
+  assert records.inventory(tmp_path) == {}

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from synpo_jax.data import chunks, decoding, records, shards, video
-from tests.support import clips, crashing
+from tests.support import clips, crashing, small_files
 
 RULE = video.FrameRule(min_frames=2, max_frames=4, frames_per_second=1.0)
 PREPROCESS = video.Preprocess(size=(12, 16))
@@ -230,3 +230,13 @@ def test_worker_processes_give_the_same(paths, tmp_path):
   store = build(paths, tmp_path, workers=2)
   for name, frames in frames_of(store).items():
     np.testing.assert_array_equal(frames, expected(paths)[name])
+
+
+def test_a_full_disk_is_named_and_the_cache_goes_on_with_room(paths, tmp_path):
+  folder = tmp_path / "cache" / shards.fingerprint(RULE, PREPROCESS)
+  said = f"^{folder}: cannot be written .*too large"
+  with pytest.raises(OSError, match=said) as found:
+    with small_files.limited(2000):
+      build(paths, tmp_path)
+  assert "\n" not in str(found.value)
+  assert len(build(paths, tmp_path).places) == len(paths)

@@ -1,5 +1,6 @@
 """What every command tells of its flags and its config, and what it refuses."""
 
+import errno
 import importlib
 import subprocess
 import sys
@@ -7,7 +8,7 @@ import sys
 import pytest
 
 from configs import vdc
-from synpo_jax.runtime import config_help, config_keys
+from synpo_jax.runtime import config_help, config_keys, flags
 from tests.support.paths import ROOT
 
 # A command that trains nothing and imports next to nothing.
@@ -123,3 +124,17 @@ def test_what_may_be_none_is_said_in_a_comment():
   }
   said = config_help.comments(ROOT / "configs" / "vdc.py")
   assert all("None" in said[name] for name in may)
+
+
+@pytest.mark.parametrize(
+  ("number", "end"),
+  [
+    (errno.ENOSPC, ": 'a/b'; make room there and start again"),
+    (errno.EDQUOT, ": 'a/b'; make room there and start again"),
+    (errno.EACCES, ": 'a/b'"),
+  ],
+)
+def test_a_full_disk_is_told_with_the_way_out(number, end):
+  with pytest.raises(SystemExit) as left, flags.one_line():
+    raise OSError(number, "said", "a/b")
+  assert left.value.code == f"error: [Errno {number}] said{end}"

@@ -1,5 +1,6 @@
 """A folder has one writer at a time; dead ones never block."""
 
+import errno
 import json
 import os
 import platform
@@ -159,3 +160,13 @@ def test_commands_hold_what_they_write(name, tmp_path):
   with one_writer.held(tmp_path / "run", lock):
     with pytest.raises(ValueError, match=f"held by process {os.getpid()} on"):
       run(tmp_path / "run")
+
+
+def test_a_full_disk_is_named(tmp_path, monkeypatch):
+  def full(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+  monkeypatch.setattr(os, "pwrite", full)
+  with pytest.raises(OSError, match=f"No space left.*'{tmp_path}/.lock'"):
+    with one_writer.held(tmp_path):
+      pass

@@ -18,6 +18,7 @@ from synpo_jax.models import sharding
 from synpo_jax.runtime import workdir
 from synpo_jax.training import checkpoint
 from synpo_jax.weights import adapters
+from tests.support import small_files
 
 CONFIG = {"seed": 0, "optim": {"lr": 1e-3}, "every": {"log": 1}}
 OTHER = CONFIG | {"optim": {"lr": 2e-3}}
@@ -189,3 +190,16 @@ def test_a_disk_that_takes_no_checkpoint_is_said(tmp_path, monkeypatch):
         with checkpoint.open_manager(tmp_path, keep=1) as manager:
           checkpoint.save(manager, 1, state, {}, {}, {})
           checkpoint.finish(manager)
+
+
+def test_a_full_disk_is_said_once_with_its_reason(tmp_path, caplog):
+  weights = np.random.default_rng(0).normal(size=40_000).astype(np.float32)
+  state = {"w": jnp.asarray(weights)}
+  said = "checkpoint cannot be written .* File too large"
+  with pytest.raises(checkpoint.Unwritten, match=said) as found:
+    with checkpoint.open_manager(tmp_path, keep=1) as manager:
+      with small_files.limited(20_000):
+        checkpoint.save(manager, 1, state, {}, {}, {})
+        checkpoint.finish(manager)
+  assert "\n" not in str(found.value)
+  assert not [record for record in caplog.records if record.exc_info]

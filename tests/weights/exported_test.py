@@ -7,9 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from synpo_jax.weights import exported
+from synpo_jax.weights import exported, safetensors_files
+from tests.support import small_files
 from tests.support.paths import ROOT
 
 
@@ -48,6 +50,19 @@ def test_an_empty_folder_is_taken(tmp_path):
   (tmp_path / "out").mkdir()
   write(tmp_path / "out", "peft", a="new")
   assert content(tmp_path / "out") == {"a": "new"}
+
+
+def test_a_full_disk_is_named_and_leaves_what_was(tmp_path):
+  out, table = tmp_path / "out", {"a": np.zeros(4000, np.float32)}
+  with exported.replacing(out, "merged") as made:
+    (made / "x").write_text("old")
+  with (
+    pytest.raises(OSError, match=f"File too large: '{out}'"),
+    exported.replacing(out, "merged") as made,
+    small_files.limited(2000),
+  ):
+    safetensors_files.write_as(made / "x", table, table.values())
+  assert (out / "x").read_text() == "old"
 
 
 def test_what_is_no_export_of_this_form_stays(tmp_path):
