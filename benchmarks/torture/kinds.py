@@ -15,7 +15,7 @@ Attempt = Callable[[Bench, pathlib.Path, random.Random], Outcome]
 SAME = "the same command goes on and leaves the same bytes"
 BITS = "the same command goes on to the same rows and the same bits"
 REFUSED = "the same result, or one line that names the file"
-ONE_LINE = "one line, an exit code other than 0, within a minute"
+ONE_LINE = "one line (and a list below it), an exit code not 0, within a minute"
 FULL = "one line and no hang; with room again, the same result"
 STOPPED = f"saves and says so, or ends in one line; {BITS}"
 

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from benchmarks.torture.processes import Done
 
+LISTED = 42  # two kinds of faults, twenty of each and how many more
 TRACE = "Traceback (most recent call last)"
 
 
@@ -25,10 +26,17 @@ def trouble(done: Done) -> str:
 
 
 def refusal(done: Done) -> str | None:
-  """The one line in which a program refused; None where there is no such."""
-  lines = [x for x in done.said.splitlines() if x.startswith("error: ")]
-  last = done.said.rstrip().rpartition("\n")[2]
-  return lines[0] if done.code and lines == [last] else None
+  """The one line in which a program refused; None where there is no such.
+
+  Below it may stand a list of what it found, of two spaces and so many lines.
+  """
+  lines = done.said.rstrip().splitlines()
+  where = [i for i, x in enumerate(lines) if x.startswith("error: ")]
+  if not done.code or len(where) != 1:
+    return None
+  line, *listed = lines[where[0] :]
+  is_list = all(x.startswith("  ") for x in listed) and len(listed) <= LISTED
+  return line if is_list else None
 
 
 def refused(done: Done, names: tuple[str, ...] = ()) -> Outcome:

@@ -13,10 +13,9 @@ from typing import NamedTuple
 from synpo_jax.data import rows, video
 from synpo_jax.data.rows import Fault, Message, Pair
 from synpo_jax.runtime import file_kinds, shipped
+from synpo_jax.runtime.terminal import together
 
 __all__ = ["Message", "Pair"]  # what others read of a file of pairs
-
-LISTED = 20  # faults shown in one error; the others are counted
 
 
 class Filtered(NamedTuple):
@@ -47,7 +46,7 @@ def read_pairs(
   Raises:
     FileNotFoundError: no such file.
     ValueError: what the file is where it holds no JSON lines; else every
-      faulty row with its line number, up to LISTED of them.
+      faulty row with its line number, up to terminal.LISTED of them.
   """
   path = shipped.find(path)
   if path.is_dir():
@@ -102,10 +101,7 @@ def _gap(pair: Pair) -> float:
 def _refuse(path: Path, faults: list[str], empty: bool):
   """Raises one error with the faults found, if there are any."""
   if faults:
-    more = len(faults) - LISTED
-    listed = faults[:LISTED] + ([f"… and {more} more"] if more > 0 else [])
-    many = "fault" if len(faults) == 1 else "faults"
-    raise ValueError("\n".join([f"{path}: {len(faults)} {many}", *listed]))
+    raise ValueError(together(path, faults))
   if empty:
     raise ValueError(f"{path}: holds no rows")
 

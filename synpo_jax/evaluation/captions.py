@@ -13,6 +13,7 @@ from synpo_jax.generation import shots
 from synpo_jax.runtime import journal, progress
 from synpo_jax.runtime.jsonl import lines
 from synpo_jax.runtime.read_ahead import read_ahead
+from synpo_jax.runtime.terminal import together
 
 
 def read_predictions(
@@ -72,7 +73,7 @@ def _read_rows(path, known) -> dict[tuple[str, str], dict]:
       )
     predictions[key] = row
   if faults:
-    raise ValueError("\n".join(faults))
+    raise ValueError(together(path, faults))
   return predictions
 
 

@@ -10,6 +10,7 @@ from synpo_jax.evaluation import caption_metrics, meteor
 from synpo_jax.evaluation.items import Benchmark, Item, limited, one_file
 from synpo_jax.evaluation.tokenizer import is_cjk, is_unspaced, tokenize
 from synpo_jax.runtime.jsonl import lines
+from synpo_jax.runtime.terminal import together
 
 LANGUAGES = {"en": "enCap", "zh": "chCap"}
 ALONE = (
@@ -59,7 +60,7 @@ def read_references(
       faults.append(f"{path} row {number}: video {name!r} is there twice")
     references[name] = texts
   if faults:
-    raise ValueError("\n".join(faults))
+    raise ValueError(together(path, faults))
   return references
 
 

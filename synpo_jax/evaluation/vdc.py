@@ -18,6 +18,7 @@ from synpo_jax.evaluation import verdicts as replies
 from synpo_jax.evaluation.items import Benchmark, Item, limited, mean
 from synpo_jax.judging import judge
 from synpo_jax.runtime.jsonl import lines
+from synpo_jax.runtime.terminal import together
 
 CATEGORIES = ("camera", "short", "background", "main_object", "detailed")
 
@@ -64,7 +65,7 @@ def _read(path):
     except ValueError as error:
       faults.append(f"{path} line {number}: {error}")
   if faults:
-    raise ValueError("\n".join(faults))
+    raise ValueError(together(path, faults))
   return videos
 
 

@@ -11,6 +11,7 @@ from synpo_jax.evaluation import judge_prompts, verdicts
 from synpo_jax.evaluation.items import Benchmark, Item, limited, one_file
 from synpo_jax.judging import judge
 from synpo_jax.runtime.jsonl import lines
+from synpo_jax.runtime.terminal import together
 
 
 class Reference(NamedTuple):
@@ -47,7 +48,7 @@ def read_references(path: str | pathlib.Path) -> list[Reference]:
       faults.append(f"{path} line {number}: video {video!r} is there twice")
     references[video] = reference
   if faults:
-    raise ValueError("\n".join(faults))
+    raise ValueError(together(path, faults))
   return list(references.values())
 
 

@@ -1,5 +1,7 @@
 """Text of others, made fit to show in a terminal."""
 
+LISTED = 20  # faults of a kind in one message; the others are counted
+
 
 def printable(text: str) -> str:
   """The text without the control characters that a terminal would obey."""
@@ -21,3 +23,19 @@ def in_short(error: Exception, most: int = 200) -> str:
     return line
   start = most // 3
   return f"{line[:start]} … {line[start - most + 3 :]}"
+
+
+def below(head: str, *kinds: list[str]) -> str:
+  """A line, and below it what was found, indented: LISTED of each kind."""
+  lines = [head]
+  for found in kinds:
+    more = len(found) - LISTED
+    lines += found[:LISTED] + ([f"… and {more:,} more"] if more > 0 else [])
+  return "\n  ".join(lines)
+
+
+def together(path: object, faults: list[str]) -> str:
+  """The faults of a file, each with its place: one alone, or all as a list."""
+  if len(faults) == 1:
+    return faults[0]
+  return below(f"{path}: {len(faults):,} faults", faults)

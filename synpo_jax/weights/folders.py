@@ -20,6 +20,7 @@ from synpo_jax.models import int8
 from synpo_jax.models.captioner import Captioner, shapes
 from synpo_jax.models.config import CaptionerConfig
 from synpo_jax.runtime import shipped
+from synpo_jax.runtime.terminal import below
 from synpo_jax.weights import (
   config_writing,
   flax_files,
@@ -123,7 +124,7 @@ def _one_device():
 
 def _check(config, leaves, wanted, opened) -> None:
   """Compares names and shapes before anything is read."""
-  faults, known = [], {part: set() for part in opened}
+  faults, surplus, known = [], [], {part: set() for part in opened}
   for leaf in leaves:
     if leaf.part not in opened:
       raise ValueError(f"no weights given for {leaf.part}")
@@ -139,16 +140,15 @@ def _check(config, leaves, wanted, opened) -> None:
   if config.decoder.tied:
     unused += r"|(language_model\.)?lm_head\..*"
   for part, store in opened.items():
-    surplus = [
+    surplus += [
       f"surplus: {name} {store.shapes[name]}"
       for name in sorted(set(store.shapes) - known[part])
       if not re.fullmatch(unused, name)
     ]
-    faults += surplus
-  if faults:
+  if faults or surplus:
     where = ", ".join(store.place for store in opened.values())
-    lines = "\n  ".join(faults)
-    raise ValueError(f"{where}: the weights do not fit config.json\n  {lines}")
+    head = f"{where}: the weights do not fit config.json"
+    raise ValueError(below(head, faults, surplus))
 
 
 def _check_head(config, store) -> None:

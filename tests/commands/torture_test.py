@@ -64,6 +64,8 @@ def test_what_an_ended_try_mounted_is_taken_away(tmp_path):
     (1, "error: broken\n", "without naming"),
     (1, "error: a/b.json\nerror: more\n", "no line of its own"),
     (1, "error: a/b.json\nand more\n", "no line of its own"),
+    (1, "error: a/b.json\n  a\n  b\n", "refused"),
+    (1, "error: a/b.json\n" + 43 * "  a\n", "no line of its own"),
     (1, f"{TRACE}error: a/b.json\n", "traceback"),
     (0, "error: a/b.json\n", "takes it for good"),
     (-11, "error: a/b.json\n", "crashed"),

@@ -171,7 +171,8 @@ def test_the_listing_is_capped_and_counted(file):
     read(path)
   lines = str(error.value).splitlines()
   assert lines[0].endswith("33 faults") and len(lines) == 22
-  assert lines[-1] == "… and 13 more"
+  assert lines[-1] == "  … and 13 more"
+  assert all(line.startswith("  ") for line in lines[1:])
 
 
 def test_files_that_are_missing_empty_or_not_text(tmp_path):

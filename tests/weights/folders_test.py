@@ -214,6 +214,17 @@ def test_faults_are_named_together(text, tmp_path):
   ]
 
 
+def test_many_faults_are_counted_and_both_kinds_shown(text, tmp_path):
+  shutil.copytree(text[1], tmp_path, dirs_exist_ok=True)
+  others = {f"a{i:02}": np.ones(2, np.float32) for i in range(30)}
+  save_file(others, tmp_path / "model.safetensors")
+  with pytest.raises(ValueError) as error:
+    read_folder(tmp_path)
+  lines = str(error.value).splitlines()
+  assert lines[1].startswith("  missing: ") and len(lines) <= 43
+  assert lines[-2:] == ["  surplus: a19 (2,)", "  … and 10 more"]
+
+
 def test_a_head_beside_tied_embeddings(text, tmp_path):
   """One that is the table goes; another is never dropped without a word."""
   shutil.copytree(text[1], tmp_path, dirs_exist_ok=True)
