@@ -85,7 +85,8 @@ def write(found: dict, path: pathlib.Path) -> None:
     marks = row.get("by_clip", {})
     row = {key: value for key, value in row.items() if key != "by_clip"}
     if marks:
-      row["f1_by_clip"] = [round(one["f1"], 4) for one in marks.values()]
+      clips = sorted(marks)  # controls are made in another order
+      row["f1_by_clip"] = [round(marks[name]["f1"], 4) for name in clips]
     rows.append(row)
   path.parent.mkdir(parents=True, exist_ok=True)
   lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)

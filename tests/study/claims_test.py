@@ -227,7 +227,7 @@ def _query(decoder):
 
 
 def test_results_hold_f1_by_clip(tmp_path):
-  marks = {"a": {"f1": 0.123456}, "b": {"f1": 1.0}}
+  marks = {"b": {"f1": 1.0}, "a": {"f1": 0.123456}}
   rows = [{"id": "x", "by_clip": marks}, {"id": "y"}]
   claims.write({"rows": rows, "timing": []}, tmp_path / "new" / "claims.json")
   found = json.loads((tmp_path / "new" / "claims.json").read_text())
