@@ -20,6 +20,7 @@ def lines(found: dict) -> list[str]:
       for claim in (above_kin, negatives, language)
       if "dpo" in cells
     ]
+    told += too_far(pooling.select(rows, regime, "collapse"), regime)
   return told + cheaper(found["timing"])
 
 
@@ -69,6 +70,17 @@ def negatives(cells) -> str:
     f"{_nats(less)}; gradients of the rewards, rejected over "
     f"chosen: {ratio:.2f} (DPO {_ratio(dpo):.2f})"
   )
+
+
+def too_far(runs, regime: str) -> list[str]:
+  """Where the long runs ended, on validation clips; one seed each."""
+  return [
+    f"{regime}: {method} trained for {row['seen'][-1]['step']} updates at "
+    f"{row['lr']:g} ends with F1 {100 * row['f1']:.1f}, fluency "
+    f"{row['fluency']:.2f}, log-prob of true captions "
+    f"{row['language_logp']:.2f}"
+    for method, (row,) in runs.items()
+  ]
 
 
 def _ratio(rows) -> float:

@@ -62,6 +62,9 @@ ROWS = [
   row("dpo", 1e-3, 1, "second", f1=0.7, f1_by_clip=[0.6, 0.8]),
   row(
     *("dpo", 4e-3, 0, "collapse"),
+    f1=0.4,
+    fluency=3.0,
+    language_logp=-1.0,
     seen=[{"step": s, "f1": 0.5, "chosen_logp": -1.0} for s in (0, 10)],
   ),
 ]
@@ -111,6 +114,8 @@ def test_verdicts_follow_the_figures():
   assert "above DPO and kin holds here" in told[1]
   assert "dpo +8.0 ± 2.2" in told[1]
   assert "cannot be seen here" in told[2] and "1.50 (DPO 1.50)" in told[2]
+  assert told[4].startswith("truth: dpo trained for 10 updates at 0.004 ends")
+  assert "F1 40.0, fluency 3.00, log-prob of true captions -1.00" in told[4]
   assert "20 % cheaper than DPO: holds here" in told[-1] and "0.75" in told[-1]
   worse = [
     one | {"f1_by_clip": [0.9, 1.0]} if one["method"] == "dpo" else one
