@@ -134,7 +134,7 @@ def _drifts(axes, methods):
 def _collapse(too_far, path):
   """What becomes of captions, likelihoods and gradients in a long run."""
   panels = (
-    ("F1 of claims of test clips", ("f1",), "linear"),
+    ("F1 of claims of validation clips", ("f1",), "linear"),
     (
       "Log-probs: chosen full, rejected dashed",
       ("chosen_logp", "rejected_logp"),
