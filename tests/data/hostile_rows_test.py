@@ -64,9 +64,9 @@ def read(file, **how):
   try:
     return pairs.read_pairs(file, **how).pairs
   except ValueError as error:
-    assert str(error).startswith(f"{file}: "), error
+    assert str(error).startswith(f"{file}:"), error
     for line in str(error).splitlines()[1:]:
-      assert line.startswith((f"{file}:", "… and ")), error
+      assert line.startswith((f"  {file}:", "  … and ")), error
     return None
 
 

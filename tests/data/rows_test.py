@@ -64,7 +64,7 @@ LOST = [
 
 @pytest.mark.parametrize("named, reason", LOST)
 def test_media_that_would_be_lost_are_refused_by_name(file, named, reason):
-  with pytest.raises(ValueError, match="1 fault\n.*:1: " + reason):
+  with pytest.raises(ValueError, match=":1: " + reason):
     read(file(TEXT | named))
 
 
