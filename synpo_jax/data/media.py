@@ -50,14 +50,28 @@ class Fault(Exception):
 
 
 def one(name: str, value: Any) -> Any:
-  """The video under a key: its value, or the only one of a list."""
+  """The video under a key: its value, or the only one of a list.
+
+  Tables of `datasets` hold a video as its path beside its bytes; the path is
+  read where there are none.
+  """
   if not isinstance(value, list):
-    return value
+    return _path(name, value)
   if len(value) > 1:
     raise Fault(f"{name!r} lists {len(value)} videos; a row has one")
-  if value and not isinstance(value[0], str):
+  found = _path(name, value[0]) if value else None
+  if value and not isinstance(found, str):
     raise Fault(f"{name!r} lists a {type(value[0]).__name__}, not a path")
-  return value[0] if value else None
+  return found
+
+
+def _path(name: str, value: Any) -> Any:
+  """The path of a video that is a table's {path, bytes}; else the value."""
+  if not isinstance(value, dict) or not value.keys() <= {"path", "bytes"}:
+    return value
+  if value.get("bytes"):
+    raise Fault(f"{name!r} holds a video's bytes, not its path; write its file")
+  return value.get("path")
 
 
 def check(row: dict, read: set[str], seen: bool, where: str = "") -> None:

@@ -1,30 +1,36 @@
-"""Preference rows: JSON lines to checked pairs, with every fault listed.
+"""Preference rows: files to checked pairs, with every fault listed.
 
-What a row holds is read by data/rows.py; here are the file, ids, the gap
-between scores, and where the videos lie.
+What a row holds is read by data/rows.py, files by data/files.py; here are ids,
+the gap between scores, and where the videos lie.
 """
 
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from synpo_jax.data import rows, video
+from synpo_jax.data import files, rows, video
+from synpo_jax.data.files import Place
 from synpo_jax.data.rows import Fault, Message, Pair
-from synpo_jax.runtime import file_kinds, shipped
 from synpo_jax.runtime.terminal import together
 
 __all__ = ["Message", "Pair"]  # what others read of a file of pairs
 
 
 class Filtered(NamedTuple):
-  """Pairs that stay, how many rows the score gap removed, and how many of
-  all questions had a mark of their video (`<video>`), taken out."""
+  """Pairs that stay, those that the score gap removed, and what was read.
+
+  places: where each of both stands, by its id. marks: how many of all
+  questions had a mark of their video (`<video>`), taken out. forms: how many
+  rows were of each form, in words.
+  """
 
   pairs: list[Pair]
-  below_gap: int
+  below_gap: list[Pair]
+  places: dict[str, Place]
   marks: int
+  forms: Counter[str]
 
 
 def read_pairs(
@@ -37,7 +43,7 @@ def read_pairs(
   """Reads and checks all rows, then keeps those with a large enough gap.
 
   Args:
-    path: JSON lines, one object each; blank lines are passed over.
+    path: a file of rows, a folder of `datasets` or a glob (`files.find`).
     question: for rows that bring none; None makes such rows faulty.
     captions: 2 wants a rejected caption in every row; 1 drops it if there.
     min_score_gap: smallest chosen minus rejected score that stays (the
@@ -45,52 +51,59 @@ def read_pairs(
 
   Raises:
     FileNotFoundError: no such file.
-    ValueError: what the file is where it holds no JSON lines; else every
-      faulty row with its line number, up to terminal.LISTED of them.
+    ValueError: what a file is where it holds no rows, or that it is damaged;
+      else every faulty row with its number, up to terminal.LISTED of them.
   """
-  path = shipped.find(path)
-  if path.is_dir():
-    raise ValueError(f"{path}: is a folder; name the file of pairs in it")
-  if not path.is_file():
-    raise FileNotFoundError(f"{path}: no such file of pairs")
   scored = captions == 2 and min_score_gap is not None
-  pairs, marks = _checked(path, question, captions, scored)
-  kept = [p for p in pairs if not scored or _gap(p) >= min_score_gap]
+  read = _checked(path, question, captions, scored)
+  if not scored:
+    return read
+  kept = [pair for pair in read.pairs if _gap(pair) >= min_score_gap]
+  lost = [pair for pair in read.pairs if not _gap(pair) >= min_score_gap]
   if not kept:
     raise ValueError(
-      f"{path}: none of {len(pairs)} rows has a score gap of at least "
+      f"{path}: none of {len(lost)} rows has a score gap of at least "
       f"{min_score_gap:g}; lower min_score_gap, or set it to None"
     )
-  return Filtered(kept, len(pairs) - len(kept), marks)
+  return read._replace(pairs=kept, below_gap=lost)
 
 
-def _checked(path: Path, question, captions: int, scored: bool):
-  """All rows of a file and how many had a mark, or an error with all faults."""
-  file_kinds.check_json_lines(path)
-  pairs, faults, lines, marks = [], [], {}, 0
-  for number, line in enumerate(path.read_bytes().splitlines(), start=1):
-    if not line.strip():
-      continue
-    try:
-      row = rows.read(line, question, captions, scored)
-      pair = row.pair._replace(id=_id(row, number, lines))
-    except Fault as fault:
-      faults.append(f"{path}:{number}: {fault}")
-      continue
-    lines[pair.id] = number
-    marks += row.marked
-    pairs.append(pair)
-  _refuse(path, faults, empty=not pairs)
-  return pairs, marks
+def _checked(wanted, question, captions: int, scored: bool) -> Filtered:
+  """All rows of all files, or an error with all faults."""
+  found = files.find(wanted)
+  named = found[0] if len(found) == 1 else wanted
+  pairs, faults, places, marks, forms = [], [], {}, 0, Counter()
+  for number, file in enumerate(found):
+    before = f"file-{number + 1}-" if number else ""
+    for place, held in files.stream(file):
+      try:
+        row = rows.read(held, question, captions, scored)
+        pair = row.pair._replace(id=_id(row, place, places, before))
+      except Fault as fault:
+        faults.append(f"{place}: {fault}")
+        continue
+      places[pair.id] = place
+      marks += row.marked
+      forms[row.form] += 1
+      pairs.append(pair)
+  _refuse(named, faults, empty=not pairs)
+  return Filtered(pairs, [], places, marks, forms)
 
 
-def _id(row: rows.Row, number: int, lines: dict[str, int]) -> str:
-  """The id of a row: its own, else its prompt's or its line's."""
-  name = row.pair.id or f"line-{number}"
-  if name in lines and row.of_prompt:  # several pairs of one prompt
-    name = f"{name}-line-{number}"
-  if name in lines:
-    raise Fault(f"id {name!r} is already used on line {lines[name]}")
+def _id(row: rows.Row, place: Place, places: dict[str, Place], before: str):
+  """The id of a row: its own, else its prompt's or its place's.
+
+  before: what tells the place from those in the files before this one.
+  """
+  there = f"{before}{place.unit}-{place.number}"
+  name = row.pair.id or there
+  if name in places and row.of_prompt:  # several pairs of one prompt
+    name = f"{name}-{there}"
+  if name in places:
+    other = places[name]
+    where = f"{other.unit} {other.number}"
+    where += "" if other.file == place.file else f" of {other.file}"
+    raise Fault(f"id {name!r} is already used on {where}")
   return name
 
 
@@ -98,7 +111,7 @@ def _gap(pair: Pair) -> float:
   return pair.chosen_score - pair.rejected_score
 
 
-def _refuse(path: Path, faults: list[str], empty: bool):
+def _refuse(path: str | Path, faults: list[str], empty: bool):
   """Raises one error with the faults found, if there are any."""
   if faults:
     raise ValueError(together(path, faults))

@@ -17,7 +17,15 @@ from absl import flags
 from jaxtyping import Float
 from transformers import PreTrainedTokenizerBase
 
-from synpo_jax.data import batches, chunks, pairs, shards, tokens, video
+from synpo_jax.data import (
+  accounts,
+  batches,
+  chunks,
+  pairs,
+  shards,
+  tokens,
+  video,
+)
 from synpo_jax.data.limits import Limits
 from synpo_jax.runtime import stopping
 
@@ -28,7 +36,7 @@ AHEAD = 2  # batches that each reader keeps ready
 class Settings:
   """The `data` section of a config.
 
-  pairs: JSON lines (data.pairs). videos: folder that relative paths start
+  pairs: files of rows (files.find). videos: folder that relative paths start
   from. cache: folder of decoded frames, shared by all runs. question: for
   rows without one, or None. template: key of text.TEMPLATES. min_score_gap:
   smallest gap that stays, None for all. max_len: positions of prompt and
@@ -63,7 +71,8 @@ class Data(NamedTuple):
 
   batches[i] is what update i trains on; `row` in it indexes `pairs`. `frames`
   maps a number of `videos` to its uint8 [F, Y, X, 3]. `counts` says in words
-  how many rows were used, changed or dropped.
+  how many rows were used, changed or dropped; `dropped` lists the last, and
+  `forms` says of what forms the rows are.
   """
 
   batches: batches.Batches
@@ -71,6 +80,8 @@ class Data(NamedTuple):
   videos: list[str]
   frames: chunks.Frames | None
   counts: dict[str, int]
+  dropped: Sequence[accounts.Dropped] = ()
+  forms: Sequence[str] = ()
 
   @property
   def updates_per_epoch(self) -> int:
@@ -111,12 +122,14 @@ def make(
   how = dict(question=s.question, min_score_gap=s.min_score_gap)
   read = pairs.read_pairs(s.pairs, captions=captions, **how)
   kept, names, frames, lost = _with_videos(read.pairs, s, rule, preprocess)
-  rows, misfits = _tokenised(
+  rows, misfits, unfit = _tokenised(
     kept, names, frames, s, tokenizer, blocks, captions
   )
-  counts = _counted(read, lost, misfits, len(rows.pair))
+  counts = accounts.count(read, lost, misfits, len(rows.pair))
   if not len(rows.pair):
-    raise ValueError(f"{s.pairs}: no row can be used ({summary(counts)})")
+    raise ValueError(
+      f"{s.pairs}: no row can be used ({accounts.summary(counts)})"
+    )
   made = batches.Batches(
     rows,
     _sizes(rows, s),
@@ -129,19 +142,9 @@ def make(
     process_index=process_index,
     process_count=process_count,
   )
-  return Data(made, kept, names, frames, counts)
-
-
-def _counted(read: pairs.Filtered, lost, misfits, used: int) -> dict[str, int]:
-  """How many rows were used, changed or dropped, and why, in words."""
-  return {
-    "rows read": len(read.pairs) + read.below_gap,
-    "dropped: score gap too small": read.below_gap,
-    "marks of the video taken out of questions": read.marks,
-    **lost,
-    **misfits,
-    "rows used": used,
-  }
+  dropped = accounts.dropped(read, kept, unfit)
+  said = accounts.forms(s.pairs, read)
+  return Data(made, kept, names, frames, counts, dropped, said)
 
 
 def _tokenised(kept, names, frames, s: Settings, tokenizer, blocks, captions):
@@ -165,11 +168,6 @@ def _sizes(rows: batches.Rows, s: Settings):
     rows, s.prefix_buckets, s.response_buckets, s.frame_buckets
   )
   return batches.joined(sizes, rows.captions)
-
-
-def summary(counts: dict[str, int]) -> str:
-  """Counts as one line, without those that are zero."""
-  return ", ".join(f"{n} {what}" for what, n in counts.items() if n)
 
 
 def with_features(
@@ -213,7 +211,7 @@ def _with_videos(read: list[pairs.Pair], s: Settings, rule, preprocess):
   lost = {
     "rows of text alone": len(read) - len(wanted),
     f"videos quarantined (see {store.report})": len(store.quarantined),
-    "dropped: video quarantined": len(read) - len(kept),
+    accounts.QUARANTINED: len(read) - len(kept),
   }
   frames = chunks.Frames(list(store.places.values()), preprocess.size)
   return kept, names, frames, lost
@@ -228,8 +226,9 @@ def check_seen(data: Data, settings: dict) -> None:
     return
   raise ValueError(
     f"{settings['pairs']}: none of the rows used has a video "
-    f"({summary(data.counts)}), so the captioner would train blind; name it as "
-    "'video' in each row, or set data.videos='' to train on text alone"
+    f"({accounts.summary(data.counts)}), so the captioner would train blind; "
+    "name it as 'video' in each row, or set data.videos='' to train on text "
+    "alone"
   )
 
 

@@ -1,18 +1,17 @@
-"""One preference row: a line of JSON to a checked pair.
+"""One preference row, as a file holds it, to a checked pair.
 
 A row: `question`, `chosen`, `rejected`, and optionally `video` (a path, or a
 name in the video folder; absent for text-only rows), `chosen_score`,
-`rejected_score`, `id`. The official release's names are read too, and rows
-whose `chosen` and `rejected` are lists of chat messages that differ in the
-last one. Media and words that we do not use are refused by name; other keys
-are provenance and left alone.
+`rejected_score`, `id`. The official release's names are read too, rows whose
+`chosen` and `rejected` are lists of chat messages that differ in the last one,
+and the forms of other programs (data/forms.py). Media and words that we do not
+use are refused by name; other keys are provenance and left alone.
 """
 
-import json
 import sys
 from typing import Any, NamedTuple
 
-from synpo_jax.data import media, turns
+from synpo_jax.data import forms, media, turns
 from synpo_jax.data.media import Fault
 from synpo_jax.data.turns import Message
 
@@ -32,6 +31,7 @@ KNOWN = {name for names in NAMES.values() for name in names}
 ASKED = ("instruction", "input", "query", "messages", "conversations")
 ASKED += ("conversation", "problem")
 EARLIER = ("history", "system", "system_prompt", "tools", "context")
+BESIDE = ("system_prompt", "tools")  # what a row of messages may not hold back
 
 
 class Pair(NamedTuple):
@@ -48,28 +48,35 @@ class Pair(NamedTuple):
 
 
 class Row(NamedTuple):
-  """A pair as its line holds it.
+  """A pair as its row holds it.
 
   of_prompt: its id is its prompt's, which other pairs may share. marked:
-  the question had a mark of the video, which is gone.
+  the question had a mark of the video, which is gone. form: the row's, in
+  words.
   """
 
   pair: Pair
   of_prompt: bool
   marked: bool
+  form: str
 
 
-def read(line: bytes, question: str | None, captions: int, scored: bool) -> Row:
-  """The pair of one line; its id is empty where the row has none.
+def read(
+  row: dict[str, Any] | Fault, question: str | None, captions: int, scored: bool
+) -> Row:
+  """The pair of one row; its id is empty where the row has none.
 
   Args:
-    question: for a row that brings none. captions: 2, or 1 for the chosen
-      alone. scored: whether scores are needed.
+    row: as `files.stream` yields it; a Fault is raised. question: for a row
+      that brings none. captions: 2, or 1 for the chosen alone. scored: whether
+      scores are needed.
 
   Raises:
     Fault: what is wrong with it.
   """
-  row = _object(line)
+  if isinstance(row, Fault):
+    raise row
+  form, row = forms.ours(row)
   fields = _fields(row)
   told = turns.unfold(fields, captions)
   fields = told.fields
@@ -77,31 +84,7 @@ def read(line: bytes, question: str | None, captions: int, scored: bool) -> Row:
   media.check(row, KNOWN, seen=fields["video"] is not None)
   pair, marked = _pair(fields, told.history, question, captions, scored)
   of_prompt = row.get("id") is None and row.get("prompt_id") is not None
-  return Row(pair, of_prompt, marked)
-
-
-def _object(line: bytes) -> dict[str, Any]:
-  """The JSON object of a line, none of whose keys stands twice."""
-  try:
-    row = json.loads(line.decode("utf-8-sig"), object_pairs_hook=_once)
-  except UnicodeDecodeError as error:
-    raise Fault("is not UTF-8 text") from error
-  except json.JSONDecodeError as error:
-    raise Fault(f"is not JSON: {error.msg} at column {error.colno}") from error
-  except (ValueError, RecursionError) as error:  # Python's own limits
-    raise Fault("is JSON too deep, or a number too long, to read") from error
-  if not isinstance(row, dict):
-    raise Fault(f"is a JSON {type(row).__name__}, not an object")
-  return row
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-  found = dict(pairs)
-  if len(found) < len(pairs):
-    keys = [key for key, _ in pairs]
-    twice = next(key for key in keys if keys.count(key) > 1)
-    raise Fault(f"{twice!r} stands twice in it")
-  return found
+  return Row(pair, of_prompt, marked, form)
 
 
 def _fields(row: dict) -> dict[str, Any]:
@@ -114,7 +97,7 @@ def _fields(row: dict) -> dict[str, Any]:
     if field == "video":
       values = {name: media.one(name, v) for name, v in values.items()}
     given = {name: v for name, v in values.items() if v is not None}
-    distinct = {json.dumps(value) for value in given.values()}
+    distinct = {repr(value) for value in given.values()}
     if len(distinct) > 1 and field != "id":
       raise Fault(f"{' and '.join(given)} say different things")
     fields[field] = next(iter(given.values()), None)
@@ -123,14 +106,14 @@ def _fields(row: dict) -> dict[str, Any]:
 
 def _check_words(row: dict, fields: dict, is_chat: bool) -> None:
   """Raises Fault for a question or earlier turns under names not read."""
-  if is_chat:  # the messages are all there is
-    return
-  for name in EARLIER:
+  for name in BESIDE if is_chat else EARLIER:
     if row.get(name):
       raise Fault(
         f"{name!r} is not read; write what comes before the question as "
         "messages in 'chosen' and 'rejected', or take it out"
       )
+  if is_chat:  # the messages are all there is
+    return
   asked = [name for name in ASKED if row.get(name)]
   if asked and fields["question"] is None:
     raise Fault(

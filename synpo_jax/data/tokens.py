@@ -51,8 +51,9 @@ def tokenise(
   blocks: Callable[[int], list[int]],
   captions: int,
   limits: Limits,
-) -> tuple[batches.Rows, Counter]:
-  """Tokens of all pairs that fit; how many were shortened or dropped, and why.
+) -> tuple[batches.Rows, Counter, dict[int, str]]:
+  """Tokens of all pairs that fit; how many were shortened or dropped, and why;
+  and why of each pair that was dropped, by its number.
 
   videos, frames: of each pair, the number of its video (-1: none) and its
   frames. blocks: visual embeddings per block for a number of frames.
@@ -61,16 +62,18 @@ def tokenise(
     raise ValueError(f"too_long={limits.too_long!r}: choose drop or shorten")
   prompts = _prompts(pairs, frames, tokenizer, template, blocks)
   responses = _responses(pairs, tokenizer, template, captions)
-  kept, counts = [], Counter()
+  kept, dropped, cut = [], {}, 0
   for number, (prefix, answers) in enumerate(
     zip(prompts, responses, strict=True)
   ):
-    if _alike(pairs[number], answers):
-      counts[SAME] += 1
-      continue
-    fitted = _fit(answers, limits.room(len(prefix)), limits.too_long, counts)
-    if fitted is not None:
+    alike = _alike(pairs[number], answers)
+    room = limits.room(len(prefix))
+    fitted = SAME if alike else _fit(answers, room, limits.too_long)
+    if isinstance(fitted, str):
+      dropped[number] = fitted
+    else:
       kept.append((number, prefix, fitted))
+      cut += sum(len(answer) > room for answer in answers)
   chosen = np.array([number for number, _, _ in kept], np.int64)
   rows = batches.Rows(
     prefix=batches.ragged([prefix for _, prefix, _ in kept]),
@@ -80,7 +83,8 @@ def tokenise(
     frames=np.asarray(frames, np.int64)[chosen],
     captions=captions,
   )
-  return rows, counts
+  counts = Counter(dropped.values()) + Counter({SHORTENED: cut})
+  return rows, counts, dropped
 
 
 def _prompts(pairs, frames, tokenizer, template, blocks) -> list[list[int]]:
@@ -125,23 +129,18 @@ def _plain(caption: str) -> str:
   return re.sub(r"[^\S\n]+", " ", unicodedata.normalize("NFC", caption)).strip()
 
 
-def _fit(answers, room: int, too_long: str, counts: Counter):
-  """The answers, cut to the room if need be, or None if the row must go.
+def _fit(answers, room: int, too_long: str) -> list | str:
+  """The answers, cut to the room if need be, or why the row must go.
 
   A cut keeps the end token, and at least one token before it.
   """
-  long = sum(len(answer) > room for answer in answers)
-  if not long:
+  if all(len(answer) <= room for answer in answers):
     return answers
   if room < 2:
-    counts[PROMPT_TOO_LONG] += 1
-    return None
+    return PROMPT_TOO_LONG
   if too_long == "drop":
-    counts[CAPTION_TOO_LONG] += 1
-    return None
+    return CAPTION_TOO_LONG
   cut = [a if len(a) <= room else a[: room - 1] + a[-1:] for a in answers]
   if len(cut) == 2 and cut[0] == cut[1]:
-    counts[ALIKE] += 1
-    return None
-  counts[SHORTENED] += long
+    return ALIKE
   return cut

@@ -7,6 +7,7 @@ from synpo_jax.data.media import Fault
 
 NEEDED = {"role", "content"}  # of a message
 ROLES = ("system", "developer", "user", "assistant", "tool")
+SHAREGPT = {"human": "user", "gpt": "assistant"}  # ShareGPT's roles, and ours
 UNREAD = ("tool_calls", "function_call", "reasoning_content", "thinking")
 PLACES = ("video", "path", "url", "video_url")  # of the file, in a part
 
@@ -47,14 +48,32 @@ def text(fields: dict, name: str, where: str = "") -> str:
   return value
 
 
+def messages(listed: Any, name: str) -> list[dict[str, Any]]:
+  """Messages as {role, content}, written so or as {from, value}.
+
+  Raises Fault for what is no list of objects; the rest `unfold` checks.
+  """
+  if not isinstance(listed, list):
+    raise Fault(f"{name!r} is a {type(listed).__name__}, not a list")
+  return [
+    _message(message, f"{name!r} message {n}")
+    for n, message in enumerate(listed, 1)
+  ]
+
+
+def _message(message: Any, where: str) -> dict[str, Any]:
+  if not isinstance(message, dict):
+    raise Fault(f"{where} is a {type(message).__name__}, not a message")
+  if "from" not in message or message.get("role") is not None:
+    return message
+  rest = {k: v for k, v in message.items() if k not in ("from", "value")}
+  said = message["from"]
+  role = SHAREGPT.get(said, said) if isinstance(said, str) else said
+  return rest | {"role": role, "content": message.get("value")}
+
+
 def unfold(fields: dict, captions: int) -> Told:
   """Turns message lists into earlier turns, question and two answers."""
-  if isinstance(fields["question"], list):
-    raise Fault(
-      "its prompt is a list of messages with the answers apart (TRL's "
-      "explicit form), which is not read; put the prompt's messages before "
-      "the answer in both 'chosen' and 'rejected'"
-    )
   if not isinstance(fields["chosen"], list):
     return Told((), fields, False)
   chosen = _turns(fields, "chosen")
@@ -135,7 +154,8 @@ def _joined(role: str, parts: list, where: str) -> Turn:
 
 def _named(part: dict, where: str) -> str | None:
   """The file of a video part; None where the row has to name it."""
-  for key in part.keys() - {"type", *PLACES}:
+  given = {key for key, value in part.items() if value is not None}
+  for key in sorted(map(str, given - {"type", *PLACES})):
     raise Fault(f"{where}{key!r} of a video part is not read; take it out")
   for key in PLACES:
     value = part.get(key)

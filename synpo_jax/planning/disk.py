@@ -10,10 +10,10 @@ from collections.abc import Iterable
 import jax
 from flax import traverse_util
 
+from synpo_jax.data import files
 from synpo_jax.models import captioner
 from synpo_jax.models.config import LoraConfig
 from synpo_jax.planning import abstract_step
-from synpo_jax.runtime import shipped
 from synpo_jax.weights import config_reading
 
 MIB, GIB = 2**20, 2**30
@@ -88,8 +88,8 @@ def _videos(c, named: list[str | None]) -> int:
     return c.world.clips
   if not named:
     return 0
-  with open(shipped.find(c.data.pairs), "rb") as lines:
-    rows = sum(1 for line in lines if line.strip())
+  found = files.find(c.data.pairs)
+  rows = sum(1 for file in found for _ in files.stream(file))
   return math.ceil(rows * len({*named} - {None}) / len(named))
 
 

@@ -1,15 +1,16 @@
 """What a run reads and where it writes, looked at before anything is made."""
 
 import contextlib
+import itertools
 import os
 import pathlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from synpo_jax import losses
-from synpo_jax.data import pairs, rows, text, tokenizer_folder
+from synpo_jax.data import files, pairs, rows, text, tokenizer_folder
 from synpo_jax.planning import disk
-from synpo_jax.runtime import file_kinds, shipped
+from synpo_jax.runtime import shipped
 from synpo_jax.runtime.flags import Change
 from synpo_jax.weights import config_reading, folders, tensor_names
 
@@ -144,24 +145,17 @@ def _check_rows(c, path, captions, scored) -> str:
 
 
 def _first_rows(c, path, captions, scored) -> list[pairs.Pair]:
-  file = shipped.find(path)
-  if not file.is_file():
-    raise FileNotFoundError(f"{file}: no such file of pairs")
-  file_kinds.check_json_lines(file)
   read = []
-  with open(file, "rb") as lines:
-    for number, line in enumerate(lines, start=1):
-      if not line.strip():
-        continue
-      try:
-        row = rows.read(line, c.data.question, captions, scored)
-      except rows.Fault as fault:
-        raise ValueError(f"{file}:{number}: {fault}") from fault
-      read.append(row.pair)
-      if len(read) == ROWS:
-        break
+  streams = (files.stream(file) for file in files.find(path))
+  every = itertools.chain.from_iterable(streams)
+  for place, held in itertools.islice(every, ROWS):
+    try:
+      row = rows.read(held, c.data.question, captions, scored)
+    except rows.Fault as fault:
+      raise ValueError(f"{place}: {fault}") from fault
+    read.append(row.pair)
   if not read:
-    raise ValueError(f"{file}: holds no rows")
+    raise ValueError(f"{path}: holds no rows")
   return read
 
 

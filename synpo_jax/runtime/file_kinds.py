@@ -16,7 +16,7 @@ BEGINNINGS = (
   (b"PK\x03\x04", "a zip archive", UNPACK.replace("{tool}", "unzip")),
   (b"PAR1", "Parquet", TABLE),
   (b"ARROW1", "Arrow", TABLE),
-  (b"\xff\xff\xff\xff\x10\0", "an Arrow stream", TABLE),
+  (b"\xff\xff\xff\xff", "an Arrow stream", TABLE),
   (b"\x89HDF", "HDF5", TABLE),
   (b"SQLite format 3\0", "an SQLite database", TABLE),
   (b"Obj\x01", "Avro", TABLE),
@@ -45,10 +45,26 @@ SPREAD = (
 def check_json_lines(path: Path) -> None:
   """Raises ValueError, in one line, for a file that is something else."""
   with open(path, "rb") as file:
-    head = file.read(HEAD)
+    check_head(path, file.read(HEAD))
+
+
+def check_head(path: Path, head: bytes) -> None:
+  """The same, of how a file begins, once unpacked."""
   found = _binary(head) or _spread(head)
   if found is not None:
     raise ValueError(f"{path}: is {found.replace('{name}', path.name)}")
+
+
+def binary(head: bytes) -> str | None:
+  """What begins so, a name of BEGINNINGS; None for what may be text."""
+  whats = (what for begins, what, _ in BEGINNINGS if head.startswith(begins))
+  return next(whats, None)
+
+
+def is_array(head: bytes) -> bool:
+  """Whether what begins so is a JSON array of objects, or an empty one."""
+  text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+  return re.match(rb"\[\s*[\]{]", text) is not None
 
 
 def _binary(head: bytes) -> str | None:

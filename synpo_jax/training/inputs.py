@@ -6,7 +6,8 @@ import pathlib
 
 from absl import logging
 
-from synpo_jax.runtime import alike, digests, hosts, journal, shipped, workdir
+from synpo_jax.data import files
+from synpo_jax.runtime import alike, digests, hosts, journal, workdir
 from synpo_jax.weights import fingerprint
 
 FILES = ("data.pairs", "heldout.pairs", "heldout.scenes")
@@ -69,13 +70,25 @@ def read(c, data, held) -> dict[str, str]:
   for name in (*FILES, *MOVABLE):
     section, key = name.split(".")
     path = c[section][key]
-    if path and (file := shipped.find(path)).is_file():
+    if path and (digest := _digest(path)):
       shown = f"{name}={path}" if name in MOVABLE else name
-      found[shown] = digests.of(file).hex()
+      found[shown] = digest
   for name, read_ in (("data.videos", data), ("heldout.videos", held)):
     if read_ is not None and read_.frames is not None:
       found[name] = of_frames(read_.frames)
   return found
+
+
+def _digest(path: str) -> str | None:
+  """Of all files that a path or a glob names; None where none is there."""
+  try:
+    found = files.find(path)
+  except (FileNotFoundError, ValueError):
+    return None
+  each = [digests.of(file) for file in found]
+  if len(each) == 1:
+    return each[0].hex()
+  return hashlib.sha256(b"".join(each)).hexdigest()
 
 
 def of_frames(frames) -> str:

@@ -6,6 +6,7 @@ Three steps that others take one by one: the model with its mesh and tokenizer
 
 import functools
 import os
+import pathlib
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 from jax.experimental import multihost_utils
 
 from synpo_jax import losses
-from synpo_jax.data import pipeline, text, video
+from synpo_jax.data import accounts, pipeline, text, video
 from synpo_jax.models import attention, captioner, sharding
 from synpo_jax.runtime import alike, hosts
 from synpo_jax.runtime.workdir import claim_workdir
@@ -99,7 +100,8 @@ def prepare(c, workdir) -> Job:
   steps = make_steps(c, model, trained, mesh, data.updates)
   announce(opened, variables, data)
   if held:
-    hosts.say(f"held out: {pipeline.summary(held.counts)}")
+    hosts.say(f"held out: {accounts.summary(held.counts)}")
+  list_dropped(workdir, data, held)
   cached = caches.make(c, model, variables, mesh)
   data, held = cached(data), cached(held) if held else None
   state = steps.init(trained)
@@ -252,10 +254,21 @@ def announce(opened, variables, data):
   backend = model.attention
   backend = attention.describe(backend, model.config.decoder, model.dtype)
   hosts.say(f"attention: {backend}")
-  counts, updates = pipeline.summary(data.counts), f"{data.updates} updates"
+  for line in data.forms:
+    hosts.say(line)
+  counts, updates = accounts.summary(data.counts), f"{data.updates} updates"
   hosts.say(f"data: {counts}; {updates}, shapes of batches: {data.shapes}")
   if time := describe_time(model.config, data.frames):
     hosts.say(f"time: {time}")
+
+
+def list_dropped(workdir, data, held) -> None:
+  """Writes down the rows that are not trained on, or not held out."""
+  dropped = [*data.dropped, *(held.dropped if held else [])]
+  path = pathlib.Path(workdir) / "dropped.jsonl"
+  if hosts.is_first() and (dropped or path.exists()):
+    accounts.write_dropped(path, dropped)
+    hosts.say(f"dropped rows: {path}")
 
 
 def describe_time(config, frames) -> str | None:

@@ -5,16 +5,17 @@ that has nothing to do with them; and how repetitive and how varied its greedy
 captions are (the paper's Figures 1 and 4).
 """
 
-import json
+import itertools
 import pathlib
 from collections.abc import Callable
 
 import jax
 import numpy as np
 
+from synpo_jax.data import files
 from synpo_jax.evaluation.caption_metrics import variety
 from synpo_jax.evaluation.tokenizer import tokenize
-from synpo_jax.runtime import hosts, journal, shipped
+from synpo_jax.runtime import hosts, journal
 from synpo_jax.training import heldout, inputs, job, metrics, pair_logps
 from synpo_jax.world import scene, telling
 
@@ -79,9 +80,8 @@ def _references(c, workdir) -> str:
     return ""
   scenes = scene.read_scenes(c.heldout.scenes)
   made = {}
-  lines = shipped.find(c.heldout.pairs).read_bytes().splitlines()
-  for line in filter(bytes.strip, lines):
-    row = json.loads(line)
+  streams = (files.stream(file) for file in files.find(c.heldout.pairs))
+  for _, row in itertools.chain.from_iterable(streams):
     video = pathlib.PurePosixPath(row["video"]).stem
     rng = np.random.default_rng(scenes[video].seed)
     chosen = telling.tell(scenes[video].facts, rng)

@@ -32,6 +32,9 @@ MESSAGES = st.lists(
       "content": WORDS | st.none() | st.lists(PARTS | WORDS, max_size=3),
     },
     optional={"tool_calls": WORDS, "image": WORDS},
+  )
+  | st.fixed_dictionaries(
+    {"from": st.sampled_from(("system", "human", "gpt", None)), "value": WORDS}
   ),
   max_size=4,
 )
@@ -45,6 +48,8 @@ KEYS = st.sampled_from(
     *("id", "prompt_id", "idx", "video", "videos", "video_path", "image"),
     *("question", "prompt", "chosen", "rejected", "pos_pre", "neg_score"),
     *("chosen_score", "rejected_score", "messages", "system", "meta"),
+    *("conversations", "instruction", "input", "history", "query", "response"),
+    *("rejected_response", "rejected_messages", "rejected_videos", "tools"),
   )
 )
 ODD = st.dictionaries(KEYS | WORDS, VALUES | MESSAGES, max_size=6)

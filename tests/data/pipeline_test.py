@@ -7,7 +7,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from synpo_jax.data import pipeline, text, video
+from synpo_jax.data import accounts, pipeline, text, video
 from synpo_jax.data.batches import FILLER
 from tests.support import clips, tokenizers_made
 
@@ -94,7 +94,12 @@ def test_files_become_batches_and_every_loss_is_counted(data):
   assert data.counts["dropped: video quarantined"] == 8
   assert data.counts["rows used"] == 21
   assert data.counts["rows of text alone"] == 4
-  line = pipeline.summary(data.counts)
+  rows = {d.place.number: d.reason for d in data.dropped}
+  gone = dict.fromkeys((5, 6, 12, 13, 19, 20, 26, 27), "video quarantined")
+  assert rows == {1: "score gap too small", **gone}
+  (form,) = data.forms
+  assert form.endswith("pairs.jsonl: rows of ours (question, chosen, rejected)")
+  line = accounts.summary(data.counts)
   assert "2 videos quarantined (see " in line and " 0 " not in line
   assert data.updates == 2 * data.updates_per_epoch
   for i in range(data.updates):
@@ -248,7 +253,7 @@ def test_marks_taken_out_are_counted(files, tmp_path, llama):
   path = tmp_path / "pairs.jsonl"
   path.write_text(json.dumps(row | {"rejected": "b"}) + "\n")
   marked = make(files, llama, pairs=str(path), min_score_gap=None)
-  line = pipeline.summary(marked.counts)
+  line = accounts.summary(marked.counts)
   assert "1 marks of the video taken out of questions" in line
   spelled = llama.convert_tokens_to_ids(["<", "v", "i", "d", "e", "o", ">"])
   prefix = marked.batches.rows.prefix[0].tolist()

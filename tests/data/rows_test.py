@@ -46,7 +46,7 @@ def test_one_video_is_read_under_any_of_its_names(file, named):
 LOST = [
   ({"videos": ["a.mp4", "b.mp4"]}, "'videos' lists 2 videos; a row has one"),
   ({"video": "a.mp4", "videos": ["b.mp4"]}, "video and videos say different"),
-  ({"videos": [{"path": "a.mp4"}]}, "'videos' lists a dict, not a path"),
+  ({"videos": [{"file": "a.mp4"}]}, "'videos' lists a dict, not a path"),
   ({"clip": "a"}, "'clip' holds a video, which is not read; call it 'video'"),
   ({"videoFile": "a"}, "'videoFile' holds a video"),
   ({"video_id": 7}, "'video_id' holds a video"),
@@ -167,11 +167,12 @@ def test_marks_in_earlier_turns_are_refused_and_text_about_them_is_kept(file):
 
 
 FOREIGN = [
-  ({"instruction": "What?"}, "'instruction' is not read; call the question"),
-  ({"conversations": [{"from": "human"}]}, "'conversations' is not read"),
-  (TEXT | {"system": "Be brief."}, "'system' is not read; write what comes"),
+  ({"problem": "What?"}, "'problem' is not read; call the question"),
+  ({"conversation": [{"from": "human"}]}, "'conversation' is not read"),
+  ({"system": "Be brief."}, "'system' is not read; write what comes"),
+  (both("Why?") | {"tools": "[f]"}, "'tools' is not read; write what comes"),
   (TEXT | {"history": [["a", "b"]]}, "'history' is not read"),
-  (TEXT | {"prompt": chat("a")[:1], "question": None}, "TRL's explicit form"),
+  (TEXT | {"question": chat("a")}, "'question' is a list, not text"),
 ]
 
 

@@ -13,7 +13,15 @@ def llama():
   return tokenizers_made.llama()
 
 
-def fitted(
+def fitted(llama, caption_pairs, **how):
+  """Rows and counts; that these are of what was dropped is checked."""
+  rows, counts, dropped = tokenised(llama, caption_pairs, **how)
+  assert sum(counts.values()) - counts[tokens.SHORTENED] == len(dropped)
+  assert len(rows.pair) + len(dropped) == len(caption_pairs)
+  return rows, counts
+
+
+def tokenised(
   llama, caption_pairs, blocks=(4,), captions=2, question="Q", **limits
 ):
   pairs = [
@@ -117,7 +125,7 @@ def test_turns_before_a_question_are_part_of_what_makes_its_prompt():
     Pair("1", None, "Q", turns, "one", "two", None, None) for turns in told
   ]
   limits = tokens.Limits(10_000, None, None, "drop")
-  rows, _ = tokens.tokenise(
+  rows, *_ = tokens.tokenise(
     pairs,
     *([-1, -1], [0, 0]),
     tokenizer=chatml,
@@ -129,3 +137,10 @@ def test_turns_before_a_question_are_part_of_what_makes_its_prompt():
   for number, turns in enumerate(told):
     want = text.prompt_ids(chatml, "tokenizer", "Q", blocks=[], history=turns)
     assert rows.prefix[number].tolist() == want
+
+
+def test_what_is_dropped_is_told_by_its_number(llama):
+  caption_pairs = [("aaa", "bb"), ("a  b", "a b"), ("c", "dd"), ("aaaa", "b")]
+  rows, _, dropped = tokenised(llama, caption_pairs, response=5)
+  assert rows.pair.tolist() == [0, 2]
+  assert dropped == {1: tokens.SAME, 3: tokens.CAPTION_TOO_LONG}

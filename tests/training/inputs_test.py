@@ -1,5 +1,6 @@
 """A run goes on with what it began with, by content."""
 
+import hashlib
 import json
 import shutil
 from types import SimpleNamespace
@@ -87,6 +88,22 @@ def test_what_a_run_reads_is_what_it_began_with(c, run, tmp_path):
     with pytest.raises(ValueError, match=f"run: {key}.videos is not what"):
       inputs.claim(run, inputs.read(c, data, held))
   assert inputs.claim(run, inputs.read(c, DATA, HELD)) == kept
+
+
+def test_all_files_of_a_glob_are_what_a_run_began_with(c, run, tmp_path):
+  for name in "ab":
+    (tmp_path / f"part-{name}").write_text(name)
+  c.data.pairs = f"{tmp_path}/part-*"
+  whole = inputs.read(c, DATA, HELD)["data.pairs"]
+  (tmp_path / "part-b").write_text("else")
+  assert inputs.read(c, DATA, HELD)["data.pairs"] != whole
+  (tmp_path / "part-b").write_text("b")
+  assert inputs.read(c, DATA, HELD)["data.pairs"] == whole
+  (tmp_path / "part-c").write_text("c")
+  assert inputs.read(c, DATA, HELD)["data.pairs"] != whole
+  c.data.pairs = f"{tmp_path}/part-a"
+  single = inputs.read(c, DATA, HELD)["data.pairs"]
+  assert single == hashlib.sha256(b"a").hexdigest()
 
 
 def test_a_key_that_may_change_may_name_another_file(c, run, tmp_path):
