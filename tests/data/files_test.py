@@ -96,10 +96,8 @@ def test_an_id_in_two_files_is_named_with_its_file(tmp_path):
     (tmp_path / f"{name}.jsonl").write_bytes(content)
   with pytest.raises(ValueError) as error:
     pairs.read_pairs(f"{tmp_path}/*.jsonl")
-  first, fault = str(error.value).splitlines()
-  assert first == f"{tmp_path}/*.jsonl: 1 fault"
   a, b = (tmp_path / f"{name}.jsonl" for name in "ab")
-  assert fault.strip() == f"{b}:1: id 'x' is already used on line 1 of {a}"
+  assert str(error.value) == f"{b}:1: id 'x' is already used on line 1 of {a}"
 
 
 def test_row_groups_are_read_when_their_turn_comes(tmp_path):
@@ -144,9 +142,7 @@ def test_a_json_array_cut_short_names_the_row(tmp_path):
   content = json.dumps(ROWS[:2])
   for size in range(2, len(content)):
     path.write_text(content[:size])
-    with pytest.raises(
-      ValueError, match=rf"fault\n *{path}:[123]: is (not JSON|c)"
-    ):
+    with pytest.raises(ValueError, match=rf"^{path}:[123]: is (not JSON|c)"):
       pairs.read_pairs(path)
 
 

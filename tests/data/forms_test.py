@@ -272,7 +272,7 @@ def test_what_a_form_cannot_say_is_refused_by_name(tmp_path, row, reason, kind):
     row |= {k: ["PNG"] for k, v in row.items() if v == [IMAGE]}
     row |= {"video": {"bytes": "x"}} if row.get("video") == "PNG" else {}
   row_files.KINDS[kind](path, [row])
-  with pytest.raises(ValueError, match=f"1 fault\n.*{kind}:1: .*{reason}"):
+  with pytest.raises(ValueError, match=f"{kind}:1: .*{reason}"):
     pairs.read_pairs(path)
 
 
