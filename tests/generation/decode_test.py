@@ -1,5 +1,7 @@
 """Generation from caches against plain forward passes."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +18,8 @@ from synpo_jax.models.config import (
   RopeScaling,
 )
 from tests.support.decoding import EOS, V, prompts, run
+
+pytestmark = pytest.mark.usefixtures("quick_compile")
 
 SAMPLED = Sampling(temperature=1.2, top_k=20, top_p=0.95)
 LLAMA = dict(
@@ -95,19 +99,28 @@ def check_rows(model, variables, batch, keys, out, how, eos_ids=(EOS,)):
   for n, row in enumerate(rows):
     b, c = divmod(n, C)
     start, length = len(row) - R, int(out.lengths[b, c])
-    steps = jnp.asarray(logits[n, start - 1 : start - 1 + length])
+    steps = logits[n, start - 1 : start - 1 + R]
     tokens = out.tokens[b, c, :length]
-    logps = sampling.chosen_logps(steps, jnp.asarray(tokens))
+    logps, again = replay(steps, out.tokens[b, c], keys[b], c, how, eos_ids[0])
     # Rounding 4e-6; a position off by one is 1e-1.
-    np.testing.assert_allclose(out.logps[b, c, :length], logps, atol=3e-5)
-    key = jax.random.fold_in(keys[b], c)
-    step_keys = jax.vmap(jax.random.fold_in, (None, 0))(key, np.arange(length))
-    again = np.asarray(sampling.choose(step_keys, steps, how, eos_ids[0]))
-    np.testing.assert_array_equal(tokens, again)
+    np.testing.assert_allclose(
+      out.logps[b, c, :length], logps[:length], atol=3e-5
+    )
+    np.testing.assert_array_equal(tokens, again[:length])
     ends = np.isin(tokens, eos_ids)
     assert not ends[:-1].any() and (ends[-1] or length == R)
     assert (out.tokens[b, c, length:] == eos_ids[0]).all()
     assert not out.logps[b, c, length:].any()
+
+
+@functools.partial(jax.jit, static_argnames=("how", "eos"))
+def replay(steps, tokens, key, candidate, how, eos):
+  """Log-probs of the tokens [R] by logits [R, V], and what those draw."""
+  key = jax.random.fold_in(key, candidate)
+  spots = jnp.arange(len(tokens))
+  keys = jax.vmap(jax.random.fold_in, (None, 0))(key, spots)
+  drawn = sampling.choose(keys, steps, how, eos)
+  return sampling.chosen_logps(steps, tokens), drawn
 
 
 def prompt_of(batch, b, c):
@@ -130,7 +143,9 @@ def llama():
   return make("llama")
 
 
-@pytest.mark.parametrize("family", ["gemma", "mistral"])
+@pytest.mark.parametrize(
+  "family", [pytest.param("gemma", marks=pytest.mark.slow), "mistral"]
+)
 def test_cached_greedy_decoding_equals_the_full_forward(family, small_blocks):
   model, variables = make(family)
   batch = prompts([9, 4, 7], width=11)
@@ -139,6 +154,7 @@ def test_cached_greedy_decoding_equals_the_full_forward(family, small_blocks):
   check_rows(model, variables, batch, keys, out, GREEDY)
 
 
+@pytest.mark.slow
 def test_cached_sampling_equals_the_full_forward(llama, small_blocks):
   """Ended rows are dropped on the way: from 3 x 4 rows down to few."""
   model, variables = llama
@@ -153,6 +169,7 @@ def test_cached_sampling_equals_the_full_forward(llama, small_blocks):
   assert len(set(map(tuple, out.tokens[0]))) > 1
 
 
+@pytest.mark.slow
 def test_candidates_may_go_on_from_tails_of_their_own(llama):
   model, variables = llama
   batch = prompts([6, 3], width=8)
@@ -166,6 +183,7 @@ def test_candidates_may_go_on_from_tails_of_their_own(llama):
   check_rows(model, variables, batch, keys, out, GREEDY)
 
 
+@pytest.mark.slow
 def test_a_caption_does_not_depend_on_mates_padding_or_place(llama):
   model, variables = llama
   ids, lengths = ["a", "b", "c"], [9, 4, 7]
@@ -198,6 +216,7 @@ def test_an_end_drawn_first_ends_the_row(llama):
   check_rows(model, variables, batch, keys, out, GREEDY, eos_ids)
 
 
+@pytest.mark.slow
 def test_the_prompt_is_stored_once(llama):
   """Ten candidates cost less than one more copy of a long prompt."""
   config = CaptionerConfig(DecoderConfig(**{**LLAMA, "head_dim": 64}))
@@ -230,6 +249,7 @@ def test_the_prompt_is_stored_once(llama):
   assert bytes_of(10) - bytes_of(1) < prompt
 
 
+@pytest.mark.slow
 def test_a_mesh_changes_nothing(llama):
   model, variables = llama
   batch = prompts([9, 4, 7, 5], width=11)
