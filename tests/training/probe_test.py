@@ -8,7 +8,7 @@ from synpo_jax.training import heldout, job, metrics
 from synpo_jax.training import probe as language
 from tests.support import run_config
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_compile")]
 
 
 @pytest.fixture(scope="module")

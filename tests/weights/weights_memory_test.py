@@ -24,9 +24,9 @@ def test_peak_host_memory(tmp_path, base, room):
 
 @pytest.mark.slow
 def test_peak_host_memory_of_a_large_model(tmp_path):
-  """2 GB: the whole process takes its largest tensor, its shards and 500 MB
-  at most."""
-  largest = loading.write_random(tmp_path, 2.0, files=5)
+  """1.3 GB: the whole process takes its largest tensor, its shards and 500 MB
+  at most; twice in memory, it would take far more."""
+  largest = loading.write_random(tmp_path, 1.3, files=5)
   row = loading.measure(tmp_path, 4, "float")
-  assert row["own"] > 1.9e9
+  assert row["own"] > 1.2e9 > largest + 1.2 * loading.ROOM
   assert row["peak"] < row["own"] + largest + loading.ROOM
