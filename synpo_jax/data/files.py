@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from synpo_jax.data import tables
 from synpo_jax.data.media import Fault
-from synpo_jax.runtime import file_kinds, shipped
+from synpo_jax.runtime import file_kinds, json_file, shipped
 
 LONGEST = 1 << 26  # bytes of a line: 64 MiB
 LARGEST = 1 << 32  # bytes of a JSON array, which is read whole: 4 GiB
@@ -169,8 +169,8 @@ def _element(text: str, at: int):
     line, column = error.lineno, error.colno
     fault = Fault(f"is not JSON: {error.msg} at line {line} column {column}")
     return fault, None
-  except Fault as fault:  # where it ends is not known
-    return fault, None
+  except json_file.Twice as twice:  # where it ends is not known
+    return Fault(f"{twice} in it"), None
   except (ValueError, RecursionError):  # Python's own limits
     return Fault("is JSON too deep, or a number too long, to read"), None
   return _checked(row), end
@@ -191,8 +191,8 @@ def _object(line: bytes) -> dict[str, Any] | Fault:
     return Fault("is not UTF-8 text")
   except json.JSONDecodeError as error:
     return Fault(f"is not JSON: {error.msg} at column {error.colno}")
-  except Fault as fault:
-    return fault
+  except json_file.Twice as twice:
+    return Fault(f"{twice} in it")
   except (ValueError, RecursionError):  # Python's own limits
     return Fault("is JSON too deep, or a number too long, to read")
 
@@ -203,13 +203,4 @@ def _checked(row: Any) -> dict[str, Any] | Fault:
   return Fault(f"is a JSON {type(row).__name__}, not an object")
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-  found = dict(pairs)
-  if len(found) < len(pairs):
-    keys = [key for key, _ in pairs]
-    twice = next(key for key in keys if keys.count(key) > 1)
-    raise Fault(f"{twice!r} stands twice in it")
-  return found
-
-
-DECODER = json.JSONDecoder(object_pairs_hook=_once)
+DECODER = json.JSONDecoder(object_pairs_hook=json_file.once)

@@ -33,7 +33,7 @@ def parse(
   Raises seal.Broken (a ValueError), one line that begins with `place`.
   """
   try:
-    found = json.loads(content.decode("utf-8"), object_pairs_hook=_object)
+    found = json.loads(content.decode("utf-8"), object_pairs_hook=once)
   except (ValueError, RecursionError) as error:  # of JSON, or of UTF-8
     why = first_line(error)
     raise seal.Broken(f"{place}: no JSON ({why}); {way}") from error
@@ -42,10 +42,18 @@ def parse(
   return found
 
 
-def _object(pairs: list[tuple]) -> dict:
+class Twice(ValueError):
+  """A name stands twice in a JSON object; the text says which."""
+
+
+def once(pairs: list[tuple]) -> dict:
+  """An `object_pairs_hook` of JSON's readers: no name may stand twice.
+
+  Raises Twice.
+  """
   found = dict(pairs)
   if len(found) < len(pairs):
     names = [name for name, _ in pairs]
     twice = next(name for name in names if names.count(name) > 1)
-    raise ValueError(f"{twice[:100]!r} stands twice")
+    raise Twice(f"{twice[:100]!r} stands twice")
   return found
