@@ -1,6 +1,5 @@
 """One cell of the study: a method trained once, and what it took."""
 
-import statistics
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -56,7 +55,6 @@ class Trained(NamedTuple):
   adapter: dict
   rows: list[dict]
   seen: list[dict]
-  seconds_per_step: float  # the median update, the first of several left out
 
 
 def make_scoring(c, captioner) -> pair_logps.Scoring:
@@ -118,19 +116,17 @@ def train(
   rate = jax.device_put(jnp.float32(lr), sharding.replicated(captioner.mesh))
   state = state.replace(opt=(*state.opt[:-1], Rate(rate)))
   frozen, key = {"params": captioner.params}, jax.random.key(0)
-  rows, seen, seconds = [], [], []
+  rows, seen = [], []
   for index in range(len(data.batches)):
     batch = sharding.put_batch(data.batches[index], captioner.mesh)
     seen.append(watch(index, state.trained, batch) | {"step": index})
     start = time.perf_counter()
     state, values = bench.step(state, frozen, batch, key)
     jax.block_until_ready(values)
-    seconds.append(time.perf_counter() - start)
+    seconds = time.perf_counter() - start
     values = {k: float(v) for k, v in jax.device_get(values).items()}
-    rate_now = values["pairs"] / seconds[-1]
-    rows.append({"step": index + 1, **values, "pairs_per_s": rate_now})
+    speed = {"pairs_per_s": values["pairs"] / seconds}
+    rows.append({"step": index + 1, **values, **speed})
   seen.append(watch(len(rows), state.trained, None) | {"step": len(rows)})
   seen = [row for row in seen if len(row) > 1]
-  return Trained(
-    state.trained, rows, seen, statistics.median(seconds[1:] or seconds)
-  )
+  return Trained(state.trained, rows, seen)

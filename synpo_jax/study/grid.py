@@ -19,12 +19,17 @@ class Method(NamedTuple):
 
 
 class Cell(NamedTuple):
-  """A method trained once, or a captioner that is not trained at all."""
+  """A method trained once, or a captioner that is not trained at all.
+
+  kind: base (not trained), rate (tried on validation clips), cell (scored on
+  test clips), control (not trained, but nudged), second (trained on pairs of a
+  trained captioner) or collapse (trained too far).
+  """
 
   method: str
   lr: float | None = None
   seed: int | None = None
-  kind: str = "cell"  # one of KINDS
+  kind: str = "cell"
 
   @property
   def id(self) -> str:
@@ -32,10 +37,6 @@ class Cell(NamedTuple):
     return f"{self.kind}: {self.method} lr={self.lr} seed={self.seed}"
 
 
-# base: not trained; rate: tried on validation clips; cell: scored on test
-# clips; control: not trained, but nudged; second: trained on pairs of a trained
-# captioner; collapse: trained too far.
-KINDS = ("base", "rate", "cell", "control", "second", "collapse")
 BASE = Cell("base", kind="base")
 
 

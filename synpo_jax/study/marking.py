@@ -22,11 +22,12 @@ from synpo_jax.study import (
 from synpo_jax.study.grid import Cell
 from synpo_jax.world import scores
 
+SAMPLED = 8  # captions of a clip, of which controls choose
 CONTROLS = (
   "forced beginning",
   "constant sentence",
   "equal length",
-  "best of 8 by S",
+  f"best of {SAMPLED} by S",
 )
 
 
@@ -229,7 +230,7 @@ def _controls(site, like: Cell) -> dict[str, dict[str, str]]:
       site.test.references,
       before,
       after,
-      candidates=8,
+      candidates=SAMPLED,
       mesh=site.captioner.mesh,
       max_new_tokens=site.lens.new_tokens,
       **site.captioner.texts._asdict(),
