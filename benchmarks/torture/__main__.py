@@ -29,7 +29,8 @@ from benchmarks.torture import page
 from benchmarks.torture.bench import Bench
 from benchmarks.torture.interruptions import can_mount, release
 from benchmarks.torture.kinds import Kind, kinds, plan
-from benchmarks.torture.processes import ROOT, end_all
+from benchmarks.torture.outcomes import Outcome
+from benchmarks.torture.processes import ROOT, end_all, let_hear
 from synpo_jax.runtime import names, one_writer, progress, stopping
 
 SEED = flags.DEFINE_integer("seed", 0, "Of moments, bits and files.")
@@ -40,7 +41,7 @@ JOBS = flags.DEFINE_integer("jobs", 2, "Tries at a time.", lower_bound=1)
 WORKDIR = flags.DEFINE_string("workdir", "runs/torture", "Folder to work in.")
 JSON = flags.DEFINE_string("json", "results/torture.json", "Every try.")
 PAGE = flags.DEFINE_string("page", "docs/reliability.md", "Where the table is.")
-KEPT = ("id", "kind", "survived", "how", "seconds")  # of a row
+KEPT = ("id", "kind", "survived", "lost", "how", "seconds")  # of a row
 PACKAGES = ("jax", "flax", "orbax-checkpoint")  # that figures may hang on
 
 
@@ -52,7 +53,7 @@ def main(argv):
   logging.set_verbosity(logging.ERROR)  # orbax tells of every step
   workdir = pathlib.Path(WORKDIR.value)
   try:
-    with stopping.raising(), one_writer.held(workdir):
+    with let_hear(), stopping.raising(), one_writer.held(workdir):
       rows = torture(Bench(workdir, mark(SEED.value)), SEED.value)
   except (ValueError, OSError) as error:
     sys.exit(f"error: {error}")
@@ -139,10 +140,10 @@ def attempt(bench: Bench, seed: int, name: str, number: int) -> dict:
   rng = random.Random(f"{seed} {id_}")
   try:
     found = kinds()[name].attempts[number](bench, folder, rng)
-    row = {"survived": found.survived, "how": found.how, "said": found.said}
+    row = found._asdict()
   except Exception:  # a fault of ours must not hide the other tries
     said = traceback.format_exc()
-    row = {"survived": False, "how": "the try itself failed", "said": said}
+    row = Outcome(False, "the try itself failed", said)._asdict()
   for key in ("how", "said"):
     row[key] = row[key].replace(f"{folder}/", "")
     row[key] = row[key].replace(f"{bench.workdir}/", "")

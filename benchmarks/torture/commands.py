@@ -156,10 +156,10 @@ COMMANDS = {
   ),
   "export": Command(
     "export",
-    ("--workdir=run", "--format=merged", "--out=model"),
+    ("--workdir=run", "--format=merged", "--out=made/model"),
     ("captioner", "run"),
-    ".model.partial-*",
-    files("model/**/*"),
+    "made/.model.partial-*",
+    files("made/model/**/*"),
     after="train",
   ),
 }

@@ -65,7 +65,7 @@ def untrained(folder: pathlib.Path) -> None:
 
 def unexported(folder: pathlib.Path) -> None:
   """The run alone."""
-  shutil.rmtree(folder / "model")
+  shutil.rmtree(folder / "made")
 
 
 def keep_lines(path: pathlib.Path, count: int) -> None:
@@ -152,7 +152,8 @@ def told(bench: Bench, name: str, folder: pathlib.Path, what: str) -> Outcome:
   rows, left = whole.pop("rows"), found.pop("rows")
   good = whole == found and all(row in rows for row in left)
   end = "the same but for rows that it says are lost"
-  return Outcome(good, f"{what}: {end if good else 'another result'}")
+  how = f"{what}: {end if good else 'another result'}"
+  return Outcome(good, how, lost=len(rows) - len(left))
 
 
 def choose(folder: pathlib.Path, globs, rng: random.Random) -> pathlib.Path:

@@ -2,13 +2,13 @@
 
 import pathlib
 import random
-import signal
 from collections.abc import Callable
 from typing import NamedTuple
 
 from benchmarks.torture import bad_inputs, damage, interruptions
 from benchmarks.torture.bench import Bench
 from benchmarks.torture.outcomes import Outcome
+from synpo_jax.runtime import stopping
 
 Attempt = Callable[[Bench, pathlib.Path, random.Random], Outcome]
 
@@ -82,7 +82,7 @@ def _stops() -> dict[str, Kind]:
       (interruptions.stop(number),) * 4,
       ("train",),
     )
-    for number in (signal.SIGTERM, signal.SIGINT)
+    for number in stopping.SIGNALS
   }
 
 
@@ -124,6 +124,8 @@ FILLED = {  # the command, and the folder that it writes
   "train": ("`train`", "run"),
   "caches": ("the caches of `train`", "shards"),
   "caption": ("`caption`", "out"),
+  "evaluate": ("`evaluate` (eval_shapes)", "scores"),
+  "export": ("`export`", "made"),
   "make_pairs": ("`make_pairs`", "pairs"),
 }
 

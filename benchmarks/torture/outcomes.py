@@ -9,11 +9,15 @@ TRACE = "Traceback (most recent call last)"
 
 
 class Outcome(NamedTuple):
-  """Whether a try survived, in a few words how, and what the program said."""
+  """Whether a try survived, in a few words how, and what the program said.
+
+  lost: rows of curves that are gone, as the program said itself.
+  """
 
   survived: bool
   how: str
   said: str = ""
+  lost: int = 0
 
 
 def trouble(done: Done) -> str:

@@ -38,4 +38,7 @@ def cells(name: str, tries: list[dict]) -> tuple[str, ...]:
   good = sum(row["survived"] for row in mine)
   seconds = sum(row["seconds"] for row in mine)
   shown = f"{good}" if good == len(mine) else f"**{good}**"
+  if lost := [row for row in mine if row["lost"]]:
+    rows = sum(row["lost"] for row in lost)
+    shown += f", {len(lost)} of them with {rows} rows of curves lost"
   return (kind.said, tried, shown, kind.survived, f"{seconds:.0f}")

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from benchmarks.torture.commands import Command
@@ -46,6 +47,21 @@ def start(command: Command, folder: pathlib.Path, *more) -> subprocess.Popen:
       stderr=subprocess.STDOUT,
       start_new_session=True,  # so that its helpers can be ended with it
     )
+
+
+@contextlib.contextmanager
+def let_hear() -> Iterator[None]:
+  """Commands that are started within hear a hangup, also below nohup.
+
+  A process that ignores a signal hands that on; one that handles it does not.
+  """
+  before = signal.getsignal(signal.SIGHUP)
+  if before is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda *_: None)
+  try:
+    yield
+  finally:
+    signal.signal(signal.SIGHUP, before)
 
 
 def end_all() -> None:

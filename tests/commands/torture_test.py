@@ -3,13 +3,23 @@
 import json
 import random
 import re
+import signal
 import subprocess
 import sys
 
 import pytest
 
-from benchmarks.torture import damage, interruptions, kinds, outcomes, page
+from benchmarks.torture import (
+  damage,
+  interruptions,
+  kinds,
+  outcomes,
+  page,
+  processes,
+)
+from benchmarks.torture.commands import COMMANDS
 from benchmarks.torture.processes import Done
+from synpo_jax.runtime import stopping
 from tests.support.paths import ROOT
 
 KINDS = len(kinds.kinds())
@@ -25,7 +35,7 @@ def test_the_page_shows_what_the_json_holds():
 
 
 def test_a_table_counts_its_tries():
-  row = dict(kind="cut-pairs", survived=True, how="fine", seconds=2.0)
+  row = dict(kind="cut-pairs", survived=True, lost=0, how="fine", seconds=2.0)
   failed = row | dict(survived=False, how="hangs", seconds=3.0)
   rows = [row | dict(id="cut-pairs-0"), failed | dict(id="cut-pairs-1")]
   about = dict(seed=0, machine="m", versions="v", jobs=2)
@@ -35,6 +45,31 @@ def test_a_table_counts_its_tries():
   assert len(re.findall(r"\| 0 of \d+ \| not tried", text)) == KINDS - 1
   planned = sum(int(n) for n in re.findall(r"\| \d+ of (\d+) \|", text))
   assert text.startswith(f"2 of {planned} tries with seed 0, 1 survived")
+
+
+def test_a_table_tells_what_was_lost():
+  row = dict(kind="cut-metrics", survived=True, how="fine", seconds=2.0)
+  rows = [row | dict(id=f"cut-metrics-{lost}", lost=lost) for lost in range(3)]
+  about = dict(seed=0, machine="m", versions="v", jobs=2, tries=rows)
+  assert "| 3, 2 of them with 3 rows of curves lost |" in page.text(about)
+
+
+def test_each_signal_and_a_full_disk_are_kinds():
+  signals = {f"stop-{number.name}" for number in stopping.SIGNALS}
+  disks = {f"full-{name}" for name in COMMANDS}
+  assert signals | disks <= kinds.kinds().keys()
+
+
+def test_a_command_below_nohup_hears_a_hangup():
+  code = "import signal; print(signal.getsignal(signal.SIGHUP).name)"
+  before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+  try:
+    with processes.let_hear():
+      heard = subprocess.check_output([sys.executable, "-c", code], text=True)
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+  finally:
+    signal.signal(signal.SIGHUP, before)
+  assert heard == "SIG_DFL\n"
 
 
 def test_every_kind_is_tried_once_before_any_is_twice():
