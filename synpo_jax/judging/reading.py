@@ -8,8 +8,7 @@ is Unreadable, and so is asked again.
 import re
 from typing import Any
 
-from synpo_jax.judging.replies import Found, Unreadable, find, number
-from synpo_jax.judging.thoughts import without_thoughts
+from synpo_jax.judging.replies import Found, Unreadable, bare, find, number
 
 LIMITS = ("max", "maximum", "max_score", "out_of", "scale", "scale_max")
 CLAUSE = 200  # letters before a value in words that may qualify it
@@ -38,7 +37,7 @@ def fields(reply: str, names: tuple[str, ...]) -> dict[str, Any]:
 
   Raises Unreadable where one of them is missing or is said in two ways.
   """
-  text = without_thoughts(reply)
+  text = bare(reply)
   if "{" not in text:
     return {name: _in_words(text, name) for name in names}
   found = [_lower(thing) for thing in find(text)]

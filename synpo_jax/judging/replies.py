@@ -25,6 +25,8 @@ NAMES = {"true": True, "false": False, "null": None, "none": None}
 QUOTES = {'"': '"', "'": "'", "“": "”"}
 ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
 CLOSERS = set(",:]}")
+OPENED = re.compile(r"\s*(?:```\w*\s*)?\{")
+CLOSED = re.compile(r"\s*(?:```\s*)?")
 
 
 class Unreadable(ValueError):
@@ -53,7 +55,15 @@ def objects(text: str) -> list[dict]:
 
   Thoughts are passed over. Raises Unreadable as `find` does.
   """
-  return [found.value for found in find(without_thoughts(text))]
+  return [found.value for found in find(bare(text))]
+
+
+def bare(text: str) -> str:
+  """A reply without its thoughts.
+
+  One that is a single object has none: marks in its strings are but words.
+  """
+  return text if _is_object(text) else without_thoughts(text)
 
 
 def find(text: str) -> list[Found]:
@@ -113,6 +123,17 @@ def number(
   if odd or not low <= value <= high:
     raise Unreadable(f"{what} is {value}, outside {low} to {high}")
   return float(value)
+
+
+def _is_object(text) -> bool:
+  """Whether a text is one object, perhaps in a code fence, and nothing else."""
+  if not (opened := OPENED.match(text)):
+    return False
+  try:
+    end = _object(text, opened.end(), DEPTH).end
+  except Fault:
+    return False
+  return bool(CLOSED.fullmatch(text, end))
 
 
 def _skip(text, at):

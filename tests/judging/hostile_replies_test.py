@@ -37,12 +37,17 @@ PIECES = st.sampled_from(
   )
 )
 REPLIES = st.lists(PIECES, max_size=30).map("".join)
+# Marks of thoughts and wraps, which are words like others within a string.
+MARKS = st.sampled_from(
+  ("<think>", "</think>", "<s>", "</s>", "<|end|>", "</answer>", "[THINK]", "{")
+)
 VALUES = st.recursive(
   st.none()
   | st.booleans()
   | st.integers(-(10**20), 10**20)
   | st.floats(allow_nan=False, allow_infinity=False)
-  | st.text(alphabet=st.characters(codec="utf-8"), max_size=9),
+  | st.text(alphabet=st.characters(codec="utf-8"), max_size=9)
+  | st.lists(MARKS, max_size=3).map("".join),
   lambda inner: (
     st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner)
   ),
@@ -91,11 +96,15 @@ def test_every_reader_ends_in_what_the_reply_says_or_unreadable(reply, whole):
 
 @hypothesis.settings(max_examples=400)
 @hypothesis.given(
-  value=st.dictionaries(NAMES, VALUES, min_size=1), ascii=st.booleans()
+  value=st.dictionaries(NAMES, VALUES, min_size=1),
+  ascii=st.booleans(),
+  fence=st.sampled_from(("{}", "```json\n{}\n```", "\n{} \n")),
 )
-def test_an_object_is_read_as_it_was_written(value, ascii):
-  found = said(replies.objects, json.dumps(value, ensure_ascii=ascii))
-  assert found is None or found == [value]
+@hypothesis.example(value={"a": ["</think>", {}]}, ascii=True, fence="{}")
+@hypothesis.example(value={"a": {"<s>": "<think>"}}, ascii=True, fence="{}")
+def test_an_object_is_read_as_it_was_written(value, ascii, fence):
+  reply = fence.replace("{}", json.dumps(value, ensure_ascii=ascii))
+  assert said(replies.objects, reply) == [value]
 
 
 @hypothesis.settings(max_examples=300)
