@@ -16,7 +16,7 @@ from benchmarks.torture.outcomes import Outcome
 from benchmarks.torture.processes import finish, run, send, start, wait_for
 
 DRAWS = 4  # moments, each half the one before, until one is in time
-LATE = "done before the kill"
+LATE = "done before the signal"
 ROOM = 64  # MiB of the small file system
 
 
@@ -24,20 +24,30 @@ def kill(name: str):
   """A try that kills a command at a random moment and starts it again."""
 
   def attempt(bench: Bench, folder: pathlib.Path, rng: random.Random):
-    command, moment = bench.fresh(name, folder), bench.moment(name, rng)
-    for _ in range(DRAWS):
-      process = start(command, folder)
-      hit = send(process, command, folder, moment, signal.SIGKILL)
-      finish(process, folder)
-      if hit:
-        break
-      clear(folder)  # it was done; once more, sooner
-      bench.fresh(name, folder)
-      moment /= 2
-    what = f"killed {moment:.2f} s into its work"
-    return _again(bench, name, folder, what if hit else LATE)
+    _, moment = _signalled(bench, name, folder, rng, signal.SIGKILL)
+    what = f"killed {moment:.2f} s into its work" if moment else LATE
+    return _again(bench, name, folder, what)
 
   return attempt
+
+
+def _signalled(bench: Bench, name: str, folder, rng, number: signal.Signals):
+  """Runs a command that a signal meets at work: (its end, seconds into it).
+
+  One that was done is run once more and met sooner; seconds are 0 where every
+  signal came late, and the folder is a fresh one.
+  """
+  command, moment = bench.fresh(name, folder), bench.moment(name, rng)
+  for _ in range(DRAWS):
+    process = start(command, folder)
+    hit = send(process, command, folder, moment, number)
+    done = finish(process, folder)
+    if hit:
+      return done, moment
+    clear(folder)
+    bench.fresh(name, folder)
+    moment /= 2
+  return done, 0.0
 
 
 def kill_while_saving(bench: Bench, folder: pathlib.Path, rng: random.Random):
@@ -56,11 +66,8 @@ def stop(number: signal.Signals):
   """A try that asks a run to end, and starts it again."""
 
   def attempt(bench: Bench, folder: pathlib.Path, rng: random.Random):
-    command, moment = bench.fresh("train", folder), bench.moment("train", rng)
-    process = start(command, folder)
-    send(process, command, folder, moment, number)
-    done = finish(process, folder)
-    what = f"{number.name} {moment:.2f} s into its updates"
+    done, moment = _signalled(bench, "train", folder, rng, number)
+    what = f"{number.name} {moment:.2f} s into its updates" if moment else LATE
     told = "saving after this update", "stopped by", "compiled 1 train steps"
     wrong = outcomes.trouble(done)
     if not wrong and done.code not in (0, 128 + number):
