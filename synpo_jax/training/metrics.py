@@ -21,12 +21,7 @@ def open_log(workdir, *, start_step):
   workdir = pathlib.Path(workdir)
   path = workdir / "metrics.jsonl"
   kept = keep_rows(path, start_step)
-  if len(kept) < start_step:
-    print(
-      f"{path}: rows of {start_step - len(kept)} of the first {start_step} "
-      "updates are not there; curves will lack them",
-      file=sys.stderr,
-    )
+  say_missing(path, kept, range(1, start_step + 1))
   return Log(path, Events(workdir / "events", purge_step=start_step + 1))
 
 
@@ -49,6 +44,17 @@ def keep_rows(path: pathlib.Path, last: int) -> list[dict]:
       kept.append(row)
   journal.replace(path, b"".join(map(_line, kept)))
   return kept
+
+
+def say_missing(path: pathlib.Path, rows: list[dict], wanted: range) -> None:
+  """Says how many rows of these steps a file has lost, if it has."""
+  missing = set(wanted) - {row["step"] for row in rows}
+  if missing:
+    print(
+      f"{path}: {len(missing)} of the {len(wanted)} rows up to update "
+      f"{wanted[-1]} are not there; curves will lack them",
+      file=sys.stderr,
+    )
 
 
 def read_rows(path) -> list[dict]:

@@ -41,7 +41,9 @@ def make_probe(ready, c, workdir: pathlib.Path, start: int) -> Callable | None:
   step_fn = _scorer(ready, c)
   path = workdir / "eval.jsonl"
   if hosts.is_first():
-    metrics.keep_rows(path, start if start else -1)  # 0 is made again
+    kept = metrics.keep_rows(path, start if start else -1)  # 0 is made again
+    wanted = range(0, start + 1 if start else 0, c.every.evaluate)
+    metrics.say_missing(path, kept, wanted)
 
   def probe(step, trained):
     row = {"step": step}

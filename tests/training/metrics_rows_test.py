@@ -61,6 +61,20 @@ def test_a_torn_last_line_is_passed_over(tmp_path, cut):
   assert metrics.read_rows(path) == rows_of(5)
 
 
+def test_rows_that_are_gone_are_counted(tmp_path, capsys):
+  path = tmp_path / "metrics.jsonl"
+  for row in rows_of(5)[:3]:
+    metrics.append(path, row)
+  metrics.open_log(tmp_path, start_step=5).close()
+  gone = f"{path}: 2 of the 5 rows up to update 5 are not there; curves will"
+  assert capsys.readouterr().err.startswith(gone)
+  metrics.open_log(tmp_path, start_step=3).close()
+  metrics.say_missing(path, [{"step": 0}, {"step": 5}], range(0, 10, 5))
+  assert not capsys.readouterr().err
+  metrics.say_missing(path, [{"step": 1}, {"step": 5}], range(0, 10, 5))
+  assert ": 1 of the 2 rows up to update 5 are" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
   ("line", "why"),
   [
@@ -79,14 +93,6 @@ def test_odd_rows_are_named(tmp_path, line, why):
   with pytest.raises(ValueError, match=f"line 3: {why}"):
     metrics.keep_rows(path, 9)
   assert path.read_text().count("\n") == 4
-
-
-def test_missing_rows_are_said(tmp_path, capsys):
-  write(tmp_path / "metrics.jsonl", rows_of(3))
-  metrics.open_log(tmp_path, start_step=5).close()
-  assert "rows of 2 of the first 5 updates" in capsys.readouterr().err
-  metrics.open_log(tmp_path, start_step=3).close()
-  assert not capsys.readouterr().err
 
 
 def test_events_say_what_rows_say(tmp_path):

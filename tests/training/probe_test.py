@@ -45,7 +45,7 @@ def test_reference_logp_is_that_of_the_chosen_captions(setting):
   assert metrics.read_rows(folder / "run" / "eval.jsonl") == [row]
 
 
-def test_text_is_read_without_a_video_and_old_rows_are_cut(setting):
+def test_text_is_read_without_a_video_and_old_rows_are_cut(setting, capsys):
   folder, c, ready = setting
   texts = folder / "texts.jsonl"
   rows = [{"question": "Describe.", "chosen": "the red circle moves"}] * 2
@@ -55,6 +55,8 @@ def test_text_is_read_without_a_video_and_old_rows_are_cut(setting):
   path = folder / "run" / "eval.jsonl"
   path.write_text('{"step": 3, "a": 1}\n{"step": 9, "a": 2}\n')
   probe = language.make_probe(ready, c, folder / "run", 5)
+  told = f"{path}: 2 of the 2 rows up to update 5 are not there"
+  assert told in capsys.readouterr().err
   row = probe(7, ready.state.trained)
   assert row["text_logp"] < 0 and row["reference_logp"] < 0
   assert [r["step"] for r in metrics.read_rows(path)] == [3, 7]
