@@ -29,7 +29,7 @@ from lm_eval.models.utils import (
 
 from synpo_jax.evaluation import text_model, text_scores
 from synpo_jax.generation.sampling import GREEDY, Sampling
-from synpo_jax.runtime import progress
+from synpo_jax.runtime import progress, stopping
 from synpo_jax.runtime.flags import one_line
 
 GENERATION_KEYS = {
@@ -256,7 +256,7 @@ def main(argv: list[str] | None = None) -> None:
   sys.argv = ["lm-eval", "run", "--model", "synpo_jax", "--batch_size", size]
   sys.argv += ["--model_args", json.dumps(own), *rest]
   harness = HarnessCLI()
-  with one_line():
+  with one_line(), stopping.in_one_line(""):
     harness.execute(harness.parse_args())
 
 

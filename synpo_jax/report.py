@@ -11,7 +11,7 @@ import argparse
 import shlex
 
 from synpo_jax.reporting.report import write
-from synpo_jax.runtime import ending
+from synpo_jax.runtime import ending, stopping
 from synpo_jax.runtime.flags import one_line
 
 
@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> None:
   )
   parser.add_argument("--out", required=True, help="folder for the report")
   args = parser.parse_args(argv)
-  with one_line():
+  with one_line(), stopping.in_one_line(""):
     page = write(args.workdir, args.out)
   ending.show(
     {"report": page}, f"python -m webbrowser {shlex.quote(str(page))}"

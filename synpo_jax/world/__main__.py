@@ -10,7 +10,7 @@ import argparse
 import os
 import pathlib
 
-from synpo_jax.runtime import ending
+from synpo_jax.runtime import ending, stopping
 from synpo_jax.runtime.flags import one_line
 from synpo_jax.world.annotators import STYLES
 from synpo_jax.world.folder import write_world
@@ -29,7 +29,7 @@ def main() -> None:
     add(f"--{name}", type=float, default=0.0, help="share of annotators")
   args = parser.parse_args()
   shares = {name: getattr(args, name) for name in STYLES}
-  with one_line():
+  with one_line(), stopping.in_one_line("the same command goes on"):
     write_world(
       args.out,
       clips=args.clips,
