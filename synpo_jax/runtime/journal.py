@@ -55,8 +55,8 @@ def whole_rows(path: Path) -> Iterator[tuple[int, dict]]:
   """(line, row) of a file whose last line alone may be torn; seals are off.
 
   Raises seal.Broken (a ValueError), naming file and line, for any other line
-  that is no JSON object or is not as its checksum has it, and for a file of
-  zero bytes alone.
+  that is no JSON object or is not as its checksum has it, for one without a
+  checksum where earlier ones have it, and for a file of zero bytes alone.
   """
   content = path.read_bytes()
   if content and not content.strip(b"\0"):
@@ -67,18 +67,16 @@ def whole_rows(path: Path) -> Iterator[tuple[int, dict]]:
   lines = content.split(b"\n")
   while len(lines) > 1 and not (lines[-1].strip() or lines[-2].strip()):
     lines.pop()  # blank lines at the end are somebody's editor's
+  sealed = _is_sealed(path)
   for number, line in enumerate(lines, 1):
     if number == len(lines) and _is_torn(line):
       return
     try:
-      row = _row(seal.take(line)[0])
-      why = "not a JSON row"
+      row, sealed = _whole(line, sealed)
     except seal.Broken as error:
-      row, why = None, str(error)
-    if row is None:
       raise seal.Broken(
-        f"{path} line {number}: {why}; remove that line and run again"
-      )
+        f"{path} line {number}: {error}; remove that line and run again"
+      ) from error
     yield number, row
 
 
@@ -111,7 +109,7 @@ def extend(
         raise ValueError(f"{path}: {key} {row[key]!r} is there already")
       write(handle, sealed(row), path)
       if not rows:
-        _begun(path).touch()
+        _begun(path).write_bytes(SEALED)
       rows[row[key]] = row
 
     yield rows, append
@@ -121,6 +119,8 @@ def extend(
 
 def rewrite(path: Path | str, rows: Iterable[dict]) -> None:
   """Replaces the rows of a file for other programs in one step: no seals."""
+  if _is_sealed(Path(path)):
+    _begun(Path(path)).write_bytes(b"")
   replace(path, b"".join(map(dump, rows)))
 
 
@@ -131,7 +131,7 @@ def renew(path: Path | str, rows: Iterable[dict]) -> None:
     _begun(Path(path)).unlink(missing_ok=True)
   replace(path, b"".join(lines))
   if lines:
-    _begun(Path(path)).touch()
+    _begun(Path(path)).write_bytes(SEALED)
 
 
 def sealed(row: dict) -> bytes:
@@ -161,6 +161,20 @@ def dump(row: dict) -> bytes:
   return text.encode("utf-8", "replace") + b"\n"
 
 
+def _whole(line: bytes, sealed: bool) -> tuple[dict, bool]:
+  """(row, whether it has a checksum); sealed: whether it must.
+
+  Earlier versions wrote none, so rows without one come before all others.
+  """
+  content, has_one = seal.take(line)
+  row = _row(content)
+  if row is None:
+    raise seal.Broken("not a JSON row")
+  if sealed and not has_one:
+    raise seal.Broken("its checksum is gone")
+  return row, has_one
+
+
 def _row(line):
   try:
     row = json.loads(line.decode())
@@ -185,6 +199,14 @@ def _is_torn(line) -> bool:
 
 def _begun(path: Path) -> Path:
   return path.with_name(f".{path.name}.begun")
+
+
+SEALED = b"sealed\n"  # in that file: all rows of the journal have a checksum
+
+
+def _is_sealed(path: Path) -> bool:
+  begun = _begun(path)
+  return begun.exists() and begun.read_bytes() == SEALED
 
 
 def _say_unsealed(path):

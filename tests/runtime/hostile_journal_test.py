@@ -7,7 +7,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from synpo_jax.runtime import journal
+from synpo_jax.runtime import journal, seal
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=9)
 SINGLE = st.none() | st.booleans() | st.integers() | st.floats(-9, 9) | TEXTS
@@ -88,3 +88,29 @@ def test_any_file_is_read_or_named(file, content):
   file.write_bytes(content)
   for row in (read(file) or {}).values():
     assert isinstance(row["id"], str)
+
+
+@pytest.mark.parametrize("earlier", [0, 1], ids=("first row", "a later row"))
+def test_a_row_whose_checksum_went_into_a_value_is_named(tmp_path, earlier):
+  """Bytes that are gone from within a text to within the checksum."""
+  file, line = tmp_path / "rows.jsonl", f"line {earlier + 1}: its checksum"
+  with journal.extend(file) as (_, append):
+    for name in ("a", "b")[: earlier + 1]:
+      append({"id": name, "text": "red"})
+  if earlier:  # told by the rows before it alone
+    (tmp_path / ".rows.jsonl.begun").write_bytes(b"")
+  whole = file.read_bytes()
+  text, digits = whole.rindex(b'red"'), len(whole) - len('00000000"}\n')
+  for start in range(text, text + 4):
+    for end in range(digits, digits + 8):
+      file.write_bytes(whole[:start] + whole[end:])
+      with pytest.raises(seal.Broken, match=line):
+        journal.read(file)
+
+
+def test_rows_of_an_earlier_version_come_first(tmp_path):
+  file = tmp_path / "rows.jsonl"
+  file.write_bytes(b'{"id": "a"}\n')
+  with journal.extend(file) as (_, append):
+    append({"id": "b"})
+  assert [*journal.read(file)] == ["a", "b"]
