@@ -2,13 +2,30 @@
 
 import json
 import pathlib
+import shlex
+import sys
+from types import SimpleNamespace
+from unittest import mock
 
 import ml_collections
 import pytest
 
 from configs import caption as captioning
 from configs import evaluation, pairs, text_pairs, vdc
-from synpo_jax import caption, evaluate, export, make_pairs, plan
+from configs import warm_start as warm_starting
+from synpo_jax import (
+  caption,
+  evaluate,
+  export,
+  importance,
+  make_pairs,
+  plan,
+  preflight,
+  report,
+  warm_start,
+  wheels,
+)
+from synpo_jax.planning import inputs
 from synpo_jax.reporting import after, result
 from synpo_jax.runtime import ending
 from synpo_jax.world import __main__ as world
@@ -158,3 +175,77 @@ def test_a_world_goes_on_to_pairs_and_training(capsys, heldout):
   assert [*commands] == ["make_pairs", "train"]
   wanted = "w/heldout.jsonl" if heldout else ""
   assert commands["train"]["config.heldout.pairs"] == wanted
+
+
+def flag(value):
+  return SimpleNamespace(value=value)
+
+
+def test_a_report_is_opened(monkeypatch, capsys):
+  page = WORKDIR / "report" / "index.html"
+  monkeypatch.setattr(report, "write", lambda *_: page)
+  report.main(["--workdir=x", "--out=y"])
+  told = f"  python -m webbrowser {shlex.quote(str(page))}\n"
+  assert capsys.readouterr().out == f"report: {page}\nnext:\n{told}"
+
+
+def test_importance_is_drawn(tmp_path, monkeypatch, capsys):
+  monkeypatch.setattr(importance, "WORKDIR", flag(tmp_path))
+  monkeypatch.setattr(importance, "VIDEOS", flag(1))
+  monkeypatch.setattr(importance, "run", lambda *_: [{"token": "red"}] * 2)
+  importance.main.__wrapped__()
+  text = capsys.readouterr().out
+  path = tmp_path / "importance.jsonl"
+  assert text.startswith(f"2 tokens: {path}\n")
+  assert len(path.read_text().splitlines()) == 2
+  ((entry, given),) = next_commands.read(text)
+  assert (entry, given["workdir"]) == ("report", str(tmp_path))
+
+
+def test_a_warm_start_goes_on_to_training(tmp_path, monkeypatch, capsys):
+  for name in ("world", "warming", "exam"):
+    monkeypatch.setattr(warm_start, name, mock.MagicMock())
+  warm_start.exam.table.return_value = "marks"
+  warm_start.run(warm_starting.get_config(), WORKDIR, tmp_path)
+  text = capsys.readouterr().out
+  assert f"captioner: {tmp_path}\n" in text and f"{WORKDIR}/exam\n" in text
+  ((entry, given),) = next_commands.read(text)
+  assert entry == "train" and given["config.model.checkpoint"] == str(tmp_path)
+  assert given["config.data.pairs"] == str(tmp_path / "pairs.jsonl")
+
+
+def test_wheels_go_on_to_training(tmp_path, monkeypatch, capsys):
+  (tmp_path / "README.md").touch()
+  monkeypatch.setattr(wheels, "OUT", flag(str(tmp_path)))
+  wheels.main.__wrapped__()
+  text = capsys.readouterr().out
+  assert f"checkpoint, clips and pairs: {tmp_path}\n" in text
+  ((entry, given),) = next_commands.read(text)
+  assert (entry, given["config"]) == ("train", "vdc:model=smol")
+  assert given["config.data.videos"] == str(tmp_path / "clips")
+
+
+@pytest.mark.parametrize("is_ready", [True, False])
+def test_what_is_looked_at_goes_on_to_training(
+  tmp_path, monkeypatch, capsys, is_ready
+):
+  found = [inputs.Finding("pairs", "seen", True)]
+  found += [inputs.Finding("disk", "too small", False)] * (not is_ready)
+  monkeypatch.setattr(preflight, "CONFIG", flag(vdc.get_config()))
+  monkeypatch.setattr(preflight, "WORKDIR", flag(tmp_path))
+  monkeypatch.setattr(preflight, "changed", dict)
+  monkeypatch.setattr(preflight, "config_name", lambda: "vdc")
+  monkeypatch.setattr(preflight.hosts, "start", lambda: None)
+  monkeypatch.setattr(preflight.inputs, "look", lambda *_: found)
+  monkeypatch.setattr(preflight, "mesh_faults", lambda c: [])
+  given = ["--config=vdc", f"--workdir={WORKDIR}"]
+  monkeypatch.setattr(sys, "argv", ["preflight", *given])
+  with pytest.raises(SystemExit) as end:
+    preflight.main.__wrapped__()
+  told = capsys.readouterr()
+  assert "pairs: ok, seen\n" in told.out and end.value.code == (not is_ready)
+  if is_ready:
+    ((entry, flags),) = next_commands.read(told.out)
+    assert entry == "train" and flags["workdir"] == str(WORKDIR)
+  else:
+    assert told.err == "error: disk: too small\n" and "next" not in told.out
