@@ -2,6 +2,7 @@
 
 `{"id": "a"}` is sealed as `{"id": "a", "crc32": "0f1e2d3c"}`: any reader of
 JSON takes it for one more field. Rows written without one are read as well.
+A file of bytes that nobody else reads ends with the same mark.
 """
 
 import re
@@ -40,6 +41,20 @@ def take(row: bytes) -> tuple[bytes, bool]:
   if int(match.group(1), 16) != zlib.crc32(rest):
     raise Broken("its checksum differs: it is not as it was written")
   return rest + b"}", True
+
+
+def put_bytes(content: bytes) -> bytes:
+  """The content of a file with a checksum behind it."""
+  return content + MARK % zlib.crc32(content)
+
+
+def take_bytes(content: bytes) -> bytes:
+  """What `put_bytes` was given; raises Broken where that differs."""
+  match = WHOLE.fullmatch(content[-LENGTH:])
+  rest = content[:-LENGTH]
+  if not match or int(match.group(1), 16) != zlib.crc32(rest):
+    raise Broken("its checksum is missing or differs")
+  return rest
 
 
 def _looks_like(mark: bytes) -> bool:

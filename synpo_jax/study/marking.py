@@ -9,7 +9,7 @@ import numpy as np
 from flax import serialization
 
 from synpo_jax import losses
-from synpo_jax.runtime import journal
+from synpo_jax.runtime import journal, seal
 from synpo_jax.study import (
   candidates,
   cell,
@@ -50,12 +50,20 @@ class Site(NamedTuple):
 
 
 def kept(captioner, path: pathlib.Path, make: Callable) -> dict:
-  """An adapter out of a file, which is made where it is not there."""
+  """An adapter out of a file, which is made where it is not there.
+
+  Raises seal.Broken (a ValueError) for a file that is not as it was written.
+  """
   if not path.exists():
     path.parent.mkdir(parents=True, exist_ok=True)
-    journal.replace(path, serialization.to_bytes(jax.device_get(make())))
+    content = serialization.to_bytes(jax.device_get(make()))
+    journal.replace(path, seal.put_bytes(content))
   blank = cell.fresh_adapter(captioner, 0)
-  found = serialization.from_bytes(blank, path.read_bytes())
+  try:
+    content = seal.take_bytes(path.read_bytes())
+  except seal.Broken as error:
+    raise seal.Broken(f"{path}: {error}; delete it and run again") from error
+  found = serialization.from_bytes(blank, content)
   return jax.tree.map(
     lambda new, old: jax.device_put(new, old.sharding), found, blank
   )
