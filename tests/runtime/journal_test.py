@@ -98,15 +98,12 @@ def test_rewrite_replaces_all_rows(tmp_path):
 def test_kill_9_at_any_moment_loses_and_doubles_nothing(tmp_path):
   path = tmp_path / "rows.jsonl"
   for turn in range(8):
-    run = subprocess.Popen(
-      [sys.executable, "-c", WRITER, str(path)],
-      stdout=subprocess.PIPE,
-    )
-    run.stdout.readline()
-    if turn < 7:
-      time.sleep(0.003 * turn)
-      run.send_signal(signal.SIGKILL)
-    run.wait()
+    command = [sys.executable, "-c", WRITER, str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as run:
+      run.stdout.readline()
+      if turn < 7:
+        time.sleep(0.003 * turn)
+        run.send_signal(signal.SIGKILL)
   rows = [json.loads(line) for line in path.read_text().splitlines()]
   assert [row["id"] for row in rows] == [str(i) for i in range(400)]
   assert all(row["text"] == "é" * (i * 37 % 5000) for i, row in enumerate(rows))

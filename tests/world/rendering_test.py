@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import json
 import math
 import subprocess
 import sys
@@ -31,6 +30,7 @@ from synpo_jax.world.scene import (
   to_json,
   write_scenes,
 )
+from tests.support import json_rows
 
 SEEDS = range(60)
 NEAR = 40  # how far a pixel may be from a pure paint, per channel
@@ -259,10 +259,10 @@ def test_a_world_holds_clips_rows_and_held_out_ids(tmp_path):
   command = f"-m synpo_jax.world --out={tmp_path} --clips=6 --seed=40"
   command = [sys.executable, *command.split(), "--heldout=2", "--workers=2"]
   subprocess.run(command, check=True)
-  unseen = [json.loads(line) for line in (tmp_path / "heldout.jsonl").open()]
+  unseen = json_rows.read(tmp_path / "heldout.jsonl")
   heldout = [row["video"].removeprefix("clips/")[:-4] for row in unseen]
-  rows = [json.loads(line) for line in (tmp_path / "sft.jsonl").open()]
-  pairs = [json.loads(line) for line in (tmp_path / "pairs.jsonl").open()]
+  rows = json_rows.read(tmp_path / "sft.jsonl")
+  pairs = json_rows.read(tmp_path / "pairs.jsonl")
   assert heldout == ["shapes-00000044", "shapes-00000045"]
   assert len(rows) == 16 and len(pairs) == 4
   for row in rows + pairs:
