@@ -1,7 +1,9 @@
 """Checkpoints of a run: training state, data position, configuration."""
 
 import contextlib
+import logging as standard_logging
 import pathlib
+import sys
 
 import jax
 import orbax.checkpoint as ocp
@@ -50,18 +52,35 @@ def open_manager(workdir, *, keep):
 
 @contextlib.contextmanager
 def _without_traces():
-  """Traces of errors that orbax logs in its threads, and raises as well."""
+  """Leaves out traces of what orbax raises as well.
 
-  def is_said_once(record):
-    file = pathlib.PurePath(record.pathname).name
-    return not (record.exc_info and file in THREADS)
+  They come from its threads, which log them, and from writes that end after
+  the first that failed, when the loop they belonged to is closed; asyncio logs
+  those once they are collected, which may be later.
+  """
 
-  logger = logging.get_absl_logger()
-  logger.addFilter(is_said_once)
+  def print_others(kind, error, trace):
+    if kind is not RuntimeError or str(error) != "Event loop is closed":
+      hook(kind, error, trace)
+
+  logger, hook = logging.get_absl_logger(), sys.excepthook
+  logger.addFilter(_is_said_once)
+  standard_logging.getLogger("asyncio").addFilter(_is_retrieved)
+  sys.excepthook = print_others
   try:
     yield
   finally:
-    logger.removeFilter(is_said_once)
+    sys.excepthook = hook
+    logger.removeFilter(_is_said_once)
+
+
+def _is_said_once(record) -> bool:
+  file = pathlib.PurePath(record.pathname).name
+  return not (record.exc_info and file in THREADS)
+
+
+def _is_retrieved(record) -> bool:
+  return "exception was never retrieved" not in record.getMessage()
 
 
 @contextlib.contextmanager

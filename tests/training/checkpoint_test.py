@@ -1,6 +1,7 @@
 """A workdir belongs to one config; a state may move to another mesh."""
 
 import functools
+import gc
 import json
 import shutil
 import sys
@@ -202,4 +203,21 @@ def test_a_full_disk_is_said_once_with_its_reason(tmp_path, caplog):
         checkpoint.save(manager, 1, state, {}, {}, {})
         checkpoint.finish(manager)
   assert "\n" not in str(found.value)
+  assert not [record for record in caplog.records if record.exc_info]
+
+
+def test_writes_that_end_after_the_first_failed_leave_no_trace(
+  tmp_path, capfd, caplog
+):
+  """Of small arrays beside one that is too large, which fails at once."""
+  drawn = np.random.default_rng(0).normal(size=2**16).astype(np.float32)
+  state = {str(i): jnp.asarray(drawn[: 2 ** (i % 16)]) for i in range(160)}
+  for turn in range(4):
+    with pytest.raises(checkpoint.Unwritten):
+      with checkpoint.open_manager(tmp_path / str(turn), keep=1) as manager:
+        with small_files.limited(20_000):
+          checkpoint.save(manager, 1, state, {}, {}, {})
+          checkpoint.finish(manager)
+  gc.collect()
+  assert "Traceback" not in capfd.readouterr().err
   assert not [record for record in caplog.records if record.exc_info]
