@@ -119,15 +119,7 @@ def paper(loss):
   c.frames.fixed = config_dict.placeholder(int)
   # crop | squash; bicubic | bilinear | lanczos
   c.pixels = dict(resize="crop", resample="bicubic")
-  c.optim = dict(
-    lr=5e-6,
-    warmup_frac=0.1,
-    weight_decay=0.01,
-    b1=0.9,
-    b2=0.999,
-    eps=1e-8,
-    clip_norm=config_dict.placeholder(float),  # of a gradient; None: no limit
-  )
+  c.optim = optim()
   # Work done once, kept in data.cache for all runs: outputs of the frozen tower
   # (0.28 MB a frame of the 7B model), and the reference model's log-probs for
   # the losses that have one. False computes them in every step.
@@ -154,6 +146,19 @@ def paper(loss):
   # The synthetic world, rendered into `folder` before the run; 0: none.
   c.world = dict(folder="runs/world", clips=0, heldout=0, seed=0)
   return c
+
+
+def optim():
+  """AdamW, as the paper sets it."""
+  return dict(
+    lr=5e-6,
+    warmup_frac=0.1,
+    weight_decay=0.01,
+    b1=0.9,
+    b2=0.999,
+    eps=1e-8,
+    clip_norm=config_dict.placeholder(float),  # of a gradient; None: no limit
+  )
 
 
 def data():
