@@ -165,14 +165,8 @@ def _element(text: str, at: int):
   """The object of an array that begins at a character, and where it ends."""
   try:
     row, end = DECODER.raw_decode(text, at)
-  except json.JSONDecodeError as error:
-    line, column = error.lineno, error.colno
-    fault = Fault(f"is not JSON: {error.msg} at line {line} column {column}")
-    return fault, None
-  except json_file.Twice as twice:  # where it ends is not known
-    return Fault(f"{twice} in it"), None
-  except (ValueError, RecursionError):  # Python's own limits
-    return Fault("is JSON too deep, or a number too long, to read"), None
+  except UNREAD as error:  # where it ends is not known
+    return _fault(error, line=getattr(error, "lineno", 0)), None
   return _checked(row), end
 
 
@@ -187,14 +181,20 @@ def _object(line: bytes) -> dict[str, Any] | Fault:
   """The JSON object of a line, none of whose keys stands twice."""
   try:
     return _checked(DECODER.decode(line.decode("utf-8-sig")))
-  except UnicodeDecodeError:
+  except UNREAD as error:
+    return _fault(error)
+
+
+def _fault(error: Exception, line: int = 0) -> Fault:
+  """Why JSON cannot be read; line: where in it, unless it is of one line."""
+  if isinstance(error, UnicodeDecodeError):
     return Fault("is not UTF-8 text")
-  except json.JSONDecodeError as error:
-    return Fault(f"is not JSON: {error.msg} at column {error.colno}")
-  except json_file.Twice as twice:
-    return Fault(f"{twice} in it")
-  except (ValueError, RecursionError):  # Python's own limits
-    return Fault("is JSON too deep, or a number too long, to read")
+  if isinstance(error, json.JSONDecodeError):
+    where = f"line {line} " if line else ""
+    return Fault(f"is not JSON: {error.msg} at {where}column {error.colno}")
+  if isinstance(error, json_file.Twice):
+    return Fault(f"{error} in it")
+  return Fault("is JSON too deep, or a number too long, to read")
 
 
 def _checked(row: Any) -> dict[str, Any] | Fault:
@@ -204,3 +204,4 @@ def _checked(row: Any) -> dict[str, Any] | Fault:
 
 
 DECODER = json.JSONDecoder(object_pairs_hook=json_file.once)
+UNREAD = (ValueError, RecursionError)  # what it raises, Python's limits too
