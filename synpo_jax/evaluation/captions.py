@@ -158,22 +158,10 @@ def make(
     new = [item for item in items if item.id not in rows]
     done = len(items) - len(new)
     if new:
-      writer, rule = open_writer(), video.FrameRule(**frames)
-      contrast, seen = asked["contrast_weight"] > 0, {}
-
-      def read(item):
-        path = files[item.video]
-        shot, _ = shots.read(
-          item.id,
-          path,
-          rule,
-          writer.prepare,
-          contrast=contrast,
-          limits=limits,
-        )
-        seen[item.id] = {originals.KEY: originals.describe(path)}
-        return shot
-
+      writer, seen = open_writer(), {}
+      how = dict(contrast=asked["contrast_weight"] > 0, limits=limits)
+      rule = video.FrameRule(**frames)
+      read = _make_read(files, rule, writer.prepare, seen, how)
       with progress.bar("captions", len(items), done=done) as advance:
         for prompt, group in _by_prompt(new, seed).items():
           loading = read_ahead(group, read, readers)
@@ -185,6 +173,18 @@ def make(
             append(row | seen.pop(item_id) | origin)
             advance()
     return {item.id: rows[item.id] for item in items}
+
+
+def _make_read(files, rule, prepare, seen: dict, how: dict):
+  """A function that reads an item, and notes in `seen` what its video is."""
+
+  def read(item):
+    path = files[item.video]
+    shot, _ = shots.read(item.id, path, rule, prepare, **how)
+    seen[item.id] = {originals.KEY: originals.describe(path)}
+    return shot
+
+  return read
 
 
 def _by_prompt(items, seed) -> dict[str, list[Item]]:
