@@ -182,11 +182,11 @@ def walk(ready, state, first, updates):
   """Pairs' seconds and the waiting share of updates from `first` on."""
   import jax
 
-  from synpo_jax.data import pipeline
+  from synpo_jax.data.stream import Stream
   from synpo_jax.models import sharding
   from synpo_jax.training import metrics
 
-  stream = pipeline.Stream(ready.data.batches, workers=0)
+  stream = Stream(ready.data.batches, workers=0)
   stream.set_state({"next": first})
   key, rows = jax.random.key(0), []
   count = min(updates, ready.data.updates)
@@ -207,9 +207,9 @@ def walk(ready, state, first, updates):
 
 def deliver(ready, updates) -> float:
   """Pairs a second of the pipeline alone."""
-  from synpo_jax.data import pipeline
+  from synpo_jax.data.stream import Stream
 
-  stream = pipeline.Stream(ready.data.batches, workers=0)
+  stream = Stream(ready.data.batches, workers=0)
   next(stream)
   begun = time.perf_counter()
   pairs = sum(next(stream).weight.sum() for _ in range(updates))

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from synpo_jax.data import batches, text
+from synpo_jax.data import text, token_rows
 from synpo_jax.data.pairs import Pair
 
 # What may happen to a row, in words for the summary of a run.
@@ -51,7 +51,7 @@ def tokenise(
   blocks: Callable[[int], list[int]],
   captions: int,
   limits: Limits,
-) -> tuple[batches.Rows, Counter, dict[int, str]]:
+) -> tuple[token_rows.Rows, Counter, dict[int, str]]:
   """Tokens of all pairs that fit; how many were shortened or dropped, and why;
   and why of each pair that was dropped, by its number.
 
@@ -75,9 +75,9 @@ def tokenise(
       kept.append((number, prefix, fitted))
       cut += sum(len(answer) > room for answer in answers)
   chosen = np.array([number for number, _, _ in kept], np.int64)
-  rows = batches.Rows(
-    prefix=batches.ragged([prefix for _, prefix, _ in kept]),
-    response=batches.ragged([a for _, _, answers in kept for a in answers]),
+  rows = token_rows.Rows(
+    prefix=token_rows.ragged([prefix for _, prefix, _ in kept]),
+    response=token_rows.ragged([a for _, _, answers in kept for a in answers]),
     pair=chosen,
     video=np.asarray(videos, np.int64)[chosen],
     frames=np.asarray(frames, np.int64)[chosen],

@@ -9,7 +9,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from synpo_jax.data import chunks, pipeline
+from synpo_jax.data import chunks
+from synpo_jax.data.stream import Stream
 
 
 class Blocks:
@@ -70,7 +71,7 @@ def make_encoder(model, tower, frames_at_once: int) -> Callable[..., Iterator]:
     size = max(frames_at_once * len(devices), longest)
     unit = step * len(devices)
     blocks = Blocks(frames, numbers, -(-size // unit) * unit)
-    stream, last = pipeline.Stream(blocks, 0), ()
+    stream, last = Stream(blocks, 0), ()
     for group, block in zip(blocks.groups, stream, strict=True):
       made = encode(tower, jax.device_put(block, rows))
       yield from _split(frames, step, *last)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 from jax.experimental import multihost_utils
 
-from synpo_jax.data import pipeline
+from synpo_jax.data.stream import Stream
 from synpo_jax.models import sharding
 from synpo_jax.runtime import hosts, progress, stopping
 from synpo_jax.runtime.flags import one_line
@@ -34,7 +34,7 @@ def train(ready, c, workdir) -> Outcome:
   ready: a job.Job. c: its config. Continues the newest checkpoint of workdir.
   """
   workdir = pathlib.Path(workdir)
-  stream = pipeline.Stream(ready.data.batches, c.data.workers)
+  stream = Stream(ready.data.batches, c.data.workers)
   with checkpoint.open_manager(workdir, keep=c.keep_checkpoints) as manager:
     found = checkpoint.restore(manager, checkpoint.abstract(ready.state))
     state = ready.state

@@ -20,6 +20,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from synpo_jax.data import batches, pipeline, records
+from synpo_jax.data.stream import Stream
 from synpo_jax.models import sharding
 from synpo_jax.models.tree_digest import digest
 from synpo_jax.runtime import hosts, settings
@@ -90,7 +91,7 @@ def make_scorer(model, params, mesh, scoring):
     return pair_logps.reference_logps(model, variables, micro, scoring)
 
   def score(source):
-    stream = pipeline.Stream(source, 0) if len(source) else ()
+    stream = Stream(source, 0) if len(source) else ()
     for index, batch in enumerate(stream):
       logps_BC = np.asarray(step(params, sharding.put_batch(batch, mesh)))
       rows = source.numbers(index)[0]

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from synpo_jax.data import batches
+from synpo_jax.data import batches, token_rows
 from synpo_jax.data.batches import FILLER
 
 # ---- The plan of an epoch.
@@ -104,9 +104,9 @@ def made_rows(rng, count, captions=2):
     rng.integers(1, 99, rng.integers(2, 12)) for _ in range(count * captions)
   ]
   video_of = np.where(np.arange(count) % 2, -1, rng.integers(0, 3, count))
-  return batches.Rows(
-    batches.ragged([p.tolist() for p in prefix]),
-    batches.ragged([a.tolist() for a in answers]),
+  return token_rows.Rows(
+    token_rows.ragged([p.tolist() for p in prefix]),
+    token_rows.ragged([a.tolist() for a in answers]),
     pair=rng.permutation(100)[:count],
     video=video_of,
     frames=np.where(video_of >= 0, video_of + 1, 0),

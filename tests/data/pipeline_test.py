@@ -7,8 +7,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from synpo_jax.data import accounts, pipeline, text, video
+from synpo_jax.data import accounts, pipeline, stream, text, video
 from synpo_jax.data.batches import FILLER
+from synpo_jax.data.stream import Stream
 from tests.support import clips, tokenizers_made
 
 IMAGE = text.IMAGE_TOKEN
@@ -126,15 +127,15 @@ def same(batch, other):
 
 
 def test_a_stream_resumes_at_every_step(data):
-  whole = list(pipeline.Stream(data.batches, 0))
+  whole = list(Stream(data.batches, 0))
   assert len(whole) == data.updates
   for step in range(data.updates + 1):
-    stopped = pipeline.Stream(data.batches, 0)
+    stopped = Stream(data.batches, 0)
     for _ in range(step):
       next(stopped)
     state = json.loads(json.dumps(stopped.get_state()))
     stopped.close()
-    resumed = pipeline.Stream(data.batches, 0)
+    resumed = Stream(data.batches, 0)
     resumed.set_state(state)
     rest = list(resumed)
     assert len(rest) == data.updates - step
@@ -144,13 +145,13 @@ def test_a_stream_resumes_at_every_step(data):
 
 @pytest.mark.slow
 def test_worker_processes_give_the_same_batches_and_may_change(data):
-  whole = list(pipeline.Stream(data.batches, 0))
-  stream = pipeline.Stream(data.batches, 2)
+  whole = list(Stream(data.batches, 0))
+  stream = Stream(data.batches, 2)
   for i in range(5):
     same(next(stream), whole[i])
   state = stream.get_state()
   stream.close()
-  alone = pipeline.Stream(data.batches, 0)
+  alone = Stream(data.batches, 0)
   alone.set_state(state)
   same(next(alone), whole[5])
 
@@ -162,11 +163,11 @@ def test_tokens_alone_start_no_workers(data, monkeypatch):
     started.append(workers)
     return iter([None])
 
-  monkeypatch.setattr(pipeline, "_read_ahead", read_ahead)
+  monkeypatch.setattr(stream, "_read_ahead", read_ahead)
   alone = copy.copy(data.batches)
   alone.visual = None
   for batches in (data.batches, alone):
-    next(pipeline.Stream(batches, 8))
+    next(Stream(batches, 8))
   assert started == [8, 0]
 
 
