@@ -23,7 +23,7 @@ from rich.text import Text as Words
 from synpo_jax.data import originals, prompts, sources, video
 from synpo_jax.data.limits import Limits
 from synpo_jax.generation import shots, writer
-from synpo_jax.runtime import ending, hosts, journal, one_writer
+from synpo_jax.runtime import buckets, ending, hosts, journal, one_writer
 from synpo_jax.runtime.flags import CONFIG, command
 from synpo_jax.runtime.read_ahead import read_ahead
 from synpo_jax.runtime.settings import digest
@@ -39,7 +39,7 @@ def run(c, console: Console) -> list[str]:
   mark = _mark(c)
   wanted = sources.find(c.videos, c.root)
   mine = wanted[jax.process_index() :: jax.process_count()]
-  path, faults = _output(Path(c.output)), []
+  path, faults = _output(buckets.local(c.output, "config.output")), []
   held = one_writer.held(path.parent, f".{path.name}.lock", path)
   with held, journal.extend(path) as (rows, append):
     _check(path, rows, mark)

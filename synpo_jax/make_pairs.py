@@ -24,7 +24,7 @@ from synpo_jax.judging import server
 from synpo_jax.pairing import assembly, criteria, ledger, page, scores, terminal
 from synpo_jax.pairing import segments as cutting
 from synpo_jax.pairing import stages as captioning
-from synpo_jax.runtime import ending, hosts, journal, one_writer
+from synpo_jax.runtime import buckets, ending, hosts, journal, one_writer
 from synpo_jax.runtime.flags import (
   CONFIG,
   WORKDIR,
@@ -69,7 +69,7 @@ def run(
   summary, faults = {}, {}
   with one_writer.held(workdir, f".lock-{share.index}"):
     if {"segments", "clips", "candidates"} & set(stages):
-      captioning.check_videos(workdir, Path(c.root), share)
+      captioning.check_videos(workdir, buckets.at(c.root), share)
     if "segments" in stages:
       _cut(c, workdir, faults, share)
     for stage, caption in (
@@ -132,7 +132,7 @@ def _caption(c, workdir, stage, caption, faults, share, open_writer):
   writer = open_writer(c.placing.to_dict(), **c.model.to_dict())
   work = captioning.Work(
     workdir,
-    Path(c.root),
+    buckets.at(c.root),
     writer,
     c.readers,
     Limits(**c.limits),
@@ -151,7 +151,7 @@ def _check_judge(judge):
     url = server.address(judge.openai.base_url)
     if not (server.secret(judge.openai.key) or url):
       raise ValueError(server.NEITHER)
-  elif not Path(judge.truth.scenes).is_file():
+  elif not buckets.at(judge.truth.scenes).is_file():
     raise FileNotFoundError(f"judge.truth.scenes={judge.truth.scenes}: no file")
 
 
@@ -203,7 +203,7 @@ def _pair(c, workdir):
     workdir / "pairs.html",
     made,
     line,
-    Path(c.root),
+    buckets.at(c.root),
     limits=Limits(**c.limits),
     **c.page,
   )

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 
+from tests.support import stores
 from tests.support.paths import ROOT
 
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -114,3 +115,17 @@ def smol(tmp_path_factory):
   assert done.returncode == 0, done.stderr
   assert "projector: RANDOM" in done.stdout
   return out
+
+
+@pytest.fixture(scope="session")
+def google():
+  """A bucket of Google's store, played on this machine: gs://…"""
+  with stores.google() as bucket:
+    yield bucket
+
+
+@pytest.fixture(scope="session")
+def amazon():
+  """A bucket of Amazon's store, played on this machine: s3://…"""
+  with stores.amazon() as bucket:
+    yield bucket

@@ -4,7 +4,6 @@ What a file is, its first bytes say; its name does not matter. A row comes
 with its place, so that whatever is said of it names the file and the row.
 """
 
-import glob
 import gzip
 import io
 import json
@@ -17,7 +16,7 @@ import pyarrow as pa
 
 from synpo_jax.data import tables
 from synpo_jax.data.media import Fault
-from synpo_jax.runtime import file_kinds, json_file, shipped
+from synpo_jax.runtime import buckets, file_kinds, json_file, shipped
 
 LONGEST = 1 << 26  # bytes of a line: 64 MiB
 LARGEST = 1 << 32  # bytes of a JSON array, which is read whole: 4 GiB
@@ -52,7 +51,7 @@ def find(wanted: str | Path) -> list[Path]:
   path = shipped.find(wanted)
   if path.exists():
     return _files(path)
-  found = [Path(name) for name in glob.glob(str(wanted), recursive=True)]
+  found = buckets.matching(str(wanted))
   held = [p for p in found if p.is_file() or tables.is_saved(p)]
   if not held:
     raise FileNotFoundError(f"{path}: no such file of pairs")
@@ -80,7 +79,7 @@ def stream(path: Path) -> Iterator[tuple[Place, dict[str, Any] | Fault]]:
     ValueError: one line with the file, for one of another kind, or one that
       is damaged or cut short.
   """
-  with open(path, "rb") as file:
+  with path.open("rb") as file:
     kind = file_kinds.binary(file.read(file_kinds.HEAD))
   if kind in TABLES:
     for number, row in enumerate(TABLES[kind](path), 1):
@@ -105,12 +104,13 @@ def _cut(path: Path, kind: str, error: Exception) -> ValueError:
 
 def _opened(path: Path, kind: str | None) -> io.BufferedReader:
   """The file, unpacked on the way, if it is packed."""
+  local = not isinstance(path, buckets.BucketPath)
   if kind == "gzip":
-    return io.BufferedReader(gzip.open(path))
+    return io.BufferedReader(gzip.open(path if local else path.open("rb")))
   if kind == "zstd":
-    packed = pa.OSFile(str(path))
+    packed = tables.opened(path)
     return io.BufferedReader(pa.CompressedInputStream(packed, "zstd"))
-  return open(path, "rb")
+  return path.open("rb") if local else io.BufferedReader(path.open("rb"))
 
 
 def _json_rows(path: Path, file: io.BufferedReader):

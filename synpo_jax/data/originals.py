@@ -1,6 +1,5 @@
 """The video file that a row was made from, by content, and no other since."""
 
-import os
 from pathlib import Path
 
 from synpo_jax.runtime import digests
@@ -32,5 +31,5 @@ def check(path: Path, row: dict, way_out: str) -> None:
 
 
 def _look(path: Path) -> dict[str, int]:
-  found = os.stat(path)
+  found = path.stat()
   return {"size": found.st_size, "mtime_ns": found.st_mtime_ns}

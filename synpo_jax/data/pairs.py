@@ -6,13 +6,14 @@ the gap between scores, and where the videos lie.
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from synpo_jax.data import files, rows, video
 from synpo_jax.data.files import Place
 from synpo_jax.data.rows import Fault, Message, Pair
+from synpo_jax.runtime import buckets
 from synpo_jax.runtime.terminal import together
 
 __all__ = ["Message", "Pair"]  # what others read of a file of pairs
@@ -124,15 +125,23 @@ def index_videos(root: str | Path) -> dict[str, list[Path]]:
 
   Walked once and in order; only files with a suffix of video.SUFFIXES count.
   """
-  root = Path(root)
+  root = buckets.at(root)
   if not root.is_dir():
     raise FileNotFoundError(f"{root}: no such folder of videos")
   index = defaultdict(list)
-  for path in sorted(root.rglob("*")):
+  for path in sorted(buckets.files(root)):
     if path.suffix.lower() in video.SUFFIXES:
       index[path.name].append(path)
       index[path.stem].append(path)
   return dict(index)
+
+
+def _is_file(root: Path) -> Callable[[Path], bool]:
+  """Returns whether a path is a file; what lies in a bucket is listed once."""
+  if not isinstance(root, buckets.BucketPath):
+    return os.path.isfile  # False for a name that none can have
+  known = set(root.files())
+  return known.__contains__  # a row leads to no other bucket
 
 
 class Located(NamedTuple):
@@ -148,11 +157,12 @@ def locate(names: Iterable[str], root: str | Path) -> Located:
   Raises:
     ValueError: names that fit several files; the row must say which.
   """
-  root = Path(root)
+  root = buckets.at(root)
   paths, missing, doubtful, index = {}, {}, [], None
+  here = _is_file(root)
   for name in dict.fromkeys(names):
-    if os.path.isfile(root / name):  # False for a name that none can have
-      paths[name] = root / name
+    if here(path := buckets.join(root, name)):
+      paths[name] = path
       continue
     index = index_videos(root) if index is None else index
     fitting = index.get(name, [])

@@ -24,7 +24,7 @@ import tensorflow_datasets as tfds
 
 from synpo_jax.data import chunks, decoding, records, video
 from synpo_jax.data.limits import Limits
-from synpo_jax.runtime import journal, progress, settings
+from synpo_jax.runtime import buckets, journal, progress, settings
 
 CHUNK = 128  # videos; what a killed build loses at most
 LAYOUT = 3  # of the stored records; a new one makes new fingerprints
@@ -65,7 +65,8 @@ def build(
     ValueError: no video at all can be used.
     OSError: the cache cannot be written; one line that names its folder.
   """
-  folder = Path(cache).resolve() / fingerprint(rule, preprocess)
+  folder = buckets.local(cache, "data.cache").resolve()
+  folder /= fingerprint(rule, preprocess)
   with _alone(folder):
     stored = chunks.inventory(folder)
     keys = {name: _key(path) for name, path in paths.items()}
@@ -93,6 +94,8 @@ def fingerprint(rule: video.FrameRule, preprocess: video.Preprocess) -> str:
 
 def _key(path: Path) -> str:
   """What tells a file from another or from its earlier content."""
+  if isinstance(path, buckets.BucketPath):
+    return json.dumps([str(path), path.version()])
   stat = path.stat()
   # Copies may keep the time of writing; that of the last change none can set.
   times = stat.st_mtime_ns, stat.st_ctime_ns

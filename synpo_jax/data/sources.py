@@ -1,6 +1,5 @@
 """Which videos are meant: files, folders, globs, lists in JSONL."""
 
-import glob
 import json
 import os
 from collections import Counter
@@ -12,7 +11,7 @@ from absl import logging
 
 from synpo_jax.data import media
 from synpo_jax.data.video import SUFFIXES
-from synpo_jax.runtime import file_kinds
+from synpo_jax.runtime import buckets, file_kinds
 
 
 class Source(NamedTuple):
@@ -37,7 +36,7 @@ def find(wanted: str, root: str | Path) -> list[Source]:
     ValueError: a line of a list that names none, or a name that is not
       UTF-8, under which rows could not be kept.
   """
-  root = Path(root)
+  root = buckets.at(root)
   files = {}
   for part in (part.strip() for part in wanted.split(",")):
     paths = _paths(part, root) if part else []
@@ -52,18 +51,18 @@ def find(wanted: str, root: str | Path) -> list[Source]:
 
 
 def _paths(part: str, root: Path) -> list[Path]:
-  path = root / part
+  path = buckets.join(root, part)
   if path.is_dir():
-    return _videos(part, path.rglob("*"))
+    return _videos(part, buckets.files(path))
   if path.is_file():
     return _listed(path, root) if path.suffix == ".jsonl" else [path]
-  matches = glob.glob(part, root_dir=root, recursive=True)
-  return _videos(part, (root / p for p in matches))
+  matches = buckets.matching(part, root)
+  return _videos(part, (p for p in matches if p.is_file()))
 
 
 def _videos(part: str, paths: Iterable[Path]) -> list[Path]:
   """The videos among files, sorted; what else there is, is counted and said."""
-  files = sorted(path for path in paths if path.is_file())
+  files = sorted(paths)
   videos = [path for path in files if path.suffix.lower() in SUFFIXES]
   others = Counter(
     path.suffix.lower() or "without suffix"
@@ -113,18 +112,23 @@ def _video(line: bytes) -> str:
 
 def _located(listing: Path, name: str, root: Path) -> Path:
   for folder in (root, listing.parent):
-    if (folder / name).is_file():
-      return folder / name
+    if (path := buckets.join(folder, name)).is_file():
+      return path
   raise FileNotFoundError(
     f"{listing}: {name} is neither in {root.resolve()} nor beside the list"
   )
 
 
 def _name(path: Path, root: Path) -> str:
-  whole, base = (Path(os.path.abspath(p)) for p in (path, root))
+  whole, base = map(_absolute, (path, root))
   if whole.is_relative_to(base):
     whole = whole.relative_to(base)
   name = whole.as_posix()
   if name.encode("utf-8", "replace").decode() != name:
     raise ValueError(f"{name!r}: the name of a video must be UTF-8; rename it")
   return name
+
+
+def _absolute(path: Path) -> Path:
+  local = not isinstance(path, buckets.BucketPath)
+  return Path(os.path.abspath(path)) if local else path

@@ -10,6 +10,8 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import parquet
 
+from synpo_jax.runtime import buckets
+
 ROWS = 64  # made at once; one may hold a picture
 STATE, SPLITS = "state.json", "dataset_dict.json"  # of datasets.save_to_disk
 END = b"\xff\xff\xff\xff\0\0\0\0"  # of a stream that was written to its end
@@ -20,7 +22,7 @@ def parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
 
   Raises ValueError, one line with the file, for a damaged one.
   """
-  with _damage(path, "Parquet"), parquet.ParquetFile(path) as file:
+  with _damage(path, "Parquet"), parquet.ParquetFile(opened(path)) as file:
     _check_names(file.schema_arrow.names)
     for batch in file.iter_batches(batch_size=ROWS):
       yield from batch.to_pylist()
@@ -28,10 +30,17 @@ def parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
 
 def arrow_rows(path: Path) -> Iterator[dict[str, Any]]:
   """Rows of an Arrow file or stream. Raises ValueError as `parquet_rows`."""
-  with _damage(path, "Arrow"), pa.OSFile(str(path)) as file:
+  with _damage(path, "Arrow"), opened(path) as file:
     for batch in _batches(path, file):
       for start in range(0, batch.num_rows, ROWS):
         yield from batch.slice(start, ROWS).to_pylist()
+
+
+def opened(path: Path) -> pa.NativeFile:
+  """The file for pyarrow, which reads what it needs of it."""
+  if isinstance(path, buckets.BucketPath):
+    return pa.PythonFile(path.open("rb"), "r")
+  return pa.OSFile(str(path))
 
 
 def _batches(path: Path, file) -> Iterator[pa.RecordBatch]:
@@ -50,7 +59,7 @@ def _batches(path: Path, file) -> Iterator[pa.RecordBatch]:
 
 
 def _last_bytes(path: Path, count: int) -> bytes:
-  with open(path, "rb") as file:
+  with path.open("rb") as file:
     size = file.seek(0, os.SEEK_END)
     file.seek(max(0, size - count))
     return file.read()

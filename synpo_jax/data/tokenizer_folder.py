@@ -7,12 +7,13 @@ import tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from synpo_jax.data import added_tokens
-from synpo_jax.runtime import shipped
+from synpo_jax.runtime import buckets, shipped
 from synpo_jax.runtime.terminal import first_line
 
 # Any of these makes a tokenizer.
 FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 FILES += ("spiece.model", "tekken.json")
+WORDS = (".json", ".jinja", ".model", ".txt", ".tiktoken")  # all small
 # What libraries raise on files of another form than they think.
 MET = (OSError, ValueError, AttributeError, LookupError, TypeError)
 MET += (RecursionError, ImportError, RuntimeError, AssertionError)
@@ -24,13 +25,20 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
   Raises ValueError, in one line, where there is none that can be read.
   """
   place = shipped.find(folder)
-  _check_files(place, folder)
-  try:
-    return AutoTokenizer.from_pretrained(
-      str(place), local_files_only=True, trust_remote_code=False
-    )
-  except MET as error:
-    raise _none(folder, first_line(error)) from error
+  with buckets.copied(place, _is_word) as local:
+    _check_files(local, folder)
+    try:
+      found = AutoTokenizer.from_pretrained(
+        str(local), local_files_only=True, trust_remote_code=False
+      )
+    except MET as error:
+      raise _none(folder, first_line(error)) from error
+  found.name_or_path = str(place)
+  return found
+
+
+def _is_word(path: Path) -> bool:
+  return path.suffix in WORDS
 
 
 def _check_files(place: Path, folder: str | Path) -> None:

@@ -23,6 +23,7 @@ from PIL import Image
 
 from synpo_jax.data import container
 from synpo_jax.data.limits import Budget, Limits
+from synpo_jax.runtime import buckets
 
 SUFFIXES = frozenset(
   (
@@ -148,7 +149,8 @@ def read(
   """Decodes the frames that `rule(duration, total)` asks for.
 
   Args:
-    path: a video file; the container is recognised by content.
+    path: a video file, or one in a bucket, of which a copy is read; the
+      container is recognised by content.
     rule: a FrameRule, or any function from the duration in seconds and the
       number of frames to frame indices in [0, total).
     prepare: applied to each kept frame [y, x, 3] as soon as it is decoded, so
@@ -158,25 +160,29 @@ def read(
   Raises:
     FileNotFoundError, ValueError: one line that names the file and says why.
   """
-  path = Path(path)
+  path = buckets.at(path)
   if not path.is_file():
     raise FileNotFoundError(f"{path}: no such video file")
   if path.stat().st_size == 0:
     raise ValueError(f"{path}: the file is empty")
-  budget = Budget(path, limits)
-  prepare = prepare or np.asarray
-  keep = functools.partial(_picture, prepare=prepare, budget=budget)
-  try:
-    clip = _read(path, rule, keep, budget)
-  except av.error.FFmpegError as error:
-    reason = f"{type(error).__name__}: {error.strerror}"
-    raise ValueError(f"{path}: cannot be read as video ({reason})") from error
+  with buckets.on_disk(path) as local:
+    clip = _clip(local, rule, prepare or np.asarray, limits)
   if clip.promised and clip.total < clip.promised:
     logging.warning(
       "%s: only %d of the %d frames promised can be decoded; using those",
       *(path, clip.total, clip.promised),
     )
   return clip
+
+
+def _clip(path: Path, rule, prepare, limits) -> Clip:
+  budget = Budget(path, limits)
+  keep = functools.partial(_picture, prepare=prepare, budget=budget)
+  try:
+    return _read(path, rule, keep, budget)
+  except av.error.FFmpegError as error:
+    reason = f"{type(error).__name__}: {error.strerror}"
+    raise ValueError(f"{path}: cannot be read as video ({reason})") from error
 
 
 def _read(path, rule, keep, budget: Budget) -> Clip:

@@ -10,7 +10,7 @@ from synpo_jax.data.limits import Limits
 from synpo_jax.evaluation import vdc
 from synpo_jax.evaluation.items import Item, choose_prompt, refuse_missing
 from synpo_jax.generation import shots
-from synpo_jax.runtime import journal, progress
+from synpo_jax.runtime import buckets, journal, progress
 from synpo_jax.runtime.jsonl import lines
 from synpo_jax.runtime.read_ahead import read_ahead
 from synpo_jax.runtime.terminal import together
@@ -30,7 +30,7 @@ def read_predictions(
   known = {item.category for item in items}
   if known != {""}:  # a file may serve more categories than are scored
     known |= {"", *vdc.CATEGORIES}
-  predictions = _read_rows(pathlib.Path(path), known)
+  predictions = _read_rows(buckets.at(path), known)
   files = collections.defaultdict(list)
   for (name, category), row in predictions.items():
     files[_stem(name), category].append(row)

@@ -15,6 +15,7 @@ import re
 from typing import NamedTuple
 
 from synpo_jax.data import prompts as ours
+from synpo_jax.runtime import buckets
 
 VERSION = "2026-11-a"
 FIELDS = {
@@ -129,7 +130,7 @@ def fill(prompts: Prompts, name: str, **fields: str) -> tuple[dict, ...]:
 
 def from_file(path: str | pathlib.Path, task: str) -> Prompts:
   """Prompts of a user's JSON file; see the top of this module."""
-  path = pathlib.Path(path)
+  path = buckets.at(path)
   text = path.read_text(encoding="utf-8")
   try:
     parts = json.loads(text)

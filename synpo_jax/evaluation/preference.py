@@ -16,7 +16,7 @@ from synpo_jax.evaluation import judge_prompts, text_model, verdicts
 from synpo_jax.evaluation.items import Benchmark, Item, limited, refuse_missing
 from synpo_jax.generation.sampling import Sampling
 from synpo_jax.judging import judge
-from synpo_jax.runtime import journal, progress
+from synpo_jax.runtime import buckets, journal, progress
 
 
 class Duel(NamedTuple):
@@ -30,7 +30,7 @@ class Duel(NamedTuple):
 
 def read_outputs(path: str | pathlib.Path) -> dict[str, str]:
   """{instruction: output} of an AlpacaEval outputs file (a JSON list)."""
-  path = pathlib.Path(path)
+  path = buckets.at(path)
   try:
     rows = json.loads(path.read_text(encoding="utf-8"))
   except ValueError as error:

@@ -5,7 +5,7 @@ import importlib.metadata
 import pathlib
 import platform
 
-from synpo_jax.runtime import journal, settings
+from synpo_jax.runtime import buckets, journal, settings
 
 PACKAGES = ("jax", "jaxlib", "flax", "transformers", "numpy", "av", "openai")
 # Changes with a score's definition, with how a judge's replies are read, and
@@ -33,7 +33,7 @@ def digest(value) -> str:
 
 def content(path: str | pathlib.Path) -> str:
   """The content of a file, in 16 hex digits."""
-  path = pathlib.Path(path)
+  path = buckets.at(path)
   if not path.exists():
     raise FileNotFoundError(f"{path} not found")
   with path.open("rb") as file:

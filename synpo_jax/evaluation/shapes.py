@@ -7,6 +7,7 @@ from synpo_jax.data import prompts as ours
 from synpo_jax.evaluation import caption_metrics
 from synpo_jax.evaluation.items import Benchmark, Item, limited, mean
 from synpo_jax.evaluation.tokenizer import tokenize
+from synpo_jax.runtime import buckets
 from synpo_jax.runtime.jsonl import lines
 from synpo_jax.world import scores, truth
 from synpo_jax.world.quiz import CATEGORIES
@@ -24,7 +25,7 @@ def chosen_scenes(
   scenes = read_scenes(str(path))
   if not only:
     return scenes
-  names = _names(pathlib.Path(only))
+  names = _names(buckets.at(only))
   missing = [name for name in names if name not in scenes]
   if missing:
     raise ValueError(f"{path}: no scene of {missing[0]}, which {only} names")

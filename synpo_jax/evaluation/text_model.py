@@ -18,6 +18,7 @@ from synpo_jax.generation.decode_loop import Prompts
 from synpo_jax.generation.sampling import Sampling
 from synpo_jax.models import sharding
 from synpo_jax.models.captioner import Captioner
+from synpo_jax.runtime import buckets
 from synpo_jax.weights import loading
 from synpo_jax.weights.config_reading import captioner_config
 
@@ -49,7 +50,7 @@ def load(
   attention: "auto", or a back end of `models.attention`. head_chunk: positions
   of a row whose logits exist at once while scoring.
   """
-  folder = pathlib.Path(folder)
+  folder = buckets.at(folder)
   tokenizer, config = text.load_tokenizer(folder), captioner_config(folder)
   tokenizer_folder.check_vocabulary(tokenizer, {}, config.decoder.vocab)
   places = sharding.make_mesh(**mesh)

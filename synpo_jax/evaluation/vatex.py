@@ -9,6 +9,7 @@ import pathlib
 from synpo_jax.evaluation import caption_metrics, meteor
 from synpo_jax.evaluation.items import Benchmark, Item, limited, one_file
 from synpo_jax.evaluation.tokenizer import is_cjk, is_unspaced, tokenize
+from synpo_jax.runtime import buckets
 from synpo_jax.runtime.jsonl import lines
 from synpo_jax.runtime.terminal import together
 
@@ -31,7 +32,7 @@ def read_references(
     known = ", ".join(LANGUAGES)
     raise ValueError(f"data.language={language!r}: choose one of {known}")
   field = LANGUAGES[language]
-  path = pathlib.Path(path)
+  path = buckets.at(path)
   if not path.exists():
     raise FileNotFoundError(f"{path} not found: data.references names the rows")
   references, faults = {}, []

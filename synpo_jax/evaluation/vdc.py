@@ -17,6 +17,7 @@ from synpo_jax.evaluation import judge_prompts
 from synpo_jax.evaluation import verdicts as replies
 from synpo_jax.evaluation.items import Benchmark, Item, limited, mean
 from synpo_jax.judging import judge
+from synpo_jax.runtime import buckets
 from synpo_jax.runtime.jsonl import lines
 from synpo_jax.runtime.terminal import together
 
@@ -49,7 +50,7 @@ def read_questions(
   Questions of an id that comes twice (four do) are joined. Raises ValueError
   with every faulty line of a file.
   """
-  return {c: _read(pathlib.Path(folder) / f"{c}.jsonl") for c in categories}
+  return {c: _read(buckets.at(folder) / f"{c}.jsonl") for c in categories}
 
 
 def _read(path):

@@ -10,6 +10,7 @@ import numpy as np
 from synpo_jax.evaluation import judge_prompts, verdicts
 from synpo_jax.evaluation.items import Benchmark, Item, limited, one_file
 from synpo_jax.judging import judge
+from synpo_jax.runtime import buckets
 from synpo_jax.runtime.jsonl import lines
 from synpo_jax.runtime.terminal import together
 
@@ -27,7 +28,7 @@ def read_references(path: str | pathlib.Path) -> list[Reference]:
 
   Raises ValueError with every faulty line.
   """
-  path = pathlib.Path(path)
+  path = buckets.at(path)
   if not path.exists():
     raise FileNotFoundError(f"{path} not found: data.references names the rows")
   references, faults = {}, []

@@ -1,6 +1,5 @@
 """Opens a captioner: a checkpoint, perhaps an adapter, in place on a mesh."""
 
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -11,7 +10,7 @@ from synpo_jax.generation.captioning import Writer
 from synpo_jax.generation.prompt_batches import Format
 from synpo_jax.models import sharding
 from synpo_jax.models.config import CaptionerConfig
-from synpo_jax.runtime import workdir
+from synpo_jax.runtime import buckets, workdir
 from synpo_jax.weights import fingerprint, loading
 from synpo_jax.weights.config_reading import captioner_config
 
@@ -103,14 +102,14 @@ def _tell_time(checkpoint: str, config: CaptionerConfig) -> None:
 def _ends(checkpoint, tokenizer, template) -> tuple[int, ...]:
   """The token that ends a caption, then others that end a text."""
   end = text.end_id(tokenizer, template)
-  others = text.eos_ids(Path(checkpoint), tokenizer)
+  others = text.eos_ids(buckets.at(checkpoint), tokenizer)
   return end, *(i for i in others if i not in (end, None))
 
 
 def _check(checkpoint):
   if not checkpoint:
     raise ValueError("model.checkpoint: name the folder of a captioner")
-  folder = Path(checkpoint)
+  folder = buckets.at(checkpoint)
   base = [*folder.glob("config.json"), *folder.glob("model*")]
   peft = (folder / "adapter_config.json").exists()
   if peft and not base or workdir.is_run(folder) and len(base) == 1:

@@ -15,7 +15,7 @@ from PIL import Image
 from synpo_jax.data import video
 from synpo_jax.data.limits import Limits
 from synpo_jax.pairing.criteria import RANGES, WEIGHTS
-from synpo_jax.runtime import journal
+from synpo_jax.runtime import buckets, journal
 
 TEMPLATE = Path(__file__).with_name("page.html")
 HIGHEST = sum(WEIGHTS[name] * high for name, (_, high) in RANGES.items())
@@ -46,7 +46,8 @@ def write(
   if len(shown) < len(rows):
     summary += f" The page shows {len(shown)} of them, evenly spread."
   articles = [
-    _article(row, strip(root / row["video"], limits)) for row in shown
+    _article(row, strip(buckets.join(root, row["video"]), limits))
+    for row in shown
   ]
   chosen = [row["chosen_score"] for row in rows]
   rejected = [row["rejected_score"] for row in rows]

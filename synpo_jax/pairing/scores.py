@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 from synpo_jax.judging import judge
 from synpo_jax.pairing import criteria, ledger
 from synpo_jax.pairing.stages import stage
-from synpo_jax.runtime import digests, journal
+from synpo_jax.runtime import buckets, digests, journal
 from synpo_jax.world import scene, truth
 
 LATER = "unavailable"  # begins reasons that may be gone when asked again
@@ -61,7 +61,7 @@ def by_truth(workdir: Path, origin: dict, *, scenes: str) -> None:
   ValueError where the rows so far were judged by others.
   """
   known = scene.read_scenes(scenes)
-  judge = origin["judge"] | {"scenes": digests.of(Path(scenes)).hex()}
+  judge = origin["judge"] | {"scenes": digests.of(buckets.at(scenes)).hex()}
   _check_scenes(workdir, scenes, judge["scenes"])
   with stage(workdir, "judge", _ready(workdir)) as (new, append):
     for item in new:

@@ -19,7 +19,7 @@ from synpo_jax.generation import shots
 from synpo_jax.generation.shots import Ask, Captioned, Shot, Text
 from synpo_jax.pairing import ledger
 from synpo_jax.pairing import segments as cutting
-from synpo_jax.runtime import journal, progress
+from synpo_jax.runtime import buckets, journal, progress
 from synpo_jax.runtime.read_ahead import read_ahead
 
 
@@ -104,7 +104,7 @@ def check_videos(workdir: Path, root: Path, share=ledger.ALONE) -> None:
   root: of relative video paths. One that is gone is left to who reads it.
   """
   for id_, row in ledger.written(workdir, "segments").items():
-    path = root / row["video"]
+    path = buckets.join(root, row["video"])
     if ledger.is_mine(id_, share) and path.is_file():
       originals.check(path, row, "use another --workdir")
 
@@ -162,7 +162,7 @@ def _texts(texts: list[Text]) -> dict:
 
 def _video_shots(work: Work, rows, rule, ask: Ask) -> Iterator[Shot]:
   def load(row):
-    path, prepare = work.root / row["video"], work.writer.prepare
+    path, prepare = buckets.join(work.root, row["video"]), work.writer.prepare
     shot, _ = shots.read(
       row["id"],
       path,
@@ -181,7 +181,7 @@ def _segment_shots(work: Work, rows, count: int) -> Iterator[Shot]:
   """Shots of all segments; each video is decoded once, for all of them."""
 
   def load(row):
-    path = work.root / row["video"]
+    path = buckets.join(work.root, row["video"])
     picks = cutting.sample(row["segments"], count)
     wanted, places = np.unique(picks, return_inverse=True)
 

@@ -3,14 +3,13 @@
 import contextlib
 import itertools
 import os
-import pathlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from synpo_jax import losses
 from synpo_jax.data import files, pairs, rows, text, tokenizer_folder
 from synpo_jax.planning import disk
-from synpo_jax.runtime import shipped
+from synpo_jax.runtime import buckets, shipped
 from synpo_jax.runtime.flags import Change
 from synpo_jax.weights import config_reading, folders, tensor_names
 
@@ -169,7 +168,7 @@ def check_videos(c) -> str:
   names = {pair.video for pair in read} - {None}
   if not names:
     return f"none named in the first {len(read)} rows"
-  if not pathlib.Path(c.data.videos).is_dir():
+  if not buckets.at(c.data.videos).is_dir():
     raise FileNotFoundError(f"data.videos={c.data.videos}: no such folder")
   located = pairs.locate(names, c.data.videos)
   told = f"{len(located.paths)} of {len(names)} videos of the first rows"
@@ -181,7 +180,7 @@ def check_videos(c) -> str:
 
 def _made(c, path) -> bool:
   """Whether a path lies in the world that the run renders before it starts."""
-  inside = pathlib.Path(path).is_relative_to(c.world.folder)
+  inside = buckets.at(path).is_relative_to(c.world.folder)
   return bool(c.world.clips) and inside
 
 

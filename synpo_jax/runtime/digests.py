@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from synpo_jax.runtime import journal, seal
+from synpo_jax.runtime import buckets, journal, seal
 
 SMALL = 1 << 24  # bytes; so little is read anew each time
 SAID = 1 << 30  # bytes; so much takes a while, and is said
@@ -36,8 +36,8 @@ def of(path: Path) -> bytes:
   if now["size"] >= SAID:
     print(f"digest of {path}: {now['size'] / 1e9:.1f} GB", file=sys.stderr)
   digest = _read(path)
-  is_settled = time.time_ns() - max(now["mtime_ns"], now["ctime_ns"]) >= FRESH
-  if is_settled and _look(path) == now:
+  last = max(now.get("mtime_ns", 0), now.get("ctime_ns", 0))
+  if time.time_ns() - last >= FRESH and _look(path) == now:
     row = {"path": str(path), **now, "sha256": digest.hex()}
     with contextlib.suppress(OSError):  # it is read anew, then
       journal.replace(place, seal.put(json.dumps(row).encode()))
@@ -50,8 +50,10 @@ def folder() -> Path:
   return Path(home, "synpo_jax", "digests")
 
 
-def _look(path: Path) -> dict[str, int]:
-  """What changes with a file, without reading it."""
+def _look(path: Path) -> dict[str, int | str]:
+  """What changes with a file or an object, without reading it."""
+  if isinstance(path, buckets.BucketPath):
+    return dict(size=path.stat().st_size, version=path.version())
   found = path.stat()
   return dict(
     size=found.st_size, mtime_ns=found.st_mtime_ns, ctime_ns=found.st_ctime_ns

@@ -44,7 +44,7 @@ SPREAD = (
 
 def check_json_lines(path: Path) -> None:
   """Raises ValueError, in one line, for a file that is something else."""
-  with open(path, "rb") as file:
+  with path.open("rb") as file:
     check_head(path, file.read(HEAD))
 
 

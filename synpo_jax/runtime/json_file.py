@@ -3,7 +3,7 @@
 import json
 import pathlib
 
-from synpo_jax.runtime import seal
+from synpo_jax.runtime import buckets, seal
 from synpo_jax.runtime.terminal import first_line
 
 
@@ -13,7 +13,7 @@ def read(path: str | pathlib.Path, way: str = "fetch it again") -> dict:
   way: what one can do about a file that holds none, for people. Raises
   FileNotFoundError or seal.Broken (a ValueError), one line that names the file.
   """
-  path = pathlib.Path(path)
+  path = buckets.at(path)
   if not path.exists():
     raise FileNotFoundError(f"{path}: no such file")
   if not path.is_file():

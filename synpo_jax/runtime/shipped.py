@@ -5,7 +5,7 @@ import importlib.util
 import pathlib
 import sys
 
-from synpo_jax.runtime import names
+from synpo_jax.runtime import buckets, names
 
 PACKAGE = pathlib.Path(__file__).parents[1]
 
@@ -14,9 +14,9 @@ def find(path: str | pathlib.Path) -> pathlib.Path:
   """`path`, or, where nothing lies there, the package's own file of that name.
 
   Configs write those as `synpo_jax/assets/tiny`, and records keep them so,
-  whatever folder a command runs in.
+  whatever folder a command runs in. A URL is a path in a bucket.
   """
-  path = pathlib.Path(path)
+  path = buckets.at(path)
   own = PACKAGE.parent / path
   is_ours = path.parts[:1] == (PACKAGE.name,) and own.exists()
   return own if is_ours and not path.exists() else path

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 
 from absl import logging
 
-from synpo_jax.runtime import json_file
+from synpo_jax.runtime import buckets, json_file
 from synpo_jax.runtime.settings import (
   PUT_BACK,
   Difference,
@@ -28,7 +28,7 @@ READ = ("model", "lora", "seed")  # sections that other commands go by
 
 def is_run(folder: str | pathlib.Path) -> bool:
   """Whether this is the workdir of a training run of ours."""
-  folder = pathlib.Path(folder)
+  folder = buckets.at(folder)
   return (folder / "config.json").exists() and (folder / "checkpoints").is_dir()
 
 
@@ -38,7 +38,7 @@ def run_config(workdir: str | pathlib.Path) -> dict:
   Raises ValueError, in one line that names the file, where it is no JSON or
   the newest checkpoint was saved under another one.
   """
-  path = pathlib.Path(workdir) / "config.json"
+  path = buckets.at(workdir) / "config.json"
   config = json_file.read(path, PUT_BACK)
   step = _newest(workdir)
   saved = None if step is None else _saved(step, CONFIG)
@@ -65,9 +65,20 @@ def newest(workdir: str | pathlib.Path) -> pathlib.Path:
 
 
 def _newest(workdir) -> pathlib.Path | None:
-  folder = pathlib.Path(workdir).absolute() / "checkpoints"
-  steps = [int(x.name) for x in folder.glob("*") if x.name.isdigit()]
-  return folder / str(max(steps)) if steps else None
+  steps = [x for x in checkpoints(workdir).glob("*") if x.name.isdigit()]
+  whole = filter(_is_whole, sorted(steps, key=lambda x: -int(x.name)))
+  return next(whole, None)
+
+
+def checkpoints(workdir: str | pathlib.Path) -> pathlib.Path:
+  """The folder of a run's checkpoints."""
+  return buckets.at(workdir).absolute() / "checkpoints"
+
+
+def _is_whole(step: pathlib.Path) -> bool:
+  """Whether a checkpoint was finished; in a bucket its last object says so."""
+  is_local = not isinstance(step, buckets.BucketPath)
+  return is_local or (step / "commit_success.txt").exists()
 
 
 def has_checkpoint(workdir: str | pathlib.Path) -> bool:

@@ -11,6 +11,7 @@ from flax import traverse_util
 
 from synpo_jax.models import tree_digest
 from synpo_jax.models.config import CaptionerConfig, LoraConfig
+from synpo_jax.runtime import buckets
 from synpo_jax.runtime.workdir import (
   check_arrays,
   is_run,
@@ -29,7 +30,7 @@ def read(folder: str | pathlib.Path, config: CaptionerConfig) -> Learned:
 
   Raises FileNotFoundError or ValueError: one line that names the folder.
   """
-  folder = pathlib.Path(folder)
+  folder = buckets.at(folder)
   if (folder / "adapter_config.json").exists():
     return read_peft(folder, config)
   if is_run(folder):
@@ -75,7 +76,7 @@ def _quiet():
 def _restore(path: pathlib.Path) -> dict:
   """What was trained, on the host; nothing else of a state is read."""
   reader = ocp.PyTreeCheckpointer()
-  shapes = reader.metadata(path).item_metadata.tree["trained"]
+  shapes = reader.metadata(str(path)).item_metadata.tree["trained"]
   wanted = {"trained": jax.tree.map(_shape, shapes)}
   as_numpy = ocp.RestoreArgs(restore_type=np.ndarray)
   args = ocp.args.PyTreeRestore(
@@ -83,7 +84,7 @@ def _restore(path: pathlib.Path) -> dict:
     restore_args=jax.tree.map(lambda _: as_numpy, wanted),
     partial_restore=True,
   )
-  return reader.restore(path, args=args)["trained"]
+  return reader.restore(str(path), args=args)["trained"]
 
 
 def _shape(leaf):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from absl import logging
 
-from synpo_jax.runtime import digests, json_file, shipped, workdir
+from synpo_jax.runtime import buckets, digests, json_file, shipped, workdir
 
 SUFFIXES = frozenset((".json", ".jinja", ".msgpack", ".safetensors"))
 SUFFIXES |= {".model", ".tiktoken"}  # of tokenizers
@@ -36,9 +36,9 @@ def captioner(checkpoint: str, adapter: str) -> str:
       checkpoint or workdir.run_config(adapter)["model"]["checkpoint"]
     )
     newest = workdir.newest(adapter)
-    parts = [files(newest, newest.rglob("*"))]
+    parts = [files(newest, buckets.files(newest))]
   elif adapter:
-    parts = [_published(Path(adapter))]
+    parts = [_published(buckets.at(adapter))]
   if checkpoint:
     parts.append(_published(shipped.find(checkpoint)))
   return _short("".join(parts).encode()) if parts else ""

@@ -12,6 +12,7 @@ import ml_dtypes
 import msgpack
 import numpy as np
 
+from synpo_jax.runtime import buckets
 from synpo_jax.weights import weight_files
 from synpo_jax.weights.stores import Span, Store
 
@@ -48,7 +49,7 @@ def open_folder(folder: pathlib.Path) -> Store:
 
 def _arrays(file: pathlib.Path) -> dict[str, Span | Chunks]:
   """The tensors of one file by name."""
-  with file.open("rb") as f:
+  with file.open("rb", buckets.HEADERS) as f:
     values = _node(f, file, "")
   arrays = {k: v for k, v in values.items() if isinstance(v, Span)}
   chunked = [k for k in values if k.endswith("." + CHUNKED)]
@@ -88,15 +89,15 @@ def _node(f, file, name, depth=0) -> dict:
     return _map(f, file, name, depth)
   if marker[0] in EXTENSIONS or marker[0] in FIXED:
     return {name: _array(f, file, name)}
-  return {name: _small(f, "unpack")}
+  return {name: _small(f, file, "unpack")}
 
 
 def _map(f, file, name, depth) -> dict:
   if depth == DEEPEST:
     raise ValueError(f"{file}: maps within maps, {DEEPEST} deep; no weights")
   inner = {}
-  for _ in range(_small(f, "read_map_header")):
-    key = _small(f, "unpack")
+  for _ in range(_small(f, file, "read_map_header")):
+    key = _small(f, file, "unpack")
     if not isinstance(key, str):
       raise ValueError(f"{file}: {key!r} is no name of a tensor")
     key = key.replace("/", ".")
@@ -107,7 +108,7 @@ def _map(f, file, name, depth) -> dict:
   return inner
 
 
-def _small(f, what):
+def _small(f, file, what):
   """Decodes one short value (or a map's header) where the file stands."""
   start = f.tell()
   unpacker = msgpack.Unpacker(raw=False)
@@ -116,7 +117,7 @@ def _small(f, what):
     value = getattr(unpacker, what)()
   except (msgpack.exceptions.UnpackException, ValueError) as error:
     why = f"cut off, or no weights of flax ({error!r})"
-    raise ValueError(f"{f.name}: {why}; download it again") from error
+    raise ValueError(f"{file}: {why}; download it again") from error
   f.seek(start + unpacker.tell())
   return value
 
@@ -131,7 +132,8 @@ def _array(f, file, name) -> Span:
   if code != bytes([ARRAY]):
     raise ValueError(f"{file}: {name} is no array (extension {code.hex()})")
   f.seek(start + 1)  # past the mark of a list of three
-  shape, dtype = _small(f, "unpack"), _dtype(_small(f, "unpack"))
+  shape = _small(f, file, "unpack")
+  dtype = _dtype(_small(f, file, "unpack"))
   binary = f.read(1)
   if not (isinstance(shape, list) and _is_shape(shape) and dtype) or (
     not binary or binary[0] not in BINARIES

@@ -1,7 +1,6 @@
 """A published checkpoint again, with what a run learned added to it."""
 
 import pathlib
-import shutil
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -74,7 +73,7 @@ def write(
 
       _rewrite(file, out / part / file.name, change)
     for index in (base / part).glob("*.safetensors.index.json"):
-      shutil.copy(index, out / part)
+      _copy(index, out / part)
   return len(changed)
 
 
@@ -146,4 +145,8 @@ def copy_words(source: pathlib.Path, target: pathlib.Path) -> None:
   for file in sorted(source.iterdir()):
     plain = file.suffix in WORDS and not file.name.endswith(".index.json")
     if plain and file.is_file() and not (target / file.name).exists():
-      shutil.copy(file, target)
+      _copy(file, target)
+
+
+def _copy(file: pathlib.Path, folder: pathlib.Path) -> None:
+  (folder / file.name).write_bytes(file.read_bytes())

@@ -9,6 +9,7 @@ from flax import traverse_util
 from safetensors.numpy import save_file
 
 from synpo_jax.models.config import CaptionerConfig, LoraConfig
+from synpo_jax.runtime import buckets
 from synpo_jax.weights import (
   peft_options,
   safetensors_files,
@@ -96,7 +97,7 @@ def read_peft(folder: str | pathlib.Path, config: CaptionerConfig) -> Learned:
   Raises ValueError for options that we do not compute, for embeddings saved
   with it, and listing tensors that are missing, surplus or misshapen.
   """
-  folder = pathlib.Path(folder)
+  folder = buckets.at(folder)
   said = peft_options.read(folder)
   tensors = _tensors(folder, config)
   tree, faults = {}, []

@@ -1,19 +1,23 @@
 """Safetensors files: where each tensor lies, and how they are written."""
 
+import contextlib
 import json
 import math
 import pathlib
+import tempfile
+from collections.abc import Iterator
 
 import jax
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from synpo_jax.runtime import json_file
+from synpo_jax.runtime import buckets, json_file
 from synpo_jax.runtime.terminal import first_line
 from synpo_jax.weights import stores, weight_files
 from synpo_jax.weights.stores import DTYPES, Span, Store
 
 NAME = "model.safetensors"
+MOST = 1 << 27  # bytes of a header; its library reads fewer
 
 
 def find(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -33,14 +37,14 @@ def spans(file: pathlib.Path) -> dict[str, Span]:
   which it lets pass. Raises ValueError, one line that names the file.
   """
   try:
-    with safe_open(file, framework="np"):
+    with _outline(file) as local, safe_open(local, framework="np"):
       pass
   except (SafetensorError, OSError) as error:
     raise ValueError(
       f"{file}: not a safetensors file, or cut off ({first_line(error)}); "
       "fetch it again"
     ) from error
-  with file.open("rb") as f:
+  with file.open("rb", buckets.HEADERS) as f:
     length = int.from_bytes(f.read(8), "little")
     header = json_file.parse(f.read(length), f"{file}: its header")
   header.pop("__metadata__", None)
@@ -54,6 +58,21 @@ def spans(file: pathlib.Path) -> dict[str, Span]:
     start, shape = 8 + length + entry["data_offsets"][0], tuple(entry["shape"])
     table[name] = Span(file, name, start, shape, DTYPES[entry["dtype"]])
   return table
+
+
+@contextlib.contextmanager
+def _outline(file: pathlib.Path) -> Iterator[pathlib.Path]:
+  """The file, or for one in a bucket its header before a hole of its size."""
+  if not isinstance(file, buckets.BucketPath):
+    yield file
+    return
+  size = file.stat().st_size
+  length = int.from_bytes(file.part(0, min(size, 8)), "little")
+  with tempfile.NamedTemporaryFile() as outline:
+    outline.write(file.part(0, min(size, 8 + length, MOST)))
+    outline.truncate(size)
+    outline.flush()
+    yield pathlib.Path(outline.name)
 
 
 def write(file: pathlib.Path, shapes, dtype, tensors) -> None:

@@ -15,6 +15,8 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 
+from synpo_jax.runtime import buckets
+
 DTYPES = {
   "F64": np.dtype("float64"),
   "F32": np.dtype("float32"),
@@ -114,6 +116,9 @@ class Span(NamedTuple):
 
   def _flat(self, start: int, count: int) -> np.ndarray:
     offset = self.offset + start * self.dtype.itemsize
+    if isinstance(self.file, buckets.BucketPath):
+      content = self.file.part(offset, count * self.dtype.itemsize)
+      return np.frombuffer(content, self.dtype)
     return np.fromfile(self.file, self.dtype, count, offset=offset)
 
 

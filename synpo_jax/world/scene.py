@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from synpo_jax.runtime import buckets
+
 SHAPES = ("circle", "square", "triangle", "star", "ring")
 COLOURS = {
   "red": (225, 30, 35),
@@ -204,7 +206,7 @@ def _frozen(value: Any) -> Any:
 def read_scenes(path: str) -> dict[str, Scene]:
   """scenes.jsonl -> video id -> scene. Bad lines are named by number."""
   scenes = {}
-  with open(path, encoding="utf-8") as lines:
+  with buckets.at(path).open(encoding="utf-8") as lines:
     for number, line in enumerate(lines, 1):
       try:
         scene = from_json(line)
