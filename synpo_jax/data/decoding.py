@@ -11,11 +11,12 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from synpo_jax.data import video
+from synpo_jax.data import several, video
 from synpo_jax.data.limits import Limits
 from synpo_jax.runtime import stopping
 
-Job = tuple[str, Path]  # key, file
+File = Path | several.Parts
+Job = tuple[str, File]  # key, file or files
 Outcome = tuple[str, video.Clip | str]  # key, clip or the reason of failure
 CRASHED = "the decoder crashed on it, or did not come back"
 GRACE = 30.0  # seconds beyond the limit, until a decoder's process is ended
@@ -42,15 +43,16 @@ def decode(
   return _parallel(iter(jobs), task, workers)
 
 
-def _attempt(path: Path, rule, preprocess, limits) -> video.Clip | str:
+def _attempt(path: File, rule, preprocess, limits) -> video.Clip | str:
   try:
     prepare = functools.partial(video.preprocess, form=preprocess)
-    return video.read(path, rule, prepare, limits)
+    read = several.read if isinstance(path, several.Parts) else video.read
+    return read(path, rule, prepare, limits)
   except (ValueError, OSError) as error:
     return str(error)
 
 
-def _watched(path: Path, grace, limits, **asked) -> video.Clip | str:
+def _watched(path: File, grace, limits, **asked) -> video.Clip | str:
   """As _attempt, but ends this process where a decoder does not come back."""
   with contextlib.ExitStack() as stack:
     if limits is not None:
@@ -91,7 +93,7 @@ def _parallel(jobs: Iterator[Job], task, workers: int) -> Iterator[Outcome]:
     pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _submit(pool, task, path: Path) -> futures.Future:
+def _submit(pool, task, path: File) -> futures.Future:
   """As pool.submit, but a pool that broke since is told by the result."""
   try:
     with stopping.unheard():
@@ -102,7 +104,7 @@ def _submit(pool, task, path: Path) -> futures.Future:
     return broken
 
 
-def _apart(task, path: Path) -> video.Clip | str:
+def _apart(task, path: File) -> video.Clip | str:
   with _pool(1) as pool:
     try:
       return _submit(pool, task, path).result()

@@ -1,12 +1,16 @@
 """Videos, pictures and sounds that a row names: one is read, none is lost.
 
-A row may have one video. What else it holds of media is refused by name: a
-model that does not get it would learn from captions of what it cannot see.
+A row may have one video, or a list of videos or of the files of its frames,
+which count as one (data/several.py). What else it holds of media is refused by
+name: a model that does not get it would learn from captions of what it cannot
+see.
 """
 
 import re
 from collections.abc import Iterator
 from typing import Any
+
+from synpo_jax.data import several
 
 VIDEO = ("video", "video_name", "video_path", "videos")  # what is read
 
@@ -50,19 +54,24 @@ class Fault(Exception):
 
 
 def one(name: str, value: Any) -> Any:
-  """The video under a key: its value, or the only one of a list.
+  """The video under a key: its value, or the name of all that a list holds.
 
   Tables of `datasets` hold a video as its path beside its bytes; the path is
   read where there are none.
   """
   if not isinstance(value, list):
     return _path(name, value)
-  if len(value) > 1:
-    raise Fault(f"{name!r} lists {len(value)} videos; a row has one")
-  found = _path(name, value[0]) if value else None
-  if value and not isinstance(found, str):
-    raise Fault(f"{name!r} lists a {type(value[0]).__name__}, not a path")
-  return found
+  found = [_path(name, item) for item in _flat(value)]
+  for item, path in zip(_flat(value), found, strict=True):
+    if not isinstance(path, str):
+      raise Fault(f"{name!r} lists a {type(item).__name__}, not a path")
+  return several.name_of(found) if found else None
+
+
+def _flat(values: list) -> list:
+  """The items of a list, and of the lists in it."""
+  lists = [value if isinstance(value, list) else [value] for value in values]
+  return [item for inner in lists for item in inner]
 
 
 def _path(name: str, value: Any) -> Any:
@@ -134,11 +143,11 @@ def _looks(value: Any) -> str | None:
   return None
 
 
-def unmarked(question: str, seen: bool) -> tuple[str, bool]:
+def unmarked(question: str, seen: bool, most: int = 1) -> tuple[str, bool]:
   """The question without the mark of the row's video, and whether it had one.
 
-  Our own visual block stands before the question, so one mark at either end
-  says nothing more.
+  Our own visual block stands before the question, so one mark at either end, or
+  `most` of a list of so many videos, says nothing more.
 
   Raises:
     Fault: more marks, one within the text, or one without a video.
@@ -151,7 +160,7 @@ def unmarked(question: str, seen: bool) -> tuple[str, bool]:
   if marks and not seen:
     raise Fault(f"'question' holds {marks[0]!r}, but the row has no video")
   within = MARK.search(inner) if seen else None
-  if within or len(marks) > 1:
+  if within or len(marks) > most:
     mark = marks[0] if marks else within.group()
     raise Fault(
       f"'question' holds {mark!r} within its text or more than once; the "

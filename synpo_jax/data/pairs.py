@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from synpo_jax.data import files, rows, video
+from synpo_jax.data import files, rows, several, video
 from synpo_jax.data.files import Place
 from synpo_jax.data.rows import Fault, Message, Pair
 from synpo_jax.runtime import buckets
@@ -147,16 +147,36 @@ def _is_file(root: Path) -> Callable[[Path], bool]:
 class Located(NamedTuple):
   """Paths of videos by the names that rows use, and why others have none."""
 
-  paths: dict[str, Path]
+  paths: dict[str, Path | several.Parts]
   missing: dict[str, str]
 
 
 def locate(names: Iterable[str], root: str | Path) -> Located:
   """Finds the file of each video name: a path, or a name anywhere in root.
 
+  A name of several (several.name_of) has the files of all, or is missing.
+
   Raises:
     ValueError: names that fit several files; the row must say which.
   """
+  names = list(dict.fromkeys(names))
+  apart = {name: several.parts_of(name) for name in names}
+  found = _locate((part for name in names for part in apart[name]), root)
+  paths, missing = {}, {}
+  for name, parts in apart.items():
+    lost = [part for part in parts if part in found.missing]
+    if lost:
+      why = found.missing[lost[0]]
+      missing[name] = why if len(parts) == 1 else f"{lost[0]}: {why}"
+    elif len(parts) == 1:
+      paths[name] = found.paths[name]
+    else:
+      paths[name] = several.Parts(tuple(found.paths[p] for p in parts))
+  return Located(paths, missing)
+
+
+def _locate(names: Iterable[str], root: str | Path) -> Located:
+  """The same of names of one file each."""
   root = buckets.at(root)
   paths, missing, doubtful, index = {}, {}, [], None
   here = _is_file(root)

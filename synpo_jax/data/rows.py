@@ -11,7 +11,7 @@ use are refused by name; other keys are provenance and left alone.
 import sys
 from typing import Any, NamedTuple
 
-from synpo_jax.data import forms, media, turns
+from synpo_jax.data import forms, media, several, turns
 from synpo_jax.data.media import Fault
 from synpo_jax.data.turns import Message
 
@@ -129,7 +129,8 @@ def _pair(fields, history, question, captions, scored) -> tuple[Pair, bool]:
   video = None if fields["video"] is None else turns.text(fields, "video")
   seen = video is not None
   asked = turns.text({"question": asked}, "question")
-  asked, marked = media.unmarked(asked, seen)
+  most = len(several.parts_of(video)) if seen else 1
+  asked, marked = media.unmarked(asked, seen, most)
   for _, earlier in history:
     media.check_earlier(earlier, seen)
   pair = Pair(

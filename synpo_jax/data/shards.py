@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import tensorflow_datasets as tfds
 
-from synpo_jax.data import chunks, decoding, records, video
+from synpo_jax.data import chunks, decoding, records, several, video
 from synpo_jax.data.limits import Limits
 from synpo_jax.runtime import buckets, journal, progress, settings
 
@@ -40,7 +40,7 @@ class Store(NamedTuple):
 
 
 def build(
-  paths: Mapping[str, Path],
+  paths: Mapping[str, Path | several.Parts],
   cache: str | Path,
   *,
   rule: video.FrameRule,
@@ -92,8 +92,10 @@ def fingerprint(rule: video.FrameRule, preprocess: video.Preprocess) -> str:
   return settings.digest(setting, 16)
 
 
-def _key(path: Path) -> str:
-  """What tells a file from another or from its earlier content."""
+def _key(path: Path | several.Parts) -> str:
+  """What tells a file, or several, from others and from earlier content."""
+  if isinstance(path, several.Parts):
+    return json.dumps([str(path), *map(_key, path.paths)])
   if isinstance(path, buckets.BucketPath):
     return json.dumps([str(path), path.version()])
   stat = path.stat()

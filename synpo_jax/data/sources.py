@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from absl import logging
 
-from synpo_jax.data import media
+from synpo_jax.data import media, several
 from synpo_jax.data.video import SUFFIXES
 from synpo_jax.runtime import buckets, file_kinds
 
@@ -107,6 +107,11 @@ def _video(line: bytes) -> str:
     raise media.Fault(f"{' and '.join(found)} say different things")
   if not isinstance(name, str) or not name:
     raise media.Fault("no JSON row with a 'video'")
+  if (count := len(several.parts_of(name))) > 1:
+    key = next(iter(found))
+    raise media.Fault(
+      f"{key!r} lists {count} videos; one is captioned at a time"
+    )
   return name
 
 

@@ -218,7 +218,6 @@ HOSTILE = [
   (RLAIF | {"image_path": "x.jpg"}, "'image_path' holds a picture"),
   (ROWS["trl-parts"][1] | {"images": [IMAGE]}, "'images' holds a picture"),
   (OURS | {"audio": "a.wav"}, "'audio' holds a sound"),
-  (SWIFT | {"videos": ["a", "b"], "rejected_response": "x"}, "lists 2 videos"),
   (SWIFT | {"rejected_response": "x", "audios": ["a"]}, "'audios' holds a sou"),
   (
     SWIFT | {"rejected_response": "x", "rejected_images": ["a"]},

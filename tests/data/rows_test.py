@@ -44,7 +44,7 @@ def test_one_video_is_read_under_any_of_its_names(file, named):
 
 
 LOST = [
-  ({"videos": ["a.mp4", "b.mp4"]}, "'videos' lists 2 videos; a row has one"),
+  ({"videos": ["a.mp4", ["b.mp4", 3]]}, "'videos' lists a int, not a path"),
   ({"video": "a.mp4", "videos": ["b.mp4"]}, "video and videos say different"),
   ({"videos": [{"file": "a.mp4"}]}, "'videos' lists a dict, not a path"),
   ({"clip": "a"}, "'clip' holds a video, which is not read; call it 'video'"),
