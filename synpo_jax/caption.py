@@ -23,7 +23,7 @@ from rich.text import Text as Words
 from synpo_jax.data import originals, prompts, sources, video
 from synpo_jax.data.limits import Limits
 from synpo_jax.generation import shots, writer
-from synpo_jax.runtime import buckets, ending, hosts, journal, one_writer
+from synpo_jax.runtime import buckets, ending, hosts, hub, journal, one_writer
 from synpo_jax.runtime.flags import CONFIG, command
 from synpo_jax.runtime.read_ahead import read_ahead
 from synpo_jax.runtime.settings import digest
@@ -175,6 +175,7 @@ def main():
   """Captions the videos, and leaves with 1 if one of them has no caption."""
   hosts.start()
   c = CONFIG.value
+  c.model.checkpoint = hub.pinned(c.model.checkpoint)
   faults = run(c, Console())
   if hosts.is_first():
     ending.show({}, _next(c))

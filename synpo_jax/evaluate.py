@@ -26,7 +26,7 @@ from synpo_jax.evaluation.benchmarks import BENCHMARKS
 from synpo_jax.generation import shots, writer
 from synpo_jax.generation.sampling import Sampling
 from synpo_jax.judging import judge, secrets, server
-from synpo_jax.runtime import ending, journal, one_writer, progress
+from synpo_jax.runtime import ending, hub, journal, one_writer, progress
 from synpo_jax.runtime.flags import CONFIG, WORKDIR, command, given_again
 from synpo_jax.runtime.workdir import is_run
 from synpo_jax.weights import fingerprint
@@ -242,8 +242,10 @@ def _words(value) -> str:
 )
 def main():
   """Evaluates, and shows the scores."""
-  workdir = pathlib.Path(WORKDIR.value)
-  results = run(CONFIG.value, workdir)
+  workdir, c = pathlib.Path(WORKDIR.value), CONFIG.value
+  if "checkpoint" in c.model:
+    c.model.checkpoint = hub.pinned(c.model.checkpoint)
+  results = run(c, workdir)
   show(results, console.Console())
   places = {name: workdir / name for name in ("results.json", "items.jsonl")}
   ending.show(places, *_next(CONFIG.value, workdir))

@@ -2,13 +2,17 @@
 
 python -m synpo_jax.export --workdir=runs/dpo --format=peft --out=adapter
 python -m synpo_jax.export --workdir=runs/dpo --format=merged --out=merged
+python -m synpo_jax.export --workdir=runs/dpo/best --format=peft --out=best \
+  --push=owner/name
 
 `peft` writes a folder that PEFT loads on top of the checkpoint. `merged`
 writes the checkpoint again with the learned changes added: file by file,
 tensor by tensor, everything else as it was, so no more than one tensor is in
 memory at a time. What was learned on an int8 base is added to the checkpoint's
 own weights, which that base was rounded from. Either folder is there whole or
-not at all, and takes the place of an earlier export of its form only.
+not at all, and takes the place of an earlier export of its form only. Beside
+it is a README.md, the model's card. --push uploads the folder as a model of the
+hub, with huggingface_hub's own login or HF_TOKEN.
 """
 
 import json
@@ -21,8 +25,8 @@ from absl import flags
 
 from synpo_jax.models import sharding as meshes
 from synpo_jax.models.config import CaptionerConfig
-from synpo_jax.reporting import after
-from synpo_jax.runtime import ending, shipped
+from synpo_jax.reporting import after, card
+from synpo_jax.runtime import ending, hub, shipped
 from synpo_jax.runtime.flags import OUT, WORKDIR, command
 from synpo_jax.runtime.workdir import is_run, run_config
 from synpo_jax.weights import (
@@ -43,12 +47,17 @@ CHECKPOINT = flags.DEFINE_string(
   "checkpoint", "", "Folder the run started from, where it has moved."
 )
 
+PUSH = flags.DEFINE_string(
+  "push", "", "owner/name of the hub's model that the folder is uploaded to."
+)
 
-def export(workdir, form: str, out, checkpoint: str = "") -> str:
+
+def export(workdir, form: str, out, checkpoint="", push="") -> str:
   """Writes `out` whole; returns one line that says what is in it.
 
   out: a new folder, or an earlier export of this form, which is replaced.
-  checkpoint: overrides the folder that the run's config names.
+  checkpoint: overrides the folder that the run's config names. push: the name
+  under which the card says that the folder is found.
 
   Raises FileNotFoundError or ValueError, one line: no checkpoint in the
   workdir, other weights than the run started from, weights that a PEFT folder
@@ -71,6 +80,9 @@ def export(workdir, form: str, out, checkpoint: str = "") -> str:
       said = _write_peft(made, learned, section)
     else:
       said = _write_merged(made, learned, section, seed)
+    sizes = section["checkpoint"] or section["arch"]
+    sees = captioner_config(sizes).tower is not None
+    card.write(made, workdir, form, sees, push or str(out))
   return f"{out}: {said}"
 
 
@@ -138,7 +150,9 @@ def _load(section, seed) -> tuple[CaptionerConfig, dict]:
 def main():
   """Exports, and says what was written."""
   form, out = FORMAT.value, OUT.value
-  print(export(WORKDIR.value, form, out, CHECKPOINT.value))
+  print(export(WORKDIR.value, form, out, CHECKPOINT.value, PUSH.value))
+  if PUSH.value:
+    print(f"pushed: {hub.push(out, PUSH.value)}")
   ending.show({form: out}, _next(WORKDIR.value, form, out, CHECKPOINT.value))
 
 

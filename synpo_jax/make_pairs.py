@@ -24,7 +24,7 @@ from synpo_jax.judging import server
 from synpo_jax.pairing import assembly, criteria, ledger, page, scores, terminal
 from synpo_jax.pairing import segments as cutting
 from synpo_jax.pairing import stages as captioning
-from synpo_jax.runtime import buckets, ending, hosts, journal, one_writer
+from synpo_jax.runtime import buckets, ending, hosts, hub, journal, one_writer
 from synpo_jax.runtime.flags import (
   CONFIG,
   WORKDIR,
@@ -253,6 +253,8 @@ def main():
   workdir, out = Path(WORKDIR.value), console.Console()
   if CONFIG.value is not None:
     hosts.start()
+    model = CONFIG.value.model
+    model.checkpoint = hub.pinned(model.checkpoint)
     share = ledger.Share(jax.process_index(), jax.process_count())
     summary = run(CONFIG.value, workdir, share=share)
     terminal.show_summary(out, summary, workdir)

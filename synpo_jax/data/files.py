@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from synpo_jax.data import tables
 from synpo_jax.data.media import Fault
-from synpo_jax.runtime import buckets, file_kinds, json_file, shipped
+from synpo_jax.runtime import buckets, file_kinds, hub, json_file, shipped
 
 LONGEST = 1 << 26  # bytes of a line: 64 MiB
 LARGEST = 1 << 32  # bytes of a JSON array, which is read whole: 4 GiB
@@ -44,10 +44,15 @@ def find(wanted: str | Path) -> list[Path]:
   A folder has to be one that `datasets.save_to_disk` made; a glob passes over
   others.
 
+  A name hf://owner/name/path is of a data set of the hub (hub.rows).
+
   Raises:
     FileNotFoundError: nothing is there.
     ValueError: it is another folder.
+    OSError: the hub does not hand it out.
   """
+  if str(wanted).startswith("hf://"):
+    wanted = hub.rows(str(wanted))
   path = shipped.find(wanted)
   if path.exists():
     return _files(path)

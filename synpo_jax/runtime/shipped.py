@@ -5,7 +5,7 @@ import importlib.util
 import pathlib
 import sys
 
-from synpo_jax.runtime import buckets, names
+from synpo_jax.runtime import buckets, hub, names
 
 PACKAGE = pathlib.Path(__file__).parents[1]
 
@@ -14,8 +14,11 @@ def find(path: str | pathlib.Path) -> pathlib.Path:
   """`path`, or, where nothing lies there, the package's own file of that name.
 
   Configs write those as `synpo_jax/assets/tiny`, and records keep them so,
-  whatever folder a command runs in. A URL is a path in a bucket.
+  whatever folder a command runs in. A model pinned by hub.pinned is its folder
+  in the hub's cache; a URL is a path in a bucket.
   """
+  if found := hub.cached(str(path)):
+    return found
   path = buckets.at(path)
   own = PACKAGE.parent / path
   is_ours = path.parts[:1] == (PACKAGE.name,) and own.exists()

@@ -49,7 +49,8 @@ def write_run(workdir, base, trained, **model):
     attention="xla",
   )
   adapter = dataclasses.asdict(ADAPTER)
-  config = dict(model=section | model, lora=adapter, seed=3)
+  loss = dict(name="simpo", coefficients=dict(beta=2.0, gamma=0.5))
+  config = dict(model=section | model, lora=adapter, loss=loss, seed=3)
   claim_workdir(workdir, config)
   state = {"step": jnp.ones((), jnp.int32), "trained": trained}
   with checkpoint.open_manager(workdir, keep=1) as manager:

@@ -5,6 +5,7 @@ by themselves; ours runs with the adapter beside the weights.
 """
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from safetensors.numpy import load_file, save_file
 from synpo_jax import export
 from synpo_jax.models.captioner import Captioner
 from synpo_jax.weights import adapters, fingerprint, learned
+from tests.support import hub_server
 from tests.support.exported_runs import (
   ADAPTER,
   NEW,
@@ -125,21 +127,31 @@ def test_pefts_own_adapter_reads_as_ours(text_run, tmp_path):
   np.testing.assert_allclose(ours, expected, atol=1e-4)
 
 
-def test_a_merged_checkpoint(text_run, tmp_path):
+def test_a_merged_checkpoint(text_run, tmp_path, monkeypatch):
+  """Written, and pushed with its card by the command."""
   run, base, module, variables = text_run
   out = tmp_path / "merged"
-  done = subprocess.run(
-    [sys.executable, "-m", "synpo_jax.export", f"--workdir={run}"]
-    + ["--format=merged", f"--out={out}"],
-    capture_output=True,
-    text=True,
-  )
+  with hub_server.serving(monkeypatch, tmp_path / "cache") as hub:
+    done = subprocess.run(
+      [sys.executable, "-m", "synpo_jax.export", f"--workdir={run}"]
+      + ["--format=merged", f"--out={out}", "--push=me/merged"],
+      capture_output=True,
+      text=True,
+      env=os.environ | {"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0"},
+    )
   assert done.returncode == 0, done.stderr
+  assert f"pushed: {hub.url}/me/merged/commit/" in done.stdout
+  assert hub.pushed == {p.name: p.read_bytes() for p in out.iterdir()}
+  assert "hf_very_secret" not in done.stdout + done.stderr
+  assert "Bearer hf_very_secret" in hub.tokens
+  card = (out / "README.md").read_text()
+  assert "loss `simpo` (beta 2, gamma 0.5); adapter of rank 4, alpha 6" in card
+  assert 'from_pretrained("me/merged")' in card and f"`{base}`" in card
   assert "21 tensors changed" in done.stdout  # seven in each of three layers
   model = transformers.AutoModelForCausalLM.from_pretrained(out)
   check_text_model(model, module, variables)
   made, files = ({p.name for p in x.iterdir()} for x in (out, base))
-  assert made == files | {"export.json"}
+  assert made == files | {"export.json", "README.md"}
   for file in base.glob("*.safetensors"):
     old, new = load_file(file), load_file(out / file.name)
     for name in old:
