@@ -59,20 +59,26 @@ def shared():
 
 
 def judge():
+  """A judge, and its key where the environment has none."""
+  c = asking()
+  c.key = ""  # API_KEY, OPENAI_API_KEY; shown and written nowhere
+  return c
+
+
+def asking():
   """A judge behind an OpenAI-compatible endpoint, at temperature 0."""
-  return dict(
-    base_url="",  # API_URL, OPENAI_BASE_URL
-    model="",  # API_MODEL, OPENAI_MODEL
-    key="",  # API_KEY, OPENAI_API_KEY; shown and written nowhere
-    temperature=config_dict.FieldReference(0.0),  # None: the server's own
-    schema="json_schema",  # json_object (llama-cpp-python) | none
-    asks=3,  # of one question, until the reply can be read
-    concurrency=16,
-    timeout=120.0,  # seconds, of one try
-    tries=6,  # of one request, while the server is busy or away
-    first_wait=1.0,  # seconds; doubles from try to try
-    longest_wait=300.0,
-    stop_after=50,  # requests in a row without an answer
-    limit_name="max_tokens",  # max_completion_tokens for some hosted models
-    extra=dict(),  # further fields of a request
-  )
+  c = ml_collections.ConfigDict()
+  c.base_url = ""  # API_URL, OPENAI_BASE_URL
+  c.model = ""  # API_MODEL, OPENAI_MODEL
+  c.temperature = config_dict.FieldReference(0.0)  # None: the server's own
+  c.schema = "json_schema"  # json_object (llama-cpp-python) | none
+  c.asks = 3  # of one question, until the reply can be read
+  c.concurrency = 16
+  c.timeout = 120.0  # seconds, of one try
+  c.tries = 6  # of one request, while the server is busy or away
+  c.first_wait = 1.0  # seconds; doubles from try to try
+  c.longest_wait = 300.0
+  c.stop_after = 50  # requests in a row without an answer
+  c.limit_name = "max_tokens"  # max_completion_tokens for some hosted models
+  c.extra = {}  # further fields of a request
+  return c

@@ -16,7 +16,7 @@ synthetic world, minutes on a laptop), `smol` (real clips and weights, which
 import ml_collections
 from ml_collections import config_dict
 
-from configs import published
+from configs import evaluation, published
 from synpo_jax.data import prompts
 from synpo_jax.runtime import names
 
@@ -131,6 +131,11 @@ def paper(loss):
   # Updates between two of each; 0: never. The last update saves in any case.
   c.every = dict(checkpoint=100, reward_norms=0, evaluate=0)
   c.keep_checkpoints = 2  # the newest
+  # best: a metric of eval.jsonl, as heldout/cider_d or heldout/loss (the list:
+  # synpo_jax/training/best.py); workdir's best/ is the state that was best by
+  # it. patience: evaluations in a row without a better one that end the run; 0:
+  # none do.
+  c.keep = dict(best="", patience=0)
   c.stop_after_skips = 10  # updates in a row without a finite gradient
   # Held-out pairs, scored before and after training; greedy captions too,
   # judged exactly where `scenes` holds the clips' scene graphs.
@@ -143,6 +148,18 @@ def paper(loss):
   # captions (rows with video, question, chosen; "" tells the synthetic world's
   # own) and of text (rows with question, chosen), variety of greedy captions.
   c.language = dict(references="", texts="", captions=0)
+  # A held-out captioning set, every.evaluate updates: greedy captions of its
+  # videos (the first `most`; 0: all) against rows {"video", "references"}, as
+  # heldout/cider_d and heldout/rouge_l; judge: heldout/detail, too.
+  c.captioning = dict(references="", videos="", most=0, max_new_tokens=256)
+  c.captioning.judge = False
+  # The judge's key is API_KEY or OPENAI_API_KEY of the environment.
+  c.judge = evaluation.asking()
+  # Where rows of metrics.jsonl and eval.jsonl also go: tensorboard (workdir's
+  # events/), wandb, trackio, mlflow; those three are asked to be installed, and
+  # find address and login in their own environment. samples: held-out videos
+  # whose captions, before and now, they are shown, every.evaluate updates.
+  c.log = dict(to=("tensorboard",), project="synpo_jax", samples=0)
   # The synthetic world, rendered into `folder` before the run; 0: none.
   c.world = dict(folder="runs/world", clips=0, heldout=0, seed=0)
   return c

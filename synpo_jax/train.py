@@ -16,7 +16,14 @@ import pathlib
 from synpo_jax.data import records
 from synpo_jax.planning import inputs
 from synpo_jax.reporting import after, gain, result
-from synpo_jax.runtime import hosts, one_writer, seal, stopping
+from synpo_jax.runtime import (
+  hosts,
+  hub,
+  json_file,
+  one_writer,
+  seal,
+  stopping,
+)
 from synpo_jax.runtime.flags import (
   CONFIG,
   WORKDIR,
@@ -25,6 +32,7 @@ from synpo_jax.runtime.flags import (
   config_name,
   one_line,
 )
+from synpo_jax.runtime.settings import PUT_BACK
 from synpo_jax.runtime.workdir import Unreadable
 from synpo_jax.study import controls
 from synpo_jax.training import checkpoint, heldout, job, loop
@@ -47,6 +55,7 @@ def main():
   with contextlib.ExitStack() as stack:
     with one_line():
       hosts.start()
+      pin(CONFIG.value, pathlib.Path(WORKDIR.value))
       inputs.check(CONFIG.value, changed(), config_name())
       if hosts.is_first():  # for all processes of the run
         stack.enter_context(one_writer.held(WORKDIR.value))
@@ -56,11 +65,20 @@ def main():
       run(ready, CONFIG.value, WORKDIR.value)
 
 
+def pin(c, workdir: pathlib.Path):
+  """Has a model of the hub fetched, at the revision that a run began with."""
+  path, name = workdir / "config.json", c.model.checkpoint
+  if hub.is_name(name):
+    kept = json_file.read(path, PUT_BACK) if path.exists() else {}
+    then = kept.get("model", {}).get("checkpoint", "")
+    c.model.checkpoint = hub.pinned(name, then)
+
+
 def run(ready, c, workdir):
   """Trains to the end of the schedule, or to a signal; shows the result."""
   workdir = pathlib.Path(workdir)
   done = loop.train(ready, c, workdir)
-  if int(done.state.step) < ready.data.updates:
+  if int(done.state.step) < ready.data.updates and not done.early:
     return
   if ready.heldout is not None and not show(ready, c, done, workdir):
     return

@@ -62,7 +62,8 @@ def estimate(c, workdir: str, named: list[str | None]) -> dict[str, dict]:
   lora = LoraConfig(**c.lora) if c.lora.rank else None
   model = captioner.Captioner(sizes, lora)
   # Weights and two moments in float32; a new one is whole before an old goes.
-  saved = 12 * _trained(model, c.trainable) * (c.keep_checkpoints + 1)
+  kept = c.keep_checkpoints + 1 + 2 * bool(c.keep.best)
+  saved = 12 * _trained(model, c.trainable) * kept
   needed = {str(workdir): {"checkpoints": saved}}
   cached = needed.setdefault(str(c.data.cache), {})
   if sizes.tower is not None and (videos := _videos(c, named)):

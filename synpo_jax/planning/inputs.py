@@ -11,6 +11,7 @@ from synpo_jax.data import files, pairs, rows, text, tokenizer_folder
 from synpo_jax.planning import disk
 from synpo_jax.runtime import buckets, shipped
 from synpo_jax.runtime.flags import Change
+from synpo_jax.training import best, tracking
 from synpo_jax.weights import config_reading, folders, tensor_names
 
 ROWS = 100  # of a file of pairs that are read
@@ -40,6 +41,7 @@ def look(
     ("pairs", lambda: check_pairs(c)),
     ("videos", lambda: check_videos(c)),
     ("held-out pairs", lambda: check_heldout(c)),
+    ("trackers", lambda: check_trackers(c)),
     ("workers", lambda: check_workers(c)),
     ("disk", lambda: check_disk(c, workdir)),
   ):
@@ -56,6 +58,7 @@ def check(c, changed: dict[str, Change], config: str) -> None:
   are there and can be read; only the beginnings of files are.
   """
   check_loss(c, changed, config)
+  check_trackers(c)
   check_checkpoint(c)
   check_pairs(c)
   check_heldout(c)
@@ -137,7 +140,7 @@ def check_heldout(c) -> str:
 
 
 def _check_rows(c, path, captions, scored) -> str:
-  if _made(c, path):
+  if is_made(c, path):
     return f"{path}: {MADE}"
   read = _first_rows(c, path, captions, scored)
   return f"{path}: its first {len(read)} rows can be read"
@@ -160,9 +163,9 @@ def _first_rows(c, path, captions, scored) -> list[pairs.Pair]:
 
 def check_videos(c) -> str:
   """Whether the videos of the first rows are there; a run leaves some out."""
-  if _made(c, c.data.videos):
+  if is_made(c, c.data.videos):
     return f"{c.data.videos}: {MADE}"
-  if _made(c, c.data.pairs):
+  if is_made(c, c.data.pairs):
     return f"{c.data.pairs}, which names them: {MADE}"
   read = _first_rows(c, c.data.pairs, 1, False)
   names = {pair.video for pair in read} - {None}
@@ -178,7 +181,7 @@ def check_videos(c) -> str:
   return f"{c.data.videos}: {told}"
 
 
-def _made(c, path) -> bool:
+def is_made(c, path) -> bool:
   """Whether a path lies in the world that the run renders before it starts."""
   inside = buckets.at(path).is_relative_to(c.world.folder)
   return bool(c.world.clips) and inside
@@ -187,10 +190,17 @@ def _made(c, path) -> bool:
 def check_disk(c, workdir: str) -> str:
   """What the run will write, and what is free for it."""
   named = []
-  if not _made(c, c.data.pairs):
+  if not is_made(c, c.data.pairs):
     with contextlib.suppress(ValueError, OSError):  # said of the pairs
       named = [pair.video for pair in _first_rows(c, c.data.pairs, 1, False)]
   return disk.check(c, workdir, named)
+
+
+def check_trackers(c) -> str:
+  """Where rows go beside metrics.jsonl; what that needs is installed."""
+  tracking.check(c.log.to)
+  best.check(c)
+  return ", ".join(c.log.to) or "none wanted"
 
 
 def check_workers(c) -> str:

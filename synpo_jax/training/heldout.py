@@ -39,15 +39,20 @@ def score_before(ready, c, state, workdir: pathlib.Path) -> Scored | None:
   return found
 
 
-def score(ready, c, trained) -> Scored:
-  """Scores of the held-out pairs, and of captions written for their clips."""
+def of_pairs(ready, c, trained) -> dict[str, float]:
+  """Scores of the held-out pairs."""
   held = ready.heldout
   if c.loss.name in losses.COUPLED:  # as many pairs meet as in an update
     grouped = held.batches.grouped(c.data.accumulation)
     held = held._replace(batches=grouped)
-  pairs = score_pairs(
+  return score_pairs(
     ready.steps.evaluate, trained, ready.frozen, held, ready.mesh
   )
+
+
+def score(ready, c, trained) -> Scored:
+  """Scores of the held-out pairs, and of captions written for their clips."""
+  pairs = of_pairs(ready, c, trained)
   if not (c.heldout.captions and c.heldout.scenes):
     return Scored(pairs, {})
   if jax.process_count() > 1:

@@ -11,6 +11,7 @@ from synpo_jax.runtime import alike, digests, hosts, journal, workdir
 from synpo_jax.weights import fingerprint
 
 FILES = ("data.pairs", "heldout.pairs", "heldout.scenes")
+FILES += ("captioning.references",)
 # Of the sections that a run may change when it goes on: known by path, too.
 MOVABLE = ("language.references", "language.texts")
 

@@ -6,7 +6,6 @@ Three steps that others take one by one: the model with its mesh and tokenizer
 
 import functools
 import os
-import pathlib
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -19,13 +18,21 @@ from synpo_jax.data import accounts, pipeline, text, video
 from synpo_jax.models import attention, captioner, sharding
 from synpo_jax.runtime import alike, hosts
 from synpo_jax.runtime.workdir import claim_workdir
-from synpo_jax.training import caches, inputs, optim, pair_logps, update
+from synpo_jax.training import (
+  caches,
+  inputs,
+  optim,
+  pair_logps,
+  row_counts,
+  update,
+)
 from synpo_jax.weights import loading
 from synpo_jax.world import folder as world
 
 # Keys of the config that may change when a run is continued.
 FREE_KEYS = (
-  *("every", "keep_checkpoints", "language", "mesh", "data.workers"),
+  *("every", "keep_checkpoints", "language", "log", "mesh", "data.workers"),
+  *("judge", "keep.patience"),
   "data.limits",
   *("cache.frames_at_once", "cache.verify"),
 )
@@ -101,7 +108,8 @@ def prepare(c, workdir) -> Job:
   announce(opened, variables, data)
   if held:
     hosts.say(f"held out: {accounts.summary(held.counts)}")
-  list_dropped(workdir, data, held)
+  row_counts.list_dropped(workdir, data, held)
+  row_counts.write(workdir, data, held)
   cached = caches.make(c, model, variables, mesh)
   data, held = cached(data), cached(held) if held else None
   state = steps.init(trained)
@@ -260,15 +268,6 @@ def announce(opened, variables, data):
   hosts.say(f"data: {counts}; {updates}, shapes of batches: {data.shapes}")
   if time := describe_time(model.config, data.frames):
     hosts.say(f"time: {time}")
-
-
-def list_dropped(workdir, data, held) -> None:
-  """Writes down the rows that are not trained on, or not held out."""
-  dropped = [*data.dropped, *(held.dropped if held else [])]
-  path = pathlib.Path(workdir) / "dropped.jsonl"
-  if hosts.is_first() and (dropped or path.exists()):
-    accounts.write_dropped(path, dropped)
-    hosts.say(f"dropped rows: {path}")
 
 
 def describe_time(config, frames) -> str | None:

@@ -12,7 +12,14 @@ from synpo_jax.data.stream import Stream
 from synpo_jax.models import sharding
 from synpo_jax.runtime import hosts, progress, stopping
 from synpo_jax.runtime.flags import one_line
-from synpo_jax.training import checkpoint, heldout, metrics, update
+from synpo_jax.training import (
+  best,
+  checkpoint,
+  heldout,
+  metrics,
+  tracking,
+  update,
+)
 from synpo_jax.training import probe as language
 
 
@@ -20,12 +27,13 @@ class Outcome(NamedTuple):
   """Where training ended.
 
   before: scores before the first update; None without held-out pairs.
-  stop: set where a signal asked to end.
+  stop: set where a signal asked to end. early: whether keep.patience did.
   """
 
   state: update.TrainState
   before: heldout.Scored | None
   stop: object
+  early: bool
 
 
 def train(ready, c, workdir) -> Outcome:
@@ -35,7 +43,10 @@ def train(ready, c, workdir) -> Outcome:
   """
   workdir = pathlib.Path(workdir)
   stream = Stream(ready.data.batches, c.data.workers)
-  with checkpoint.open_manager(workdir, keep=c.keep_checkpoints) as manager:
+  with (
+    checkpoint.open_manager(workdir, keep=c.keep_checkpoints) as manager,
+    best.opened(c, workdir) as keeper,
+  ):
     found = checkpoint.restore(manager, checkpoint.abstract(ready.state))
     state = ready.state
     if found is not None:
@@ -47,27 +58,47 @@ def train(ready, c, workdir) -> Outcome:
       )
     before = heldout.score_before(ready, c, state, workdir)
     with one_line():
-      probe = language.make_probe(ready, c, workdir, int(state.step))
+      log = open_log(c, workdir, int(state.step))
+      probe = language.make_probe(ready, c, workdir, int(state.step), log)
+    keeper.forget_after(int(state.step))
     if probe and not int(state.step):
       probe(0, state.trained)
+    if keeper.is_new(int(state.step)):  # of the start, or killed before it was
+      keep_best(keeper, int(state.step), state, stream, ready)
+    saved = Saved(manager, keeper, log)
     with stopping.noted(jax.process_count() > 1) as stop:
-      state = loop(ready, c, workdir, state, stream, manager, probe, stop)
-  return Outcome(state, before, stop)
+      state = loop(ready, c, saved, state, stream, probe, stop)
+    keeper.say()
+    return Outcome(state, before, stop, keeper.is_over())
 
 
-def loop(ready, c, workdir, state, stream, manager, probe, stop):
-  """Updates until the schedule ends or a signal asks to stop."""
+class Saved(NamedTuple):
+  """Where a run is written: checkpoints, the best of them, rows."""
+
+  manager: object
+  keeper: best.Keeper
+  log: object
+
+
+def open_log(c, workdir, start: int):
+  """The run's log and its trackers, on the process that writes them."""
+  if not hosts.is_first():
+    return metrics.NoLog()
+  trackers = tracking.start(c, workdir, start)
+  return metrics.open_log(workdir, start_step=start, trackers=trackers)
+
+
+def loop(ready, c, saved, state, stream, probe, stop):
+  """Updates until the schedule, or patience, ends or a signal asks to stop."""
+  manager, keeper, log = saved
   start, total = int(state.step), ready.data.updates
-  log = metrics.NoLog()
-  if hosts.is_first():
-    log = metrics.open_log(workdir, start_step=start)
   clock, pending = metrics.Clock(), None
   key = jax.random.key(c.seed)
   with progress.bar("update", total, done=start) as advance:
     write = functools.partial(
       write_row, log, advance, ready.steps.rate, c.stop_after_skips
     )
-    for number in range(start, total):
+    for number in range(start, start if keeper.is_over() else total):
       batch = clock.waiting(next_batch, stream, stop)
       if batch is None:
         if pending:  # else it was saved, or nothing was done
@@ -82,19 +113,26 @@ def loop(ready, c, workdir, state, stream, manager, probe, stop):
       if pending:  # fetched only now, so the device never waits for the host
         write(*pending)
       pending = (number, values | extra, clock.lap())
+      is_best = over = False
       if probe and (_due(c.every.evaluate, number) or number + 1 == total):
         probe(number + 1, state.trained)
-      stopping = number + 1 == total or should_stop(stop, number)
-      if stopping or _due(c.every.checkpoint, number):
+        is_best, over = keeper.is_new(number + 1), keeper.is_over()
+      stopping = over or number + 1 == total or should_stop(stop, number)
+      if stopping or is_best or _due(c.every.checkpoint, number):
         write(*pending)  # before the checkpoint: a restart makes none of it
         pending = None
         save(manager, number + 1, state, stream, ready, c)
+      if is_best:
+        checkpoint.finish(manager)  # first: a restart begins no earlier
+        keep_best(keeper, number + 1, state, stream, ready)
       if stopping:
         break
   checkpoint.finish(manager)
   log.close()
   stream.close()
-  if int(state.step) < total:
+  if keeper.is_over():
+    hosts.say(f"no better since {c.keep.patience} evaluations: done")
+  elif int(state.step) < total:
     hosts.say(
       f"stopped after update {int(state.step)}; start it again to go on"
     )
@@ -116,6 +154,12 @@ def save(manager, step, state, stream, ready, c):
   """Saves a state, where the data stands, the config and what is read."""
   position = stream.get_state() | {"rows": ready.data.batches.digest}
   checkpoint.save(manager, step, state, position, c.to_dict(), ready.inputs)
+
+
+def keep_best(keeper, step, state, stream, ready):
+  """Keeps a state as the run's best so far."""
+  position = stream.get_state() | {"rows": ready.data.batches.digest}
+  keeper.save(step, state, position, ready.inputs)
 
 
 def _due(every, number):

@@ -1,4 +1,4 @@
-"""What a run writes down: metrics.jsonl, and events for TensorBoard."""
+"""What a run writes down: metrics.jsonl, and what trackers show of it."""
 
 import json
 import math
@@ -11,18 +11,21 @@ from synpo_jax.runtime import journal, seal
 from synpo_jax.training.tracker import Events
 
 
-def open_log(workdir, *, start_step):
+def open_log(workdir, *, start_step, trackers=None):
   """Opens `workdir`/metrics.jsonl for rows that follow `start_step`.
 
   Rows of steps past `start_step` are of a run that was killed before its
-  checkpoint; they will be made again, so they are cut off. Raises ValueError
-  for rows that cannot be read, and leaves the file as it is.
+  checkpoint; they will be made again, so they are cut off. trackers: those of
+  tracking.start; None for TensorBoard's events alone. Raises ValueError for
+  rows that cannot be read, and leaves the file as it is.
   """
   workdir = pathlib.Path(workdir)
   path = workdir / "metrics.jsonl"
   kept = keep_rows(path, start_step)
   say_missing(path, kept, range(1, start_step + 1))
-  return Log(path, Events(workdir / "events", purge_step=start_step + 1))
+  if trackers is None:
+    trackers = [Events(workdir / "events", purge_step=start_step + 1)]
+  return Log(path, trackers)
 
 
 def keep_rows(path: pathlib.Path, last: int) -> list[dict]:
@@ -90,22 +93,33 @@ def _line(row) -> bytes:
 
 
 class Log:
-  """The rows of a run, and their events."""
+  """The rows of a run, and the trackers that show them."""
 
-  def __init__(self, path: pathlib.Path, events: Events):
-    self.path, self.events = path, events
+  def __init__(self, path: pathlib.Path, trackers: list):
+    self.path, self.trackers = path, trackers
 
   def write(self, row):
-    """Appends one row, `step` and numbers: to the disk first, then as events.
+    """Appends one row, `step` and numbers: to the disk, then to trackers.
 
     Raises OSError, naming the file, where the disk takes no more.
     """
     append(self.path, row)
-    self.events.write(row)
+    self.track(row)
+
+  def track(self, row):
+    """Hands a row that another file holds to the trackers alone."""
+    for tracker in self.trackers:
+      tracker.write(row)
+
+  def show(self, step, rows):
+    """Hands samples.rows to the trackers."""
+    for tracker in self.trackers:
+      tracker.show(step, rows)
 
   def close(self):
-    """Ends the events; rows are on the disk as they are written."""
-    self.events.close()
+    """Ends the trackers; rows are on the disk as they are written."""
+    for tracker in self.trackers:
+      tracker.close()
 
 
 class NoLog:
@@ -113,6 +127,12 @@ class NoLog:
 
   def write(self, row):
     """Forgets the row."""
+
+  def track(self, row):
+    """Forgets the row."""
+
+  def show(self, step, rows):
+    """Forgets the rows."""
 
   def close(self):
     """Nothing is open."""

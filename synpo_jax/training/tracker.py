@@ -11,7 +11,8 @@ import time
 
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.summary import scalar
+from tensorboardX.proto.summary_pb2 import Summary
+from tensorboardX.summary import scalar, text
 
 FLUSH_SECONDS = 5.0
 
@@ -37,6 +38,21 @@ class Events:
       if time.monotonic() - self._flushed > FLUSH_SECONDS and self._writer:
         self._writer.flush()
         self._flushed = time.monotonic()
+
+  def show(self, step: int, rows: list[dict]) -> None:
+    """Adds captions, {video, frames, before, now}, while that can be done."""
+    with _Guard(self):
+      for number, row in enumerate(rows):
+        tag = f"samples/{number}"
+        told = f"**{row['video']}**\n\n{row['now']}"
+        if row["before"] is not None:
+          told += f"\n\nbefore: {row['before']}"
+        self._put(Event(step=step, summary=text(tag, told)))
+        if row["frames"]:
+          png = pathlib.Path(row["frames"]).read_bytes()
+          image = Summary.Image(encoded_image_string=png)
+          value = Summary.Value(tag=f"{tag}/frames", image=image)
+          self._put(Event(step=step, summary=Summary(value=[value])))
 
   def close(self) -> None:
     """Ends the file."""

@@ -5,7 +5,7 @@ from collections import Counter
 from types import SimpleNamespace
 
 from synpo_jax.data import accounts, pairs
-from synpo_jax.training import job
+from synpo_jax.training import row_counts
 from tests.support import row_files
 
 ROW = {"question": "Q", "chosen": "A", "rejected": "B"}
@@ -58,7 +58,7 @@ def test_the_list_lies_in_the_workdir_and_is_made_anew(tmp_path, capsys):
 
   def list_dropped(rows, held=None):
     read_rows = SimpleNamespace(dropped=rows)
-    job.list_dropped(workdir, read_rows, held and read_rows)
+    row_counts.list_dropped(workdir, read_rows, held and read_rows)
 
   list_dropped([])
   assert not path.exists()

@@ -123,7 +123,7 @@ def test_what_may_be_none_is_said_in_a_comment():
   may = {key.name for key in config_keys.keys(config) if key.optional}
   assert may == {
     *("data.min_score_gap", "data.question", "model.kept_ratio"),
-    *("frames.fixed", "optim.clip_norm"),
+    *("frames.fixed", "optim.clip_norm", "judge.temperature"),
   }
   said = config_help.comments(ROOT / "configs" / "vdc.py")
   assert all("None" in said[name] for name in may)

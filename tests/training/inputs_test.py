@@ -40,6 +40,7 @@ def c(tmp_path):
   names = {
     "data": ["pairs"],
     "heldout": ["pairs", "scenes"],
+    "captioning": ["references"],
     "language": ["references", "texts"],
   }
   c = ConfigDict({"model": {"checkpoint": str(tmp_path / "base")}})
@@ -70,7 +71,8 @@ def test_what_a_run_reads_is_what_it_began_with(c, run, tmp_path):
   assert workdir.saved_inputs(run) == kept
   files = (
     *("data.pairs", "heldout.pairs", "heldout.scenes"),
-    *("language.references", "language.texts", "base/model.safetensors"),
+    *("captioning.references", "language.references", "language.texts"),
+    "base/model.safetensors",
   )
   for name in files:
     path, old = tmp_path / name, (tmp_path / name).read_text()

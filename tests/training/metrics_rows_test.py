@@ -133,7 +133,7 @@ def test_a_tracker_that_fails_is_said_once_and_stops_nothing(
   tmp_path, monkeypatch, capsys
 ):
   log = metrics.open_log(tmp_path, start_step=0)
-  log.events._writer._py_recordio_writer._writer = FullFile()
+  log.trackers[0]._writer._py_recordio_writer._writer = FullFile()
   for row in rows_of(2000):
     log.write(row | {f"x{i}": 0.5 for i in range(9)})
   log.close()

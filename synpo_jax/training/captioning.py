@@ -1,0 +1,113 @@
+"""A held-out captioning set, scored while a run trains."""
+
+import pathlib
+from collections.abc import Callable
+
+import jax
+
+from synpo_jax.evaluation import caption_metrics, judge_prompts, vatex, vdd
+from synpo_jax.evaluation.tokenizer import tokenize
+from synpo_jax.generation import batch_captions
+from synpo_jax.judging import judge
+from synpo_jax.runtime import hosts, journal
+from synpo_jax.runtime.terminal import in_short
+from synpo_jax.training import inputs, job, update
+
+JUDGED = dict(max_tokens=64)  # of a verdict, as configs/eval_vdd.py has it
+
+
+def make(ready, c, workdir: pathlib.Path) -> Callable | None:
+  """Returns trained -> {"heldout/cider_d", …}; None without a set.
+
+  Captions are greedy. CIDEr-D and ROUGE-L are times 100, as papers print them;
+  with captioning.judge there is heldout/detail, 0 to 5, or None where the judge
+  gave no verdict. Raises ValueError for videos that are not there or cannot be
+  read, and where several processes run.
+  """
+  if not c.captioning.references:
+    return None
+  if jax.process_count() > 1:
+    raise ValueError(
+      "captioning.references: captions are written by single-process runs "
+      "only; leave it empty here, and score checkpoints with evaluate"
+    )
+  references = vatex.read_references(c.captioning.references)
+  references = dict(list(references.items())[: c.captioning.most or None])
+  held = _videos(ready, c, workdir, references)
+
+  def measure(trained):
+    captions = batch_captions.greedy(
+      ready.model,
+      update.merge(trained, ready.frozen),
+      held,
+      most=len(references),
+      max_new_tokens=c.captioning.max_new_tokens,
+      mesh=ready.mesh,
+      **ready.texts._asdict(),
+    )
+    found = score(references, captions)
+    if c.captioning.judge:
+      cache = workdir / "judge.jsonl"
+      asked = c.data.question, c.judge.to_dict()
+      found["heldout/detail"] = detail(references, captions, cache, *asked)
+    return found
+
+  return measure
+
+
+def _videos(ready, c, workdir, references):
+  """pipeline.Data of the set's videos, each asked what the run asks."""
+  path = workdir / "captioning.jsonl"
+  if hosts.is_first():
+    rows = ({"video": v, "chosen": told[0]} for v, told in references.items())
+    journal.rewrite(path, list(rows))
+  videos = c.captioning.videos or c.heldout.videos or c.data.videos
+  held = job.read_once(c, ready, captions=1, pairs=str(path), videos=videos)
+  lost = references.keys() - {pair.video for pair in held.pairs}
+  if lost:
+    raise ValueError(
+      f"{c.captioning.references}: {len(lost)} of {len(references)} videos "
+      f"cannot be used, as {sorted(lost)[0]}, in captioning.videos={videos}; "
+      "put them there, or take their rows out"
+    )
+  if held.frames is not None:
+    name = f"videos of captioning.references={c.captioning.references}"
+    now = ready.inputs | {name: inputs.of_frames(held.frames)}
+    ready.inputs.update(inputs.claim(workdir, now))
+  return ready.cached.features(held)
+
+
+def score(
+  references: dict[str, list[str]], captions: dict[str, str]
+) -> dict[str, float | None]:
+  """heldout/cider_d and heldout/rouge_l, times 100, of one caption a video."""
+  ours = [tokenize(captions[video]) for video in references]
+  gold = [[tokenize(t) for t in texts] for texts in references.values()]
+  return {
+    "heldout/cider_d": 100 * caption_metrics.cider_d(ours, gold)[0],
+    "heldout/rouge_l": 100 * caption_metrics.rouge_l(ours, gold)[0],
+  }
+
+
+def detail(references, captions, cache, question, settings) -> float | None:
+  """Mean of VDD's verdicts on detail, 0 to 5, beside each first reference.
+
+  None, which is said, where the judge cannot be had or misses a verdict: a
+  mean over other videos would not compare.
+  """
+  rows = [vdd.Reference(v, question, t[0]) for v, t in references.items()]
+
+  def ask(requests, on_answer):
+    return judge.ask(requests, on_answer, cache=cache, key="", **settings)
+
+  prompts = judge_prompts.OURS_ALONE
+  try:
+    judged, _ = vdd.judge_captions(rows, captions, prompts, ask, **JUDGED)
+  except (ValueError, OSError) as error:
+    hosts.say(f"heldout/detail: no verdicts now ({in_short(error)})")
+    return None
+  found = vdd.summarise(judged)
+  if found["failed"]:
+    hosts.say(f"heldout/detail: {found['failed']} verdicts missing; left out")
+    return None
+  return found["score"]
