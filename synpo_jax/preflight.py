@@ -19,8 +19,8 @@ import uuid
 import jax
 
 from synpo_jax.models import sharding
-from synpo_jax.planning import inputs
-from synpo_jax.runtime import alike, ending, hosts
+from synpo_jax.planning import first_rows, inputs
+from synpo_jax.runtime import alike, ending, hosts, hub, journal
 from synpo_jax.runtime.flags import (
   CONFIG,
   WORKDIR,
@@ -38,6 +38,7 @@ def main():
   """Prints what is wrong, a line each, and leaves with 1; or says ready."""
   hosts.start()
   c, workdir = CONFIG.value, WORKDIR.value
+  c.model.checkpoint = hub.pinned(c.model.checkpoint)
   found = list(inputs.look(c, changed(), config_name(), workdir))
   wrong = [f"{what}: {told}" for what, told, ok in found if not ok]
   said = "; ".join(wrong).replace("\n", " ")[:SAID]
@@ -47,12 +48,35 @@ def main():
     for finding in found:
       if finding.ok:
         print(f"{finding.what}: ok, {finding.told}")
+    show_rows(c, pathlib.Path(workdir), found)
     for fault in faults:
       print(f"error: {fault}", file=sys.stderr)
     if not faults:
       print(f"ready: {len(tables)} processes, {jax.device_count()} devices")
       ending.show({}, ending.command("train") + f" {shlex.join(sys.argv[1:])}")
   sys.exit(1 if faults else 0)
+
+
+def show_rows(c, workdir: pathlib.Path, found: list[inputs.Finding]):
+  """Says what the first rows are to the model, and writes a page of them.
+
+  Not where they, their videos or what reads them were found to be wrong, or
+  are to be made by the run.
+  """
+  fine = {finding.what for finding in found if finding.ok}
+  needed = {"loss", "checkpoint", "tokenizer", "pairs", "videos"}
+  if not needed <= fine or inputs.is_made(c, c.data.pairs):
+    return
+  try:
+    shown = first_rows.look(c)
+    path = workdir / "first_rows.html"
+    journal.replace(path, first_rows.page(shown).encode("utf-8", "replace"))
+  except (ValueError, OSError) as error:
+    print(f"first rows: not shown, {error}")
+    return
+  for row in shown:
+    print(first_rows.describe(row))
+  print(f"first rows: {path}")
 
 
 def describe(c, workdir) -> dict:

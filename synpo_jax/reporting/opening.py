@@ -56,7 +56,7 @@ def _clip(path: pathlib.Path, told: dict[str, str], truth: Facts) -> str:
   """A strip of frames, and below it each caption with its marks."""
   clip = video.read(path, video.FrameRule(FRAMES, FRAMES, 1.0))
   strip = np.concatenate(list(clip.frames), axis=1)
-  parts = [f'<img src="{_data_uri(strip)}" alt="{html.escape(path.name)}">']
+  parts = [f'<img src="{data_uri(strip)}" alt="{html.escape(path.name)}">']
   for title, caption in told.items():
     words = "".join(
       html.escape(text)
@@ -71,7 +71,8 @@ def _clip(path: pathlib.Path, told: dict[str, str], truth: Facts) -> str:
   return f'<div class="clip">{"".join(parts)}</div>'
 
 
-def _data_uri(strip: np.ndarray) -> str:
+def data_uri(strip: np.ndarray) -> str:
+  """A picture uint8 [Y, X, 3] as a PNG inside of a page."""
   out = io.BytesIO()
   Image.fromarray(strip).save(out, "PNG")
   return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()
