@@ -34,9 +34,10 @@ def write(made: pathlib.Path, workdir, form: str, sees: bool, place: str):
   """Writes `made`/README.md about a run's export.
 
   form: "peft" or "merged". sees: whether the model reads video. place: where
-  the folder will be found, a path or a name on a hub.
+  the folder will be found, a path or a name on a hub. Of other places the page
+  has the last part alone: it may be published.
   """
-  config = run_config(workdir)
+  config = _without_places(run_config(workdir))
   base = config["model"]["checkpoint"]
   parts = [
     _front(base, form, sees),
@@ -45,9 +46,20 @@ def write(made: pathlib.Path, workdir, form: str, sees: bool, place: str):
     _data(workdir),
     _scores(workdir),
     _loading(base, form, sees, place),
-    _made_with(config, workdir),
+    _made_with(config, settings.digest(run_config(workdir), 12)),
   ]
   (made / "README.md").write_text("\n\n".join(filter(None, parts)) + "\n")
+
+
+def _without_places(value):
+  """The same with nothing but the last part of each path of this machine."""
+  if isinstance(value, dict):
+    return {key: _without_places(inner) for key, inner in value.items()}
+  if isinstance(value, list):
+    return [_without_places(inner) for inner in value]
+  if isinstance(value, str) and (value.startswith("/") or "://" in value):
+    return pathlib.PurePosixPath(value).name
+  return value
 
 
 def _front(base, form, sees) -> str:
@@ -80,7 +92,7 @@ def _data(workdir) -> str:
   if not path.exists():
     return ""
   rows = [
-    f"| {name} | {what} | {count} |"
+    f"| {name} | {what.partition(' (see ')[0]} | {count} |"
     for name, counts in json_file.read(path).items()
     for what, count in counts.items()
     if count
@@ -130,13 +142,12 @@ def _loading(base, form, sees, place) -> str:
   return "\n".join(lines).rstrip()
 
 
-def _made_with(config, workdir) -> str:
+def _made_with(config, recipe: str) -> str:
   versions = [
     f"{name} {importlib.metadata.version(name)}"
     for name in VERSIONS
     if _is_installed(name)
   ]
-  recipe = settings.digest(config, 12)
   text = json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False)
   lines = ["## Made with", "", f"{', '.join(versions)}; recipe `{recipe}`:"]
   return "\n".join([*lines, "", "```json", text, "```"])

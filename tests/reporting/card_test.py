@@ -16,6 +16,7 @@ def a_run(folder, *, at):
   (folder / "checkpoints" / str(at)).mkdir(parents=True)
   config = {
     "seed": 0,
+    "data": {"pairs": "/home/me/rows.jsonl", "cache": ["gs://mine/cache"]},
     "model": {"checkpoint": "me/base@abc"},
     "lora": {"rank": 4, "alpha": 8.0},
     "loss": {"name": "synpo", "coefficients": {"alpha": 30.0, "beta": 0.2}},
@@ -27,6 +28,7 @@ def test_a_card_has_data_metrics_recipe_and_base(tmp_path):
   run = tmp_path / "run"
   a_run(run, at=2)
   counts = {"rows read": 9, "dropped: score gap too small": 0}
+  counts |= {"videos quarantined (see /home/me/quarantine.jsonl)": 2}
   (run / "data.json").write_text(json.dumps({"data.pairs": counts}))
   for step in (1, 2, 3):
     metrics.append(run / "metrics.jsonl", {"step": step, "loss": step / 8})
@@ -39,6 +41,9 @@ def test_a_card_has_data_metrics_recipe_and_base(tmp_path):
   assert "| loss | 2 | 0.25 |" in text  # not that of a later update
   assert "| heldout/loss | 2 | not finite |" in text
   assert "--config.model.adapter=me/model" in text
+  assert "| data.pairs | videos quarantined | 2 |" in text
+  assert '"pairs": "rows.jsonl"' in text
+  assert "/home" not in text and "gs://" not in text
   assert "jax " in text and '"seed": 0' in text
 
 

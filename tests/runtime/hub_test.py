@@ -4,8 +4,11 @@ import re
 
 import pytest
 
+from configs import vdc
+from synpo_jax import train
 from synpo_jax.data import pairs
-from synpo_jax.runtime import hub, shipped
+from synpo_jax.planning import inputs
+from synpo_jax.runtime import hub, shipped, workdir
 from tests.support import hub_server
 
 
@@ -74,6 +77,30 @@ def test_a_model_is_fetched_once_and_pinned(served, tmp_path, monkeypatch):
   assert hub.pinned(name) == name and shipped.find(name) == found
   with pytest.raises(OSError, match="model.checkpoint=me/other: no folder"):
     hub.pinned("me/other")
+
+
+def test_a_run_stays_at_the_commit_that_it_began_with(served, tmp_path):
+  folder = shipped.PACKAGE / "assets" / "tiny"
+  served.files = {p.name: p.read_bytes() for p in folder.glob("*.*")}
+  for part in ("projector", "visual_encoder"):
+    for path in (folder / part).glob("*"):
+      served.files[f"{part}/{path.name}"] = path.read_bytes()
+  c = vdc.get_config()
+  c.model.checkpoint = "me/model"
+  train.pin(c, tmp_path / "run")
+  assert c.model.checkpoint == f"me/model@{hub_server.COMMIT}"
+  local = vdc.get_config()
+  told = inputs.check_checkpoint(local).rpartition(": ")[2]
+  assert inputs.check_checkpoint(c).endswith(f": {told}")
+  assert "captions end with" in inputs.check_tokenizer(c)
+  workdir.claim_workdir(tmp_path / "run", c.to_dict())
+  served.commit = "0dd" * 13 + "0"
+  again, other = vdc.get_config(), vdc.get_config()
+  again.model.checkpoint = other.model.checkpoint = "me/model"
+  train.pin(again, tmp_path / "run")
+  assert again.model.checkpoint == c.model.checkpoint
+  train.pin(other, tmp_path / "other")
+  assert other.model.checkpoint == f"me/model@{served.commit}"
 
 
 def test_rows_of_a_data_set_are_fetched_and_read(served):

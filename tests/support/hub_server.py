@@ -18,13 +18,13 @@ class Hub:
   """What was pushed, by path; what is handed out; how requests are answered.
 
   failing: {beginning of a request's path: status}. tokens: what came with each.
-  url: for programs of their own, as HF_ENDPOINT.
+  commit: that is handed out. url: for programs of their own, as HF_ENDPOINT.
   """
 
   def __init__(self):
     self.pushed, self.large, self.made = {}, {}, []
     self.files, self.failing, self.tokens = {}, {}, set()
-    self.url, self.private = "", None
+    self.url, self.private, self.commit = "", None, COMMIT
 
 
 @contextlib.contextmanager
@@ -134,14 +134,16 @@ class _Handler(BaseHTTPRequestHandler):
     where = f"{self._url()}/{name}/commit/{COMMIT}"
     self._send(200, {"commitUrl": where, "commitOid": COMMIT, "hookOutput": ""})
 
-  def info(self, body, name):
+  def info(self, body, name, revision=None):
+    pinned = revision and re.fullmatch("[0-9a-f]{40}", revision)
+    commit = revision if pinned else self.hub.commit
     siblings = [{"rfilename": path} for path in self.hub.files]
-    self._send(200, {"id": name, "sha": COMMIT, "siblings": siblings})
+    self._send(200, {"id": name, "sha": commit, "siblings": siblings})
 
-  def resolve(self, body, name, path):
+  def resolve(self, body, name, revision, path):
     content = self.hub.files[path]
     digest = hashlib.sha256(content).hexdigest()
-    self._send(200, content, ETag=f'"{digest}"', X_Repo_Commit=COMMIT)
+    self._send(200, content, ETag=f'"{digest}"', X_Repo_Commit=revision)
 
 
 NAME = r"([\w-]+/[\w.-]+)"
@@ -152,8 +154,8 @@ ANSWERS = {
   f"/{NAME}.git/info/lfs/objects/batch": _Handler.batch,
   "/large/(.*)": _Handler.put,
   f"/api/models/{NAME}/commit/main": _Handler.commit,
-  f"/api/datasets/{NAME}(?:/revision/[^/]+)?": _Handler.info,
-  f"/datasets/{NAME}/resolve/[^/]+/(.*)": _Handler.resolve,
-  f"/api/models/{NAME}(?:/revision/[^/]+)?": _Handler.info,
-  f"/{NAME}/resolve/[^/]+/(.*)": _Handler.resolve,
+  f"/api/datasets/{NAME}(?:/revision/([^/]+))?": _Handler.info,
+  f"/datasets/{NAME}/resolve/([^/]+)/(.*)": _Handler.resolve,
+  f"/api/models/{NAME}(?:/revision/([^/]+))?": _Handler.info,
+  f"/{NAME}/resolve/([^/]+)/(.*)": _Handler.resolve,
 }
