@@ -1,5 +1,6 @@
 """SynPO preference learning for video captioners, in JAX and Flax."""
 
+import gc
 import os
 import signal
 import sys
@@ -15,9 +16,11 @@ def _is_command() -> bool:
   return os.path.basename(name).startswith("synpo-")
 
 
-# Ctrl-C ends a command that still imports at once, as it ends any program,
-# without a trace; runtime.stopping hears it from then on. One that is ignored,
-# as that of a job in the background, stays so.
-if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-  if _is_command():
+if _is_command():
+  # Imports and traces make millions of objects, of which few are garbage.
+  gc.set_threshold(50_000, 20, 50)
+  # Ctrl-C ends a command that still imports at once, as it ends any program,
+  # without a trace; runtime.stopping hears it from then on. One that is
+  # ignored, as that of a job in the background, stays so.
+  if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)

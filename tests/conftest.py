@@ -1,10 +1,13 @@
 """Every test runs on eight virtual CPU devices, in full float32.
 
 Programs are compiled once: test processes, those that they start and later
-runs share a cache, .cache/compiled or JAX_COMPILATION_CACHE_DIR. Hypothesis
-draws anew in every run; the header says how to draw the same again.
+runs share a cache, .cache/compiled or JAX_COMPILATION_CACHE_DIR. Most are
+compiled without most optimisations, as their runs take less time than LLVM's
+best code; `optimised` is for those that are not. Hypothesis draws anew in every
+run; the header says how to draw the same again.
 """
 
+import gc
 import os
 import random
 import re
@@ -22,13 +25,15 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault(
   "JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "compiled")
 )
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 
 import hypothesis  # noqa: E402
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+gc.set_threshold(50_000, 20, 50)  # of a million objects few are garbage
 hypothesis.settings.register_profile(
   "thousand",
   max_examples=1000,
@@ -99,11 +104,13 @@ def without_torch():
 
 
 @pytest.fixture(scope="module")
-def quick_compile():
-  """Programs of a module whose runs take less time than LLVM's best code."""
-  jax.config.update("jax_disable_most_optimizations", True)
-  yield
-  jax.config.update("jax_disable_most_optimizations", False)
+def optimised():
+  """A module's programs, and those of processes it starts, are a user's."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.delenv("JAX_DISABLE_MOST_OPTIMIZATIONS")
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture(scope="session")

@@ -26,7 +26,7 @@ from synpo_jax.weights import gguf_files
 from tests.support import fake_pairs, json_rows, judge_server
 from tests.support.read_folder import read_folder
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("optimised")]
 
 CACHE = pathlib.Path(".cache/wheels")
 CHAT = [

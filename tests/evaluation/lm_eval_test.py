@@ -22,7 +22,7 @@ from lm_eval.tasks import TaskManager  # noqa: E402
 from synpo_jax import lm_eval_model  # noqa: E402
 from synpo_jax.evaluation import text_scores  # noqa: E402
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("optimised")]
 
 TEXT = """the red square enters from the left and stops near the tree
 a small blue circle hides behind the green triangle and then leaves

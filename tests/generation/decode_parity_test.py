@@ -13,7 +13,7 @@ from tests.support.golden_captioner import expand, write_folder
 from tests.support.paths import GOLDEN
 from tests.support.read_folder import read_folder
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("optimised")]
 
 
 @pytest.fixture(scope="module", params=["a", "b"])

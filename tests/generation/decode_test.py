@@ -19,8 +19,6 @@ from synpo_jax.models.config import (
 )
 from tests.support.decoding import EOS, V, prompts, run
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 SAMPLED = Sampling(temperature=1.2, top_k=20, top_p=0.95)
 LLAMA = dict(
   family="llama",

@@ -13,6 +13,8 @@ from synpo_jax import losses
 from synpo_jax.losses import sequences
 from tests.support.losses_oracle import ORACLE, expected, s
 
+pytestmark = pytest.mark.usefixtures("optimised")  # as users compile
+
 B, R = 6, 7
 FAMILY = """synpo dpo cdpo robust_dpo ipo hinge exo nca bco sppo apo_zero
 apo_down discopop aot rpo cpo simpo orpo slic_hf rrhf r_dpo kto sft""".split()

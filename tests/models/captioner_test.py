@@ -16,6 +16,8 @@ from synpo_jax.models import lora as lora_lib
 from synpo_jax.weights.config_reading import captioner_config
 from tests.support.golden_captioner import expand, lora_tree, read_captioner
 
+pytestmark = pytest.mark.usefixtures("optimised")  # as users compile
+
 
 @pytest.fixture(scope="module", params=["a", "b"])
 def case(request, tmp_path_factory):

@@ -12,6 +12,8 @@ from jax.sharding import PartitionSpec as P
 
 from synpo_jax.models import head
 
+pytestmark = pytest.mark.usefixtures("optimised")  # as users compile
+
 B, M, D, V = 2, 7, 6, 40
 
 

@@ -81,6 +81,8 @@ from jax.sharding import NamedSharding, PartitionSpec as P
 from synpo_jax.models import sharding
 from synpo_jax.models import int8
 
+pytestmark = pytest.mark.usefixtures("optimised")  # as users compile
+
 devices = topologies.get_topology_desc("v5e:2x2", platform="tpu").devices
 mesh = sharding.make_mesh(data=1, fsdp=4, model=1, devices=devices)
 rows, split = NamedSharding(mesh, P("fsdp")), NamedSharding(mesh, P("fsdp"))

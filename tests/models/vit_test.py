@@ -16,6 +16,8 @@ from synpo_jax.weights import tensor_names
 from synpo_jax.weights.config_reading import captioner_config, tower_config
 from tests.support.paths import GOLDEN
 
+pytestmark = pytest.mark.usefixtures("optimised")  # as users compile
+
 
 def tree(config, tensors):
   """Our parameters from published tensors, by the name map."""

@@ -39,7 +39,6 @@ def start(root, workdir):
   environment = {
     **os.environ,
     "XLA_FLAGS": "",  # one device, as a user has
-    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # runs take less than compiling
   }
   return subprocess.Popen(
     command,

@@ -79,28 +79,24 @@ def alone(folder):
   return rows(folder, "alone")
 
 
-@pytest.mark.parametrize("processes", [2, 4])
-def test_processes_give_the_losses_of_one(folder, alone, processes):
-  name = f"joined{processes}"
-  more = {
-    2: [  # with an empty cache
-      f"--config.data.cache={folder / 'of_two'}",
-      f"--config.heldout.pairs={folder / 'world' / 'heldout.jsonl'}",
-      "--config.heldout.captions=0",
-    ],
-    4: [],
-  }
-  code, output = finish(launch(folder, name, processes, *more[processes]))
-  assert code == 0, output
-  fate = {2: "0 read, 16 computed", 4: "16 read, 0 computed"}[processes]
-  for cache in ("features", "references"):
-    assert f"{cache}: {fate}; verified 4" in output
-  joined = rows(folder, name)
-  assert len(joined) == len(alone)
+def same_losses(alone, joined):
+  assert [row["step"] for row in joined] == [row["step"] for row in alone]
   for one, many in zip(alone, joined, strict=True):
     assert abs(one["loss"] - many["loss"]) < 1e-5
-  if processes == 2:  # one of them prints
-    assert output.count("ranking accuracy") == 1
+
+
+def test_two_processes_give_the_losses_of_one(folder, alone):
+  more = (
+    f"--config.data.cache={folder / 'of_two'}",  # an empty one
+    f"--config.heldout.pairs={folder / 'world' / 'heldout.jsonl'}",
+    "--config.heldout.captions=0",
+  )
+  code, output = finish(launch(folder, "joined", 2, *more))
+  assert code == 0, output
+  for cache in ("features", "references"):
+    assert f"{cache}: 0 read, 16 computed; verified 4" in output
+  same_losses(alone, rows(folder, "joined"))
+  assert output.count("ranking accuracy") == 1  # one of them prints
 
 
 def test_processes_with_other_configs_all_end_in_one_line(folder):
@@ -122,7 +118,8 @@ def test_processes_with_other_configs_all_end_in_one_line(folder):
   assert not (folder / "differing" / "config.json").exists()
 
 
-def test_a_killed_process_ends_the_others_and_the_run_continues(folder, alone):
+def test_a_killed_process_ends_the_others_and_four_continue(folder, alone):
+  """With the losses of one, and caches that one has filled."""
   process = launch(folder, "broken", 2, "--config.every.checkpoint=1")
   deadline = time.monotonic() + 300
   while len(rows(folder, "broken")) < 2 and time.monotonic() < deadline:
@@ -138,12 +135,11 @@ def test_a_killed_process_ends_the_others_and_the_run_continues(folder, alone):
   assert code != 0
   assert time.monotonic() - killed < 60
   assert "a process ended with an error; the others are ended too" in output
-  code, output = finish(launch(folder, "broken", 2))
+  code, output = finish(launch(folder, "broken", 4))
   assert code == 0 and "continuing after update" in output, output
-  again = rows(folder, "broken")
-  assert [row["step"] for row in again] == [row["step"] for row in alone]
-  for one, many in zip(alone, again, strict=True):
-    assert abs(one["loss"] - many["loss"]) < 1e-5
+  for cache in ("features", "references"):
+    assert f"{cache}: 16 read, 0 computed; verified 4" in output
+  same_losses(alone, rows(folder, "broken"))
 
 
 @pytest.mark.parametrize(

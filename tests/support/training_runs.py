@@ -42,6 +42,5 @@ def rows(folder, workdir):
 def environment(devices):
   return os.environ | {
     "JAX_PLATFORMS": "cpu",
-    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # runs take less than compiling
     "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
   }

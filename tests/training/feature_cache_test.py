@@ -20,7 +20,7 @@ from tests.support.cached_data import (
   write_pairs,
 )
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_compile")]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

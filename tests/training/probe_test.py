@@ -9,7 +9,7 @@ from synpo_jax.training import heldout, job, metrics
 from synpo_jax.training import probe as language
 from tests.support import run_config
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_compile")]
+pytestmark = pytest.mark.slow
 
 
 class Recorder(metrics.NoLog):

@@ -25,7 +25,7 @@ from tests.support.cached_data import (
   write_pairs,
 )
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_compile")]
+pytestmark = pytest.mark.slow
 
 SCORING = pair_logps.Scoring("shared", 8, None, None)
 DPO = dict(name="dpo", coefficients=dict(beta=0.1))

@@ -22,7 +22,7 @@ from synpo_jax.training.gradients import value_and_grad
 from synpo_jax.training.pair_logps import Scoring
 from tests.support.golden_captioner import expand, lora_tree, read_captioner
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_compile")]
+pytestmark = pytest.mark.slow
 
 SYNPO = dict(name="synpo", coefficients=dict(alpha=30.0, beta=0.2))
 DPO = dict(name="dpo", coefficients=dict(beta=0.1))

@@ -34,7 +34,7 @@ from tests.support.exported_runs import (
 )
 from tests.support.read_folder import read_folder
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_compile")]
+pytestmark = pytest.mark.slow
 
 VISION = dict(
   hidden_size=20,
