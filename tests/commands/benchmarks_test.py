@@ -20,13 +20,16 @@ KEYS = {"shape", "impl", "seconds", "spread", "peak_bytes"}
 IMPLS = ("synpo_shared", "synpo_two_sequence", "torch_synpo")
 
 
-def run(script, *args):
-  """A benchmark as a reader would start it, PyTorch beside it."""
+def run(script, *args, torch=False):
+  """A benchmark as a reader would start it, PyTorch beside it if it is asked.
+
+  That takes seconds to import.
+  """
   clean = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
   return subprocess.run(
     [sys.executable, f"benchmarks/{script}", *args],
     cwd=ROOT,
-    env=clean,
+    env=clean if torch else os.environ,
     capture_output=True,
     text=True,
   )
@@ -147,7 +150,7 @@ def test_the_page_says_which_goals_are_met():
 @pytest.mark.slow
 def test_scaling_measures_and_draws(tmp_path):
   done = run(
-    "scaling.py", "--quick", "--repeats=1", "--updates=2", f"--out={tmp_path}"
+    "scaling.py", "--quick", "--repeats=1", "--updates=3", f"--out={tmp_path}"
   )
   assert done.returncode == 0, done.stderr
   found = json.loads((tmp_path / "scaling.json").read_text())
