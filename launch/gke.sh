@@ -11,7 +11,8 @@
 # CLAIM           optional: volume claim of a file system that all hosts may
 #                 write (Filestore), mounted as /shared
 #
-# The workdir and data.cache must lie on such a file system; gs://… is none.
+# The workdir lies on such a file system, or of one host in a bucket (gs://…);
+# data.cache, videos, pairs and weights may lie in buckets.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=launch/common.sh

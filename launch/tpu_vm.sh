@@ -10,12 +10,13 @@
 #                 to know it, too)
 # SHARE           for setup, optional: an NFS export that all hosts may write
 #                 (Filestore, 10.0.0.2:/share), mounted as /shared
-# WORKDIR         for fetch: the folder of the run on the slice
+# WORKDIR         for fetch: the folder of the run on the slice, or gs://…
 #
 # run and watch hand their arguments to `python -m synpo_jax.train` on every
-# host. The workdir and data.cache must lie on a file system that all hosts
-# share; gs://… is none. watch makes the slice again when it was taken away,
-# and starts the same command, which continues.
+# host. The workdir lies on a file system that all hosts share, or of one host
+# in a bucket (gs://…); data.cache, videos, pairs and weights may lie in buckets.
+# watch makes the slice again when it was taken away, and starts the same
+# command, which continues.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=launch/common.sh
@@ -87,7 +88,7 @@ setup() {
   run rm -f "$archive"
   on_all "$(and "mkdir -p $folder" "tar -xzf synpo_jax.tar.gz -C $folder" \
     "cd $folder" "launch/make_venv.sh" \
-    ".venv/bin/pip install -q -r requirements.txt 'jax[tpu]'")"
+    ".venv/bin/pip install -q -r requirements.txt -r requirements-cloud.txt 'jax[tpu]'")"
   if [[ -n ${SHARE:-} ]]; then
     on_all "$(and "sudo apt-get install -qq -y nfs-common" \
       "sudo mkdir -p /shared" \
@@ -138,6 +139,10 @@ case $action in
     ;;
   fetch)
     need WORKDIR
+    if [[ $WORKDIR == gs://* ]]; then
+      run gcloud storage cp --recursive "$WORKDIR" runs/
+      exit
+    fi
     [[ $WORKDIR == /* ]] || WORKDIR=$folder/$WORKDIR
     run "${tpus[@]}" scp --recurse "$NAME:$WORKDIR" runs/ "${where[@]}" \
       --worker=0

@@ -23,7 +23,15 @@ from rich.text import Text as Words
 from synpo_jax.data import originals, prompts, sources, video
 from synpo_jax.data.limits import Limits
 from synpo_jax.generation import shots, writer
-from synpo_jax.runtime import buckets, ending, hosts, hub, journal, one_writer
+from synpo_jax.runtime import (
+  buckets,
+  ending,
+  hosts,
+  hub,
+  journal,
+  mirror,
+  one_writer,
+)
 from synpo_jax.runtime.flags import CONFIG, command
 from synpo_jax.runtime.read_ahead import read_ahead
 from synpo_jax.runtime.settings import digest
@@ -39,9 +47,13 @@ def run(c, console: Console) -> list[str]:
   mark = _mark(c)
   wanted = sources.find(c.videos, c.root)
   mine = wanted[jax.process_index() :: jax.process_count()]
-  path, faults = _output(buckets.local(c.output, "config.output")), []
+  path, faults = _output(buckets.at(c.output)), []
   held = one_writer.held(path.parent, f".{path.name}.lock", path)
-  with held, journal.extend(path) as (rows, append):
+  with (
+    held,
+    mirror.kept(path.parent, journal.files(path.name)) as folder,
+    journal.extend(folder / path.name) as (rows, append),
+  ):
     _check(path, rows, mark)
     _check_videos(path, rows, mine)
     new = [source for source in mine if source.id not in rows]
@@ -159,7 +171,7 @@ def _next(c) -> str:
   return ending.command(
     "make_pairs",
     ("config", "pairs"),
-    ("workdir", f"{Path(c.output).with_suffix('')}_pairs"),
+    ("workdir", f"{buckets.at(c.output).with_suffix('')}_pairs"),
     ("config.videos", c.videos),
     ("config.root", c.root),
     *((f"config.model.{key}", c.model[key] or None) for key in keys),

@@ -18,7 +18,7 @@ import pathlib
 import jax
 from absl import flags
 
-from synpo_jax.runtime import ending, journal, one_writer
+from synpo_jax.runtime import buckets, ending, journal, one_writer
 from synpo_jax.runtime.flags import CONFIG, WORKDIR, command
 from synpo_jax.study import (
   cell,
@@ -99,7 +99,9 @@ def write(found: dict, path: pathlib.Path) -> None:
 def main():
   """Runs the study, and writes its rows, figures, tables and verdicts."""
   c = CONFIG.value
-  write(run(c, pathlib.Path(WORKDIR.value)), pathlib.Path(c.results))
+  write(
+    run(c, buckets.local(WORKDIR.value, "--workdir")), pathlib.Path(c.results)
+  )
   results = pathlib.Path(c.results)
   found = json.loads(results.read_text("utf-8"))
   pictures = figure.draw(found["rows"], results)
@@ -107,7 +109,7 @@ def main():
     table.into(pathlib.Path(README.value), found, pictures)
   for line in verdicts.lines(found):
     print(line)
-  folder = pathlib.Path(WORKDIR.value)
+  folder = buckets.local(WORKDIR.value, "--workdir")
   cells = sorted(folder.glob("*/cells/*seed*/metrics.jsonl"))
   ending.show(
     {"rows": results} | {path.stem: path for path in pictures},

@@ -26,7 +26,15 @@ from synpo_jax.evaluation.benchmarks import BENCHMARKS
 from synpo_jax.generation import shots, writer
 from synpo_jax.generation.sampling import Sampling
 from synpo_jax.judging import judge, secrets, server
-from synpo_jax.runtime import ending, hub, journal, one_writer, progress
+from synpo_jax.runtime import (
+  buckets,
+  ending,
+  hub,
+  journal,
+  mirror,
+  one_writer,
+  progress,
+)
 from synpo_jax.runtime.flags import CONFIG, WORKDIR, command, given_again
 from synpo_jax.runtime.workdir import is_run
 from synpo_jax.weights import fingerprint
@@ -47,8 +55,8 @@ def run(c, workdir: pathlib.Path, open_writer=writer.open_writer) -> dict:
   Raises:
     ValueError, OSError: one line that says what is wrong and where.
   """
-  with one_writer.held(workdir):
-    return _evaluate(c, workdir, open_writer)
+  with one_writer.held(workdir), mirror.kept(workdir) as folder:
+    return _evaluate(c, folder, open_writer)
 
 
 def _evaluate(c, workdir, open_writer) -> dict:
@@ -242,7 +250,7 @@ def _words(value) -> str:
 )
 def main():
   """Evaluates, and shows the scores."""
-  workdir, c = pathlib.Path(WORKDIR.value), CONFIG.value
+  workdir, c = buckets.at(WORKDIR.value), CONFIG.value
   if "checkpoint" in c.model:
     c.model.checkpoint = hub.pinned(c.model.checkpoint)
   results = run(c, workdir)

@@ -26,7 +26,7 @@ from absl import flags
 from synpo_jax.models import sharding as meshes
 from synpo_jax.models.config import CaptionerConfig
 from synpo_jax.reporting import after, card
-from synpo_jax.runtime import ending, hub, shipped
+from synpo_jax.runtime import buckets, ending, hub, shipped
 from synpo_jax.runtime.flags import OUT, WORKDIR, command
 from synpo_jax.runtime.workdir import is_run, run_config
 from synpo_jax.weights import (
@@ -67,7 +67,7 @@ def export(workdir, form: str, out, checkpoint="", push="") -> str:
     raise FileNotFoundError(
       f"{workdir}: no run there (config.json and checkpoints/)"
     )
-  out = pathlib.Path(out)
+  out = buckets.at(out)
   section, seed = run_config(workdir)["model"], run_config(workdir)["seed"]
   if checkpoint:
     section |= dict(checkpoint=checkpoint)
@@ -150,6 +150,11 @@ def _load(section, seed) -> tuple[CaptionerConfig, dict]:
 def main():
   """Exports, and says what was written."""
   form, out = FORMAT.value, OUT.value
+  if PUSH.value and buckets.is_url(out):
+    raise ValueError(
+      f"--push uploads a folder of this machine, and --out={out} is none; "
+      "export to one"
+    )
   print(export(WORKDIR.value, form, out, CHECKPOINT.value, PUSH.value))
   if PUSH.value:
     print(f"pushed: {hub.push(out, PUSH.value)}")

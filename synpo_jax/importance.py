@@ -19,7 +19,7 @@ import numpy as np
 from absl import flags
 
 from synpo_jax.models import sharding
-from synpo_jax.runtime import ending, journal, json_file
+from synpo_jax.runtime import buckets, ending, journal, json_file
 from synpo_jax.runtime.flags import WORKDIR, command
 from synpo_jax.runtime.settings import PUT_BACK
 from synpo_jax.training import checkpoint, job, pair_logps, update
@@ -128,7 +128,7 @@ def run(workdir: pathlib.Path, videos: int) -> list[dict]:
 @command("workdir")
 def main():
   """Measures, and writes the rows into the workdir."""
-  workdir = pathlib.Path(WORKDIR.value)
+  workdir = buckets.local(WORKDIR.value, "--workdir")
   rows = run(workdir, VIDEOS.value)
   journal.rewrite(workdir / "importance.jsonl", rows)
   drawn = ("workdir", workdir), ("out", workdir / "report")

@@ -24,7 +24,15 @@ from synpo_jax.judging import server
 from synpo_jax.pairing import assembly, criteria, ledger, page, scores, terminal
 from synpo_jax.pairing import segments as cutting
 from synpo_jax.pairing import stages as captioning
-from synpo_jax.runtime import buckets, ending, hosts, hub, journal, one_writer
+from synpo_jax.runtime import (
+  buckets,
+  ending,
+  hosts,
+  hub,
+  journal,
+  mirror,
+  one_writer,
+)
 from synpo_jax.runtime.flags import (
   CONFIG,
   WORKDIR,
@@ -67,7 +75,10 @@ def run(
   if "judge" in stages:
     _check_judge(c.judge)
   summary, faults = {}, {}
-  with one_writer.held(workdir, f".lock-{share.index}"):
+  with (
+    one_writer.held(workdir, f".lock-{share.index}"),
+    mirror.kept(workdir) as workdir,
+  ):
     if {"segments", "clips", "candidates"} & set(stages):
       captioning.check_videos(workdir, buckets.at(c.root), share)
     if "segments" in stages:
@@ -250,20 +261,21 @@ def _next(c, workdir: Path) -> str:
 )
 def main():
   """Makes the pairs that --config asks for, shows those of --sample."""
-  workdir, out = Path(WORKDIR.value), console.Console()
+  place, out = buckets.at(WORKDIR.value), console.Console()
   if CONFIG.value is not None:
     hosts.start()
     model = CONFIG.value.model
     model.checkpoint = hub.pinned(model.checkpoint)
     share = ledger.Share(jax.process_index(), jax.process_count())
-    summary = run(CONFIG.value, workdir, share=share)
-    terminal.show_summary(out, summary, workdir)
+    summary = run(CONFIG.value, place, share=share)
+    terminal.show_summary(out, summary, place)
     if hosts.is_first():
-      ending.show({"rows and replies": workdir}, _next(CONFIG.value, workdir))
+      ending.show({"rows and replies": place}, _next(CONFIG.value, place))
   elif SAMPLE.value is None:
     raise ValueError("give --config to make pairs, --sample to look at them")
   if SAMPLE.value is not None:
-    terminal.show_sample(out, workdir, SAMPLE.value)
+    with mirror.kept(place) as workdir:
+      terminal.show_sample(out, workdir, SAMPLE.value)
 
 
 if __name__ == "__main__":

@@ -12,13 +12,12 @@ that fits and 1 if not.
 """
 
 import json
-import pathlib
 import sys
 
 from absl import flags
 
 from synpo_jax.planning import environment
-from synpo_jax.runtime import ending
+from synpo_jax.runtime import buckets, ending
 from synpo_jax.runtime.flags import (
   CONFIG,
   OUT,
@@ -56,7 +55,7 @@ def main():
   report = session.sweep if SWEEP.value else session.judge
   rows, fits = report(CONFIG.value, TOPOLOGY.value, lengths, MOST.value)
   if OUT.value:
-    folder = pathlib.Path(OUT.value)
+    folder = buckets.local(OUT.value, "--out")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "plan.json").write_text(json.dumps(rows, indent=2) + "\n")
     print(f"plan: {folder / 'plan.json'}")

@@ -10,7 +10,6 @@ whether all hosts are alike.
 
 import importlib.metadata
 import json
-import pathlib
 import platform
 import shlex
 import sys
@@ -20,7 +19,7 @@ import jax
 
 from synpo_jax.models import sharding
 from synpo_jax.planning import first_rows, inputs
-from synpo_jax.runtime import alike, ending, hosts, hub, journal
+from synpo_jax.runtime import alike, buckets, ending, hosts, hub, journal
 from synpo_jax.runtime.flags import (
   CONFIG,
   WORKDIR,
@@ -28,6 +27,7 @@ from synpo_jax.runtime.flags import (
   command,
   config_name,
 )
+from synpo_jax.training import checkpoint
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 SAID = 500  # characters of what a host misses
@@ -48,7 +48,7 @@ def main():
     for finding in found:
       if finding.ok:
         print(f"{finding.what}: ok, {finding.told}")
-    show_rows(c, pathlib.Path(workdir), found)
+    show_rows(c, buckets.at(workdir), found)
     for fault in faults:
       print(f"error: {fault}", file=sys.stderr)
     if not faults:
@@ -88,7 +88,8 @@ def describe(c, workdir) -> dict:
     "device": jax.local_devices()[0].device_kind,
     "devices": str(jax.local_device_count()),
     "config": hashable(c),
-    "workdir": writable(workdir),
+    "workdir": runnable(workdir),
+    "cache": writable(c.data.cache) if buckets.is_url(c.data.cache) else "yes",
   }
 
 
@@ -97,17 +98,29 @@ def hashable(c) -> str:
   return uuid.uuid5(uuid.NAMESPACE_OID, json.dumps(c.to_dict())).hex
 
 
+def runnable(workdir) -> str:
+  """ "yes", or why no run can be written there."""
+  try:
+    checkpoint.check_place(buckets.at(workdir) / "checkpoints")
+  except ValueError as error:
+    return f"no: {error}"
+  return writable(workdir)
+
+
 def writable(workdir) -> str:
   """ "yes", or why a file cannot be written there."""
-  path = pathlib.Path(workdir)
+  path = buckets.at(workdir)
   probe = path / f".preflight-{jax.process_index()}"
   try:
     path.mkdir(parents=True, exist_ok=True)
     probe.write_text("x")
+    read = probe.read_text()
     probe.unlink()
-  except OSError as error:
+  except (OSError, ValueError) as error:  # ValueError: no library for it
     return f"no: {error}"
-  return "yes"
+  return (
+    "yes" if read == "x" else "no: what is read there is not what was written"
+  )
 
 
 def compare(tables: list[dict]) -> list[str]:
@@ -115,12 +128,11 @@ def compare(tables: list[dict]) -> list[str]:
   faults = []
   first = tables[0]
   for table in tables:
-    if table["workdir"] != "yes":
-      faults.append(
-        f"{table['host']}: workdir not writable, {table['workdir']}"
-      )
+    for place in ("workdir", "cache"):
+      if table[place] != "yes":
+        faults.append(f"{table['host']}: {place} not writable, {table[place]}")
     for key, value in table.items():
-      if key in ("host", "workdir") or value == first[key]:
+      if key in ("host", "workdir", "cache") or value == first[key]:
         continue
       faults.append(
         f"{table['host']}: {key} is {value}, {first[key]} on {first['host']}"

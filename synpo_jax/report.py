@@ -8,10 +8,11 @@ eval.jsonl, importance.jsonl (python -m synpo_jax.importance) and config.json.
 """
 
 import argparse
+import contextlib
 import shlex
 
 from synpo_jax.reporting.report import write
-from synpo_jax.runtime import ending, stopping
+from synpo_jax.runtime import buckets, ending, mirror, stopping
 from synpo_jax.runtime.flags import one_line
 
 
@@ -28,8 +29,10 @@ def main(argv: list[str] | None = None) -> None:
   )
   parser.add_argument("--out", required=True, help="folder for the report")
   args = parser.parse_args(argv)
-  with one_line(), stopping.in_one_line(""):
-    page = write(args.workdir, args.out)
+  with one_line(), stopping.in_one_line(""), contextlib.ExitStack() as stack:
+    out = stack.enter_context(mirror.kept(args.out))
+    runs = [str(stack.enter_context(mirror.kept(x))) for x in args.workdir]
+    page = buckets.at(args.out) / write(runs, out).relative_to(out)
   ending.show(
     {"report": page}, f"python -m webbrowser {shlex.quote(str(page))}"
   )

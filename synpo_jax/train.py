@@ -17,9 +17,11 @@ from synpo_jax.data import records
 from synpo_jax.planning import inputs
 from synpo_jax.reporting import after, gain, result
 from synpo_jax.runtime import (
+  buckets,
   hosts,
   hub,
   json_file,
+  mirror,
   one_writer,
   seal,
   stopping,
@@ -33,7 +35,7 @@ from synpo_jax.runtime.flags import (
   one_line,
 )
 from synpo_jax.runtime.settings import PUT_BACK
-from synpo_jax.runtime.workdir import Unreadable
+from synpo_jax.runtime.workdir import Unreadable, checkpoints
 from synpo_jax.study import controls
 from synpo_jax.training import checkpoint, heldout, job, loop
 from synpo_jax.weights import loading
@@ -55,14 +57,16 @@ def main():
   with contextlib.ExitStack() as stack:
     with one_line():
       hosts.start()
-      pin(CONFIG.value, pathlib.Path(WORKDIR.value))
+      pin(CONFIG.value, buckets.at(WORKDIR.value))
       inputs.check(CONFIG.value, changed(), config_name())
       if hosts.is_first():  # for all processes of the run
         stack.enter_context(one_writer.held(WORKDIR.value))
+      checkpoint.check_place(checkpoints(WORKDIR.value))
+      workdir = stack.enter_context(mirror.kept(WORKDIR.value))
       with hosts.joined():
-        ready = job.prepare(CONFIG.value, WORKDIR.value)
+        ready = job.prepare(CONFIG.value, workdir)
     with hosts.joined():
-      run(ready, CONFIG.value, WORKDIR.value)
+      run(ready, CONFIG.value, workdir)
 
 
 def pin(c, workdir: pathlib.Path):

@@ -15,7 +15,7 @@ import pathlib
 
 from rich.console import Console
 
-from synpo_jax.runtime import ending, hosts, one_writer
+from synpo_jax.runtime import buckets, ending, hosts, one_writer
 from synpo_jax.runtime.flags import CONFIG, OUT, WORKDIR, command
 from synpo_jax.study import exam, warming
 from synpo_jax.world import folder as world
@@ -24,10 +24,10 @@ from synpo_jax.world import folder as world
 @command("config", "workdir", "out", kept="the same command goes on")
 def main():
   """All stages, one after the other."""
-  workdir = pathlib.Path(WORKDIR.value)
+  workdir = buckets.local(WORKDIR.value, "--workdir")
   with one_writer.held(workdir):
     try:
-      run(CONFIG.value, workdir, pathlib.Path(OUT.value))
+      run(CONFIG.value, workdir, buckets.local(OUT.value, "--out"))
     except warming.Stopped:
       hosts.say("stopped; the same command goes on")
 

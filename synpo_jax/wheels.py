@@ -23,7 +23,7 @@ from absl import flags
 from jaxtyping import Float
 from safetensors.numpy import save_file
 
-from synpo_jax.runtime import ending, shipped
+from synpo_jax.runtime import buckets, ending, shipped
 from synpo_jax.runtime.flags import OUT, command
 
 CACHE = flags.DEFINE_string(
@@ -203,7 +203,7 @@ def _write_json(path, content) -> None:
 @command("out")
 def main():
   """Builds the folder, unless it is there, and shows its README.md."""
-  out = pathlib.Path(OUT.value)
+  out = buckets.local(OUT.value, "--out")
   if (out / "README.md").exists():
     print(f"{out} is there already")
   else:

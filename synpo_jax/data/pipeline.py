@@ -24,6 +24,7 @@ from synpo_jax.data import (
   video,
 )
 from synpo_jax.data.limits import Limits
+from synpo_jax.runtime import exchange
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,17 +106,22 @@ def make(
   seed: int,
   process_index: int = 0,
   process_count: int = 1,
+  together: Callable[[str], None] = exchange.ALONE.together,
 ) -> Data:
   """Reads, checks, decodes and tokenises; the batches follow on demand.
 
   captions: 2 for pairs, 1 for the chosen alone. blocks: CaptionerConfig.blocks.
+  together: waits for all processes.
 
   Raises ValueError or FileNotFoundError, one line (or one per faulty row).
   """
   s = settings
   how = dict(question=s.question, min_score_gap=s.min_score_gap)
   read = pairs.read_pairs(s.pairs, captions=captions, **how)
-  kept, names, frames, lost = _with_videos(read.pairs, s, rule, preprocess)
+  share = exchange.Share(process_index, process_count, together)
+  kept, names, frames, lost = _with_videos(
+    read.pairs, s, rule, preprocess, share
+  )
   rows, misfits, unfit = _tokenised(
     kept, names, frames, s, tokenizer, blocks, captions
   )
@@ -185,7 +191,7 @@ def with_references(data: Data, logps: Float[np.ndarray, "N C"]) -> Data:
   return data._replace(batches=extended)
 
 
-def _with_videos(read: list[pairs.Pair], s: Settings, rule, preprocess):
+def _with_videos(read: list[pairs.Pair], s: Settings, rule, preprocess, share):
   """Rows whose video can be used; names, frames, counts of what is lost."""
   wanted = [p.video for p in read if p.video is not None]
   if not wanted:
@@ -199,6 +205,7 @@ def _with_videos(read: list[pairs.Pair], s: Settings, rule, preprocess):
     workers=s.workers,
     missing=located.missing,
     limits=None if s.limits is None else Limits(**s.limits),
+    share=share,
   )
   names = list(store.places)
   kept = [p for p in read if p.video is None or p.video in store.places]

@@ -16,6 +16,7 @@ import itertools
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +25,7 @@ import tensorflow_datasets as tfds
 
 from synpo_jax.data import chunks, decoding, records, several, video
 from synpo_jax.data.limits import Limits
-from synpo_jax.runtime import buckets, journal, progress, settings
+from synpo_jax.runtime import buckets, exchange, journal, progress, settings
 
 CHUNK = 128  # videos; what a killed build loses at most
 LAYOUT = 3  # of the stored records; a new one makes new fingerprints
@@ -48,42 +49,80 @@ def build(
   workers: int,
   missing: Mapping[str, str] | None = None,
   limits: Limits | None = None,
+  share: exchange.Share = exchange.ALONE,
 ) -> Store:
   """Decodes the videos that the cache lacks; returns where all of them are.
 
   Args:
     paths: file of each video name (pairs.locate).
-    cache: folder for all settings; made if absent, safe to share by runs.
+    cache: folder for all settings; made if absent, safe to share by runs. In
+      a bucket each process decodes its share, and gets the others'.
     workers: decoding processes; 0 decodes in this one.
     missing: further names, and why they have no file; for the report.
     limits: what a video may cost; one that costs more is quarantined.
+    share: which part of the videos is this process's, of a cache in a bucket.
 
   The report, `quarantine.jsonl` in the setting's folder, says of each video
   that cannot be used why not. It is written anew by every build.
 
   Raises:
-    ValueError: no video at all can be used.
+    ValueError: no video at all can be used, or another process's videos are
+      others than this one's.
     OSError: the cache cannot be written; one line that names its folder.
   """
-  folder = buckets.local(cache, "data.cache").resolve()
-  folder /= fingerprint(rule, preprocess)
+  folder, remote = exchange.place(cache, fingerprint(rule, preprocess))
+  keys = {name: _key(path) for name, path in paths.items()}
+  asked = dict(rule=rule, preprocess=preprocess, limits=limits)
   with _alone(folder):
+    exchange.pull(folder, remote)
     stored = chunks.inventory(folder)
-    keys = {name: _key(path) for name, path in paths.items()}
-    todo = {keys[n]: p for n, p in paths.items() if keys[n] not in stored}
-    asked = dict(rule=rule, preprocess=preprocess, limits=limits)
-    failed = _decode_chunks(folder, todo, workers, **asked)
-    stored = chunks.inventory(folder)
-    broken = {n: failed[k] for n, k in keys.items() if k in failed}
-    bad = dict(missing or {}) | broken
-    report = _report(folder, bad, paths)
+    mine = paths if remote is None else _mine(paths, share)
+    todo = {keys[n]: p for n, p in mine.items() if keys[n] not in stored}
+    failed = _decode_chunks(folder, remote, todo, workers, **asked)
+    if remote is None:
+      return _store(folder, keys, failed, paths, missing)
+  failed = _together(remote, failed, share)
+  with _alone(folder):
+    exchange.pull(folder, remote)
+    return _store(folder, keys, failed, paths, missing)
+
+
+def _store(folder: Path, keys, failed, paths, missing) -> Store:
+  """What a folder holds of some videos, and a report of the others."""
+  stored = chunks.inventory(folder)
+  broken = {n: failed[k] for n, k in keys.items() if k in failed}
+  bad = dict(missing or {}) | broken
+  report = _report(folder, bad, paths)
   places = {n: stored[k] for n, k in keys.items() if k in stored}
+  if lacking := keys.keys() - places.keys() - broken.keys():
+    raise ValueError(
+      f"{folder}: lacks {min(lacking)}, which another process should have "
+      "decoded; data.videos must be a bucket, or a folder that all processes "
+      "share"
+    )
   if bad and not places:
     first = ": ".join(next(iter(bad.items())))
     raise ValueError(
       f"{report}: none of {len(bad)} videos can be used; {first}"
     )
   return Store(places, bad, report)
+
+
+def _mine(paths: Mapping[str, Path], share: exchange.Share) -> dict[str, Path]:
+  """The videos that this process decodes, the same whatever is done already."""
+  return dict(list(paths.items())[share.index :: share.count])
+
+
+def _together(remote, failed: dict[str, str], share: exchange.Share) -> dict:
+  """Waits for all processes; returns why videos failed, in any of them."""
+  name = "failed.{}-of-{}.json"
+  own = json.dumps(failed)
+  (remote / name.format(share.index, share.count)).write_text(own)
+  share.together("videos decoded")
+  for index in range(share.count):
+    theirs = (remote / name.format(index, share.count)).read_text()
+    failed = failed | json.loads(theirs)
+  return failed
 
 
 def fingerprint(rule: video.FrameRule, preprocess: video.Preprocess) -> str:
@@ -113,22 +152,31 @@ def _alone(folder: Path):
     yield
 
 
-def _decode_chunks(folder, todo, workers, **asked) -> dict[str, str]:
-  """Builds chunk after chunk; returns why videos failed, by key."""
+def _decode_chunks(folder, remote, todo, workers, **asked) -> dict[str, str]:
+  """Builds chunk after chunk; returns why videos failed, by key.
+
+  remote: where each goes as well, if the cache is in a bucket.
+  """
   failed = {}
   if not todo:
     return failed
   with progress.bar("decoding videos", len(todo)) as advance:
-    workers = min(workers, len(todo))
+    workers, size = min(workers, len(todo)), asked["preprocess"].size
     results = decoding.decode(todo.items(), workers=workers, **asked)
     while some := list(itertools.islice(results, 1)):
       window = itertools.chain(some, itertools.islice(results, CHUNK - 1))
-      _build_chunk(folder, asked["preprocess"].size, window, failed, advance)
+      built = _build_chunk(folder, size, window, failed, advance)
+      if built:
+        os.rename(built, folder / _chunk_name(folder, remote is not None))
+        exchange.push(folder, remote)
   return failed
 
 
 def _build_chunk(folder, size, results, failed: dict, advance):
-  """Stores the clips among the results; notes the reasons of the others."""
+  """Stores the clips among the results; notes the reasons of the others.
+
+  Returns the folder, or None where there is no clip.
+  """
   rows, building = [], folder / f"building-{os.getpid()}"
 
   def examples():
@@ -160,8 +208,15 @@ def _build_chunk(folder, size, results, failed: dict, advance):
     tfds.disable_progress_bar()
     clips.download_and_prepare()
   journal.rewrite(building / chunks.LIST, rows)
+  return building
+
+
+def _chunk_name(folder: Path, is_shared: bool) -> str:
+  """A name for the next chunk; of several hosts none gives another's."""
+  if is_shared:
+    return f"chunk-{uuid.uuid4().hex}"
   taken = (int(x.name.rpartition("-")[2]) for x in folder.glob("chunk-*"))
-  os.rename(building, folder / f"chunk-{max(taken, default=-1) + 1:05d}")
+  return f"chunk-{max(taken, default=-1) + 1:05d}"
 
 
 def _spacing(clip: video.Clip) -> float:

@@ -8,7 +8,7 @@ import hashlib
 from pathlib import Path
 from typing import NamedTuple
 
-from synpo_jax.runtime import journal
+from synpo_jax.runtime import buckets, journal
 from synpo_jax.runtime.settings import differences, digest
 
 FILES = {
@@ -34,7 +34,7 @@ ALONE = Share(0, 1)
 
 def path(workdir: Path | str, stage: str, share: Share = ALONE) -> Path:
   """The file of a stage, or of a process's share: clips.0-of-4.jsonl."""
-  file = Path(workdir) / FILES[stage]
+  file = buckets.at(workdir) / FILES[stage]
   if share.count == 1:
     return file
   return file.with_suffix(f".{share.index}-of-{share.count}.jsonl")

@@ -14,6 +14,7 @@ from synpo_jax.data import files
 from synpo_jax.models import captioner
 from synpo_jax.models.config import LoraConfig
 from synpo_jax.planning import abstract_step
+from synpo_jax.runtime import buckets, exchange
 from synpo_jax.weights import config_reading
 
 MIB, GIB = 2**20, 2**30
@@ -32,7 +33,19 @@ def check(c, workdir: str, named: Iterable[str | None]) -> str:
     needed = estimate(c, workdir, list(named))
   except (ValueError, OSError):  # said where that is looked at
     needed = {place: {} for place in (workdir, c.data.cache)}
+  needed = _on_disks(needed)
   return "; ".join(_told(places, needed) for places in _by_disk(needed))
+
+
+def _on_disks(needed: dict[str, dict]) -> dict[str, dict]:
+  """Without what goes to buckets; a cache there is on this disk as well."""
+  found = {}
+  for place, parts in needed.items():
+    if "checkpoints" in parts and buckets.is_url(place):
+      continue
+    local = exchange.place(place, "")[0] if buckets.is_url(place) else place
+    found[str(local)] = parts
+  return found
 
 
 def _told(places: list[str], needed: dict[str, dict]) -> str:

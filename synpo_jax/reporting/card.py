@@ -7,7 +7,7 @@ import importlib.metadata
 import json
 import pathlib
 
-from synpo_jax.runtime import hub, json_file, settings
+from synpo_jax.runtime import buckets, hub, json_file, settings
 from synpo_jax.runtime.workdir import newest, run_config
 from synpo_jax.training import metrics
 
@@ -124,7 +124,7 @@ def _number(value) -> str:
 
 def _run(workdir) -> pathlib.Path:
   """The run's own workdir, also of its best/."""
-  workdir = pathlib.Path(workdir)
+  workdir = buckets.at(workdir)
   above = workdir.absolute().parent
   is_best = workdir.name == "best" and (above / "eval.jsonl").exists()
   return above if is_best else workdir

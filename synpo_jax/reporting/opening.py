@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from synpo_jax.data import video
-from synpo_jax.runtime import json_file
+from synpo_jax.runtime import buckets, json_file
 from synpo_jax.runtime.workdir import run_config
 from synpo_jax.world import marks, scores
 from synpo_jax.world.scene import Facts, read_scenes
@@ -43,7 +43,7 @@ def section(workdir: pathlib.Path) -> str:
   scenes = read_scenes(heldout["scenes"])
   shown = [
     _clip(
-      pathlib.Path(heldout["videos"], name),
+      buckets.at(heldout["videos"]) / name,
       {"before": before[name], "after": after[name]},
       scenes[scores.clip_id(name)].facts,
     )

@@ -237,8 +237,7 @@ def _told(path: BucketPath) -> Iterator[None]:
   except FileExistsError as error:
     raise FileExistsError(errno.EEXIST, "is there", str(path)) from error
   except ImportError as error:
-    needs = f"buckets need {error.name or first_line(error)}"
-    raise ValueError(f"{path}: {needs}: {INSTALL}") from error
+    raise ValueError(f"{path}: {first_line(error)}: {INSTALL}") from error
   except (TypeError, AttributeError):  # a bug, with its trace
     raise
   except Exception as error:  # each library has its own
@@ -278,6 +277,12 @@ def copied(
     for path in filter(wanted, folder.iterdir()):
       fetch(path, pathlib.Path(temp, path.name))
     yield pathlib.Path(temp)
+
+
+def send(file: pathlib.Path, to: BucketPath) -> None:
+  """Copies a file into a bucket; it appears when it is whole."""
+  with _told(to):
+    _system(to.parts[0][:-1]).put_file(str(file), str(to))
 
 
 def fetch(path: BucketPath, to: pathlib.Path) -> None:

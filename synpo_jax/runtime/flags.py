@@ -65,12 +65,6 @@ WORKDIR = flags.DEFINE_string(
   "workdir", None, "Folder of the run: what it reads, keeps and writes."
 )
 OUT = flags.DEFINE_string("out", None, "Folder to write into.")
-for written in ("workdir", "out"):
-  flags.register_validator(
-    written,
-    lambda folder: folder is None or "://" not in folder,
-    "buckets are not written to; mount one, and give its folder",
-  )
 
 
 def command(

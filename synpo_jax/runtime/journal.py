@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from synpo_jax.runtime import seal, writing
+from synpo_jax.runtime import buckets, seal, writing
 
 
 def read(path: Path | str, key: str = "id") -> dict[str, dict]:
@@ -27,7 +27,7 @@ def read(path: Path | str, key: str = "id") -> dict[str, dict]:
   checksum has it, lacks the key or repeats one, and for a file that held rows
   and is empty.
   """
-  path = Path(path)
+  path = buckets.at(path)
   if not path.exists():
     return {}
   rows = {}
@@ -117,6 +117,11 @@ def extend(
     os.close(handle)
 
 
+def files(name: str) -> tuple[str, str]:
+  """The names of a journal's files."""
+  return name, _begun(Path(name)).name
+
+
 def rewrite(path: Path | str, rows: Iterable[dict]) -> None:
   """Replaces the rows of a file for other programs in one step: no seals."""
   if _is_sealed(Path(path)):
@@ -141,7 +146,10 @@ def sealed(row: dict) -> bytes:
 
 def replace(path: Path | str, content: bytes) -> None:
   """Writes a file in one step: a reader, or a crash, finds old or new."""
-  path = Path(path)
+  path = buckets.at(path)
+  if isinstance(path, buckets.BucketPath):
+    path.write_bytes(content)
+    return
   path.parent.mkdir(parents=True, exist_ok=True)
   draft = path.with_name(f".{path.name}.draft")
   try:

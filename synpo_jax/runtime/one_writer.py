@@ -3,7 +3,8 @@
 On one machine the operating system's lock decides: it goes with its process,
 however that ends. File systems that hosts share may not pass such locks on,
 so the holder also writes down who it is, and touches the lock file every few
-seconds. Another machine that finds one watches whether that goes on.
+seconds. Another machine that finds one watches whether that goes on. In a
+bucket an object takes the lock's place (`lease`).
 """
 
 import contextlib
@@ -12,13 +13,12 @@ import fcntl
 import json
 import os
 import pathlib
-import platform
 import sys
 import threading
 import time
 from collections.abc import Iterator
 
-from synpo_jax.runtime import writing
+from synpo_jax.runtime import buckets, holder, lease, writing
 
 BEAT = 5.0  # seconds between two signs of life
 WATCH = 30.0  # seconds without one, and the holder is taken for dead
@@ -38,7 +38,11 @@ def held(
   another one holds it. A process that finds its hold taken, after it slept
   through WATCH seconds, ends at once with 1.
   """
-  folder, target = pathlib.Path(folder), what or folder
+  folder, target = buckets.at(folder), what or folder
+  if isinstance(folder, buckets.BucketPath):
+    with lease.held(folder / name, target):
+      yield
+    return
   folder.mkdir(parents=True, exist_ok=True)
   path = folder / name
   handle, supported = _open(path, target)
@@ -72,7 +76,7 @@ def _open(path, target) -> tuple[int, bool]:
       supported = error.errno not in UNSUPPORTED
       if supported:
         os.close(handle)
-        raise _refusal(target, _read(path)) from None
+        raise holder.refusal(target, _read(path)) from None
     if _is_at(path, handle):  # else its holder has just taken it away
       return handle, supported
     os.close(handle)
@@ -87,12 +91,12 @@ def _is_at(path, handle) -> bool:
 
 def _wait_for_signs(path, target, supported):
   """Raises ValueError where a holder that no lock shows is alive."""
-  holder = _read(path)
-  if not holder or supported and holder.get("machine") == _machine():
+  found = _read(path)
+  if not found or supported and found.get("machine") == holder.machine():
     return  # that one is gone: its lock is
   print(
-    f"{target}: {_who(holder)} wrote here and may be alive; watching it for "
-    f"{WATCH:g} seconds",
+    f"{target}: {holder.told(found)} wrote here and may be alive; watching it "
+    f"for {WATCH:g} seconds",
     file=sys.stderr,
     flush=True,
   )
@@ -102,16 +106,16 @@ def _wait_for_signs(path, target, supported):
     if not path.exists():
       return
     if _stamp(path) != first:
-      raise _refusal(target, holder)
+      raise holder.refusal(target, found)
 
 
 def _beat(path, target, own, ended):
   """Touches the lock file until the end, while it is ours."""
   while not ended.wait(BEAT):
-    holder = _read(path)
-    if holder and holder != own:
+    found = _read(path)
+    if found and found != own:
       print(
-        f"error: {_refusal(target, holder)}; this one ends",
+        f"error: {holder.refusal(target, found)}; this one ends",
         file=sys.stderr,
         flush=True,
       )
@@ -121,12 +125,7 @@ def _beat(path, target, own, ended):
 
 
 def _introduce(handle) -> dict:
-  own = {
-    "process": os.getpid(),
-    "host": platform.node(),
-    "machine": _machine(),
-    "since": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
-  }
+  own = holder.describe()
   os.ftruncate(handle, 0)
   os.pwrite(handle, json.dumps(own).encode(), 0)
   os.fsync(handle)
@@ -136,10 +135,10 @@ def _introduce(handle) -> dict:
 def _read(path) -> dict:
   """Who holds it; {} where that cannot be read."""
   try:
-    holder = json.loads(path.read_text("utf-8"))
+    found = json.loads(path.read_text("utf-8"))
   except (OSError, ValueError):
     return {}
-  return holder if isinstance(holder, dict) else {}
+  return found if isinstance(found, dict) else {}
 
 
 def _stamp(path) -> tuple:
@@ -149,24 +148,3 @@ def _stamp(path) -> tuple:
       return os.fstat(file.fileno()).st_mtime_ns, file.read()
   except OSError:
     return ()
-
-
-def _machine() -> str:
-  """What tells a running kernel from others, and from its next start."""
-  with contextlib.suppress(OSError):
-    boot = pathlib.Path("/proc/sys/kernel/random/boot_id")
-    return boot.read_text("ascii").strip()
-  return platform.node()
-
-
-def _who(holder) -> str:
-  since = f" since {holder['since']}" if "since" in holder else ""
-  process, host = (holder.get(key, "?") for key in ("process", "host"))
-  return f"process {process} on {host}{since}"
-
-
-def _refusal(target, holder) -> ValueError:
-  return ValueError(
-    f"{target} is held by {_who(holder)}, which writes there; wait for it or "
-    "stop it, or name another place"
-  )

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 
 from absl import logging
 
-from synpo_jax.runtime import buckets, json_file
+from synpo_jax.runtime import buckets, json_file, mirror
 from synpo_jax.runtime.settings import (
   PUT_BACK,
   Difference,
@@ -29,7 +29,7 @@ READ = ("model", "lora", "seed")  # sections that other commands go by
 def is_run(folder: str | pathlib.Path) -> bool:
   """Whether this is the workdir of a training run of ours."""
   folder = buckets.at(folder)
-  return (folder / "config.json").exists() and (folder / "checkpoints").is_dir()
+  return (folder / "config.json").exists() and checkpoints(folder).is_dir()
 
 
 def run_config(workdir: str | pathlib.Path) -> dict:
@@ -72,7 +72,8 @@ def _newest(workdir) -> pathlib.Path | None:
 
 def checkpoints(workdir: str | pathlib.Path) -> pathlib.Path:
   """The folder of a run's checkpoints."""
-  return buckets.at(workdir).absolute() / "checkpoints"
+  place = mirror.address(workdir) or buckets.at(workdir)
+  return place.absolute() / "checkpoints"
 
 
 def _is_whole(step: pathlib.Path) -> bool:

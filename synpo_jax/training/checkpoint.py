@@ -10,13 +10,14 @@ import orbax.checkpoint as ocp
 from absl import logging
 
 from synpo_jax.models import tree_digest
-from synpo_jax.runtime import hosts
+from synpo_jax.runtime import buckets, hosts
 from synpo_jax.runtime.terminal import in_short
 from synpo_jax.runtime.workdir import (
   CONFIG,
   DIGESTS,
   INPUTS,
   check_arrays,
+  checkpoints,
   reading,
   unreadable,
 )
@@ -40,14 +41,29 @@ def open_manager(workdir, *, keep):
   It has written all it was given when the context ends; raises Unwritten.
   """
   options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
-  folder = pathlib.Path(workdir).absolute() / "checkpoints"
+  folder = checkpoints(workdir)
+  check_place(folder)
   with _without_traces():
-    manager = ocp.CheckpointManager(folder, options=options)
+    manager = ocp.CheckpointManager(str(folder), options=options)
     try:
       yield manager
     finally:
       with _writing(folder):
         manager.close()
+
+
+def check_place(folder: pathlib.Path) -> None:
+  """Raises ValueError for a place that checkpoints cannot be written to."""
+  if isinstance(folder, buckets.BucketPath) and folder.parts[0] != "gs:":
+    raise ValueError(
+      f"--workdir={folder.parent}: checkpoints go to disks and to gs:// alone "
+      "(the library that writes them knows no other store)"
+    )
+  if isinstance(folder, buckets.BucketPath) and jax.process_count() > 1:
+    raise ValueError(
+      f"--workdir={folder.parent}: checkpoints of several processes go to a "
+      "folder that all share; data.cache and the videos may lie in buckets"
+    )
 
 
 @contextlib.contextmanager
@@ -148,7 +164,7 @@ def restore(manager, abstract_state):
   step = manager.latest_step()
   if step is None:
     return None
-  folder = pathlib.Path(manager.directory, str(step))
+  folder = buckets.at(str(manager.directory)) / str(step)
   try:
     parts = dict(
       state=ocp.args.StandardRestore(abstract_state),

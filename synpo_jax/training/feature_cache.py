@@ -21,7 +21,7 @@ import numpy as np
 
 from synpo_jax.data import pipeline, records
 from synpo_jax.models.tree_digest import digest
-from synpo_jax.runtime import hosts, settings
+from synpo_jax.runtime import exchange, hosts, settings
 from synpo_jax.training import cache_folder, encoding
 
 LAYOUT = 1  # of the stored features; a new one makes new folders
@@ -40,14 +40,14 @@ def make(
 
   Args:
     model, tower: a Captioner, and its frozen weights `params/tower`.
-    cache: folder that all processes share: data.cache.
+    cache: folder that all processes share, or in a bucket: data.cache.
     frames_at_once: frames that a device encodes together.
     verify: videos to recompute.
 
   The function raises ValueError where stored and recomputed features differ
   by more than TOLERANCE, or processes do not share the cache.
   """
-  folder = Path(cache).resolve() / f"features-{_setting(model, tower)}"
+  place = exchange.place(cache, f"features-{_setting(model, tower)}")
   encode = encoding.make_encoder(model, tower, frames_at_once)
   tolerance = TOLERANCE[jnp.dtype(model.dtype).name]
 
@@ -55,8 +55,8 @@ def make(
     if data.frames is None:
       return data
     keys = [data.frames.digest(n) for n in range(len(data.videos))]
-    computed = _fill(folder, data, keys, encode)
-    reader = _open(folder, data, keys)
+    computed = _fill(*place, data, keys, encode)
+    reader = _open(*place, data, keys)
     sample = cache_folder.spread(verify, len(keys))
     for number, fresh in encode(data.frames, sample[_share()]):
       _compare(reader, number, fresh, data.videos[number], tolerance)
@@ -81,9 +81,10 @@ def _share() -> slice:
   return slice(jax.process_index(), None, jax.process_count())
 
 
-def _fill(folder, data, keys, encode) -> int:
+def _fill(folder, remote, data, keys, encode) -> int:
   """Computes what the folder lacks; returns how many videos that were."""
   with cache_folder.held(folder, "features"):
+    exchange.pull(folder, remote)
     stored = records.inventory(folder)
     cache_folder.together("features listed")  # before anyone adds to them
     todo = {key: n for n, key in enumerate(keys) if key not in stored}
@@ -96,16 +97,19 @@ def _fill(folder, data, keys, encode) -> int:
           yield keys[number], features
 
       records.write_all(folder, made(), CHUNK)
+    exchange.push(folder, remote)
   return len(todo)
 
 
-def _open(folder, data, keys) -> records.Reader:
+def _open(folder, remote, data, keys) -> records.Reader:
+  exchange.pull(folder, remote)
   entries = records.inventory(folder)
   for key, video in zip(keys, data.videos, strict=True):
     if key not in entries:
       raise ValueError(
         f"{folder}: has no features of {video}, which another process "
-        "computed; data.cache must be a folder that all processes share"
+        "computed; data.cache must be a folder that all processes share, or "
+        "lie in a bucket"
       )
   return records.Reader([entries[key] for key in keys])
 

@@ -16,9 +16,10 @@ from jax.experimental import multihost_utils
 from synpo_jax import losses
 from synpo_jax.data import accounts, pipeline, text, video
 from synpo_jax.models import attention, captioner, sharding
-from synpo_jax.runtime import alike, hosts
+from synpo_jax.runtime import alike, buckets, hosts, mirror
 from synpo_jax.runtime.workdir import claim_workdir
 from synpo_jax.training import (
+  cache_folder,
   caches,
   inputs,
   optim,
@@ -87,7 +88,8 @@ def prepare(c, workdir) -> Job:
 
   Raises ValueError or OSError, in one line, for what cannot be used.
   """
-  alike.check({**c.to_dict(), "--workdir": str(workdir)}, OWN_KEYS)
+  named = mirror.address(workdir) or workdir
+  alike.check({**c.to_dict(), "--workdir": str(named)}, OWN_KEYS)
   losses.check_name(c.loss.name)
   losses.check_coefficients(c.loss.name, c.loss.coefficients)
   mesh, model, texts = opened = open_model(c)
@@ -149,6 +151,7 @@ def make_model(c, mesh) -> captioner.Captioner:
 
 def make_world(*, folder, clips, heldout, seed):
   """Renders the synthetic world, unless all of it is there."""
+  folder = buckets.local(folder, "world.folder")
   if hosts.is_first():
     hosts.say(f"rendering {clips} clips into {folder}")
     workers = os.cpu_count() or 1
@@ -178,6 +181,7 @@ def read_data(c, opened, *, captions, epochs, **changes) -> pipeline.Data:
     seed=c.seed,
     process_index=jax.process_index(),
     process_count=jax.process_count(),
+    together=cache_folder.together,
   )
 
 

@@ -10,7 +10,7 @@ from jax.experimental import multihost_utils
 
 from synpo_jax.data.stream import Stream
 from synpo_jax.models import sharding
-from synpo_jax.runtime import hosts, progress, stopping
+from synpo_jax.runtime import hosts, mirror, progress, stopping
 from synpo_jax.runtime.flags import one_line
 from synpo_jax.training import (
   best,
@@ -65,7 +65,7 @@ def train(ready, c, workdir) -> Outcome:
       probe(0, state.trained)
     if keeper.is_new(int(state.step)):  # of the start, or killed before it was
       keep_best(keeper, int(state.step), state, stream, ready)
-    saved = Saved(manager, keeper, log)
+    saved = Saved(manager, keeper, log, workdir)
     with stopping.noted(jax.process_count() > 1) as stop:
       state = loop(ready, c, saved, state, stream, probe, stop)
     keeper.say()
@@ -78,6 +78,7 @@ class Saved(NamedTuple):
   manager: object
   keeper: best.Keeper
   log: object
+  workdir: pathlib.Path
 
 
 def open_log(c, workdir, start: int):
@@ -90,7 +91,7 @@ def open_log(c, workdir, start: int):
 
 def loop(ready, c, saved, state, stream, probe, stop):
   """Updates until the schedule, or patience, ends or a signal asks to stop."""
-  manager, keeper, log = saved
+  manager, keeper, log, workdir = saved
   start, total = int(state.step), ready.data.updates
   clock, pending = metrics.Clock(), None
   key = jax.random.key(c.seed)
@@ -103,7 +104,7 @@ def loop(ready, c, saved, state, stream, probe, stop):
       if batch is None:
         if pending:  # else it was saved, or nothing was done
           write(*pending)
-          save(manager, number, state, stream, ready, c)
+          save(manager, number, state, stream, ready, c, workdir)
         break
       batch = sharding.put_batch(batch, ready.mesh)
       extra = {}
@@ -121,7 +122,7 @@ def loop(ready, c, saved, state, stream, probe, stop):
       if stopping or is_best or _due(c.every.checkpoint, number):
         write(*pending)  # before the checkpoint: a restart makes none of it
         pending = None
-        save(manager, number + 1, state, stream, ready, c)
+        save(manager, number + 1, state, stream, ready, c, workdir)
       if is_best:
         checkpoint.finish(manager)  # first: a restart begins no earlier
         keep_best(keeper, number + 1, state, stream, ready)
@@ -150,8 +151,12 @@ def next_batch(stream, stop):
     raise
 
 
-def save(manager, step, state, stream, ready, c):
-  """Saves a state, where the data stands, the config and what is read."""
+def save(manager, step, state, stream, ready, c, workdir):
+  """Saves a state, where the data stands, the config and what is read.
+
+  What the run wrote down until then is out before.
+  """
+  mirror.push(workdir)
   position = stream.get_state() | {"rows": ready.data.batches.digest}
   checkpoint.save(manager, step, state, position, c.to_dict(), ready.inputs)
 

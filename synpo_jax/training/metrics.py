@@ -7,7 +7,7 @@ import pathlib
 import sys
 import time
 
-from synpo_jax.runtime import journal, seal
+from synpo_jax.runtime import buckets, journal, seal
 from synpo_jax.training.tracker import Events
 
 
@@ -65,7 +65,7 @@ def read_rows(path) -> list[dict]:
 
   Raises ValueError, naming the line, for any other that cannot be read.
   """
-  return [row for _, row in _numbered(pathlib.Path(path))]
+  return [row for _, row in _numbered(buckets.at(path))]
 
 
 def append(path: pathlib.Path, row: dict) -> None:

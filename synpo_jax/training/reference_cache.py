@@ -23,7 +23,7 @@ from synpo_jax.data import batches, pipeline, records
 from synpo_jax.data.stream import Stream
 from synpo_jax.models import sharding
 from synpo_jax.models.tree_digest import digest
-from synpo_jax.runtime import hosts, settings
+from synpo_jax.runtime import exchange, hosts, settings
 from synpo_jax.training import cache_folder, pair_logps
 
 LAYOUT = 1  # of the stored values; a new one makes new folders
@@ -55,13 +55,14 @@ def make(
   The function raises ValueError where stored and recomputed log-probs differ
   by more than TOLERANCE.
   """
-  folder = Path(cache).resolve() / f"references-{_setting(model, params)}"
+  name = f"references-{_setting(model, params)}"
+  folder, remote = exchange.place(cache, name)
   score = make_scorer(model, params, mesh, scoring)
   tolerance = TOLERANCE[jnp.dtype(model.dtype).name]
 
   def attach(data):
     keys = row_keys(data)
-    computed = _fill(folder, data, keys, score)
+    computed = _fill(folder, remote, data, keys, score)
     logps_NC = _stored(folder, data, keys)
     sample = _sample(data.batches.sizes, verify)
     for rows, fresh in score(data.batches.once(sample)):
@@ -117,9 +118,11 @@ def row_keys(data: pipeline.Data) -> list[str]:
   return keys
 
 
-def _fill(folder, data, keys, score) -> int:
+def _fill(folder, remote, data, keys, score) -> int:
   """Computes the rows that the folder lacks; returns how many."""
   with cache_folder.held(folder, "references"):
+    if hosts.is_first():
+      exchange.pull(folder, remote)
     todo = np.flatnonzero(np.isnan(_stored(folder, data, keys)).any(axis=1))
     made = score(data.batches.once(todo))
     with cache_folder.bar("references", len(todo)) as advance:
@@ -131,6 +134,7 @@ def _fill(folder, data, keys, score) -> int:
 
       if hosts.is_first():
         records.write_all(folder, arrays(), CHUNK)
+        exchange.push(folder, remote)
       else:
         for _ in made:  # its share of each step is all it has to do
           pass

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from absl import logging
 
-from synpo_jax.runtime import json_file, one_writer, writing
+from synpo_jax.runtime import buckets, json_file, one_writer, retold, writing
 
 RECORD = "export.json"  # in an export: what it is, and which files are its own
 EXCHANGE, HERE = 2, -100  # RENAME_EXCHANGE and AT_FDCWD of Linux
@@ -25,8 +25,15 @@ def replacing(out: Path, form: str) -> Iterator[Path]:
   or whole and new. Raises ValueError, before any work, for an `out` that
   holds something else than an export of this kind, or more, and where
   another export writes it; OSError, which names `out`, on a full disk.
+
+  In a bucket, where nothing happens in one step, the record goes first and
+  comes last: a folder without it is no export.
   """
   check(out, form)
+  if isinstance(out, buckets.BucketPath):
+    with _sending(out, form) as made:
+      yield made
+    return
   out = out.resolve()  # what a link leads to is replaced, not the link
   with (
     one_writer.held(out.parent, f".{out.name}.lock", out),
@@ -37,6 +44,28 @@ def replacing(out: Path, form: str) -> Iterator[Path]:
     _record(made, form)
     check(out, form)  # others may have written meanwhile
     _put(made, out)
+
+
+@contextlib.contextmanager
+def _sending(out: buckets.BucketPath, form: str) -> Iterator[Path]:
+  """A folder on this machine, whose files then go to the bucket."""
+  with (
+    one_writer.held(out.parent, f".{out.name}.lock", out),
+    tempfile.TemporaryDirectory(prefix="synpo-") as temp,
+  ):
+    made = Path(temp, "export")
+    made.mkdir()
+    with retold.as_named({str(made): str(out)}):
+      yield made
+      _record(made, form)
+    check(out, form)
+    (out / RECORD).unlink(missing_ok=True)
+    before, now = _files(out), _files(made)
+    for name in sorted(now):
+      buckets.send(made / name, out / name)
+    for name in sorted(before - now):
+      (out / name).unlink()
+    buckets.send(made / RECORD, out / RECORD)
 
 
 @contextlib.contextmanager
@@ -89,6 +118,8 @@ def check(out: Path, form: str) -> None:
 def _files(folder: Path) -> set[str]:
   """Everything in a folder but its record and its folders."""
   found = (path for path in folder.rglob("*") if not path.is_dir())
+  if isinstance(folder, buckets.BucketPath):
+    found = folder.files()
   names = {path.relative_to(folder).as_posix() for path in found}
   return names - {RECORD}
 

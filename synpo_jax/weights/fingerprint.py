@@ -53,7 +53,7 @@ def check_base(run: str | Path, checkpoint: str) -> None:
   """
   if not checkpoint:
     return
-  kept = Path(run) / IDENTITY
+  kept = buckets.at(run) / IDENTITY
   then = (workdir.saved_inputs(run) or {}).get(workdir.BASE_WEIGHTS)
   if kept.exists():
     noted = json_file.read(kept).get(BASE)

@@ -4,6 +4,7 @@ import io
 import os
 import subprocess
 import sys
+import uuid
 
 import jax
 import numpy as np
@@ -15,8 +16,9 @@ from synpo_jax import caption, make_pairs
 from synpo_jax.data import prompts, text, video
 from synpo_jax.generation import captioning, shots, writer
 from synpo_jax.pairing import ledger
+from synpo_jax.runtime import buckets, journal
 from synpo_jax.weights.config_reading import captioner_config
-from tests.support import clips, json_rows
+from tests.support import clips, json_rows, stores
 from tests.support.small_captioner import config, write_captioner
 
 pytestmark = pytest.mark.slow
@@ -209,6 +211,32 @@ def test_make_pairs_draws_the_same_captions_of_a_video(
   for key in ("captions", "first", "tokens", "question"):
     assert theirs[key] == ours[key]
   assert len({*ours["first"], *ours["captions"]}) == 4
+
+
+def test_everything_may_lie_in_a_bucket(one_device, folder, tmp_path):
+  place = stores.upload(folder, f"memory://{uuid.uuid4().hex}/all")
+  c, there, p = config(folder), config(folder), pairs.get_config()
+  c.videos = there.videos = "a.mp4,c.mp4,b.mp4"
+  c.output, there.output = f"{tmp_path}/x.jsonl", f"{place}/out/x.jsonl"
+  there.model.checkpoint, there.root = f"{place}/captioner", place
+  caption.run(c, Console(file=io.StringIO()))
+  for _ in range(2):  # it goes on, with nothing left
+    faults = caption.run(there, Console(file=io.StringIO()))
+    assert len(faults) == 1 and f"{place}/c.mp4: cannot be read" in faults[0]
+    rows = list(journal.read(there.output).values())
+    assert [row["caption"] for row in rows] == [
+      row["caption"] for row in json_rows.read(c.output)
+    ]
+  p.update(videos="b.mp4", root=place, stages="segments,candidates")
+  p.model, p.placing, p.seed = there.model, there.placing, c.seed
+  p.candidates.update(there.captions.to_dict(), question=c.question)
+  p.candidates.frames.update(there.frames.to_dict())
+  work = buckets.at(f"{place}/pairs")
+  make_pairs.run(p, work)
+  [made] = journal.read(work / "candidates.jsonl").values()
+  assert made["captions"][0] == rows[1]["caption"]
+  names = [path.relative_to(work).as_posix() for path in work.files()]
+  assert {"segments.jsonl", "settings.jsonl", "summary.json"} <= {*names}
 
 
 def test_several_hosts_write_files_of_their_own(

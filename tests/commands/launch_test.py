@@ -39,6 +39,15 @@ def test_launchers_show_what_they_would_do():
   assert "--accelerator-type=v5litepod-16" in made
   run = dry("tpu_vm.sh", "run", "--config=a.py", **SLICE)
   assert "--worker=all" in run and "--distributed" in run
+  setup = dry("tpu_vm.sh", "setup", **SLICE)
+  assert "requirements-cloud.txt" in setup and "nfs" not in setup
+  fetch = dry("tpu_vm.sh", "fetch", **SLICE, WORKDIR="gs://b/run")
+  assert (
+    fetch.split() == "gcloud storage cp --recursive gs://b/run runs/".split()
+  )
+  job = yaml.safe_load(dry("gke.sh", "--config=a.py", **POD | {"CLAIM": ""}))
+  pod = job["spec"]["replicatedJobs"][0]["template"]["spec"]
+  assert "volumes" not in pod["template"]["spec"]
   job = yaml.safe_load(dry("gke.sh", "--config=a.py", **POD))
   assert job["kind"] == "JobSet"
   pod = job["spec"]["replicatedJobs"][0]["template"]["spec"]

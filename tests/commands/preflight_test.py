@@ -3,9 +3,12 @@
 import os
 import subprocess
 import sys
+import uuid
 
 import pytest
 
+from synpo_jax import preflight
+from synpo_jax.runtime import buckets
 from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.slow
@@ -23,6 +26,14 @@ def started(module, folder, *arguments):
     capture_output=True,
     text=True,
   )
+
+
+def test_a_bucket_is_written_read_and_left_as_it_was(monkeypatch):
+  place = buckets.at(f"memory://{uuid.uuid4().hex}/run")
+  assert preflight.writable(place) == "yes" and not place.files()
+  monkeypatch.setattr(buckets.BucketPath, "read_text", lambda _: "y")
+  assert preflight.writable(place).startswith("no: other bytes are read")
+  assert "no: nowhere://x" in preflight.writable("nowhere://x/run")
 
 
 def test_preflight_shows_what_is_there_and_what_is_not(tmp_path):

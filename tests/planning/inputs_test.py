@@ -154,3 +154,11 @@ def test_an_update_of_one_pair_is_refused_where_pairs_are_compared():
     inputs.check_loss(c, {}, "vdc")
   c.data.accumulation = 2
   assert inputs.check_loss(c, {}, "vdc").startswith("kto ")
+
+
+def test_what_goes_to_a_bucket_needs_no_room_but_a_cache(config, monkeypatch):
+  monkeypatch.setattr(disk, "estimate", ESTIMATE)
+  config.data.cache = "gs://bucket/cache"
+  told = disk.check(config, "gs://bucket/run", [])
+  assert "checkpoints" not in told
+  assert "free for" in told and "synpo_jax/caches" in told

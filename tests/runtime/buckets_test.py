@@ -69,9 +69,11 @@ def test_a_digest_is_that_of_the_same_bytes_on_disk(google, tmp_path):
 
 
 def test_a_store_without_its_library_says_what_to_install(monkeypatch):
-  def missing(*_, **__):
-    raise ModuleNotFoundError("No module named 'gcsfs'", name="gcsfs")
+  def missing(scheme, **_):
+    raise ImportError("Please install gcsfs to access Google Storage")
 
-  monkeypatch.setattr(buckets, "_system", missing)
-  with pytest.raises(ValueError, match=r"gs://b/x: .*gcsfs.*\[cloud\]"):
+  buckets._system.cache_clear()
+  monkeypatch.setattr(buckets.fsspec, "filesystem", missing)
+  said = r"^gs://b/x: Please install gcsfs .*: pip install .*\[cloud\]"
+  with pytest.raises(ValueError, match=said):
     buckets.at("gs://b/x").exists()

@@ -14,7 +14,6 @@ from absl import flags
 from absl.testing import flagsaver
 
 from synpo_jax.runtime import hosts
-from synpo_jax.runtime.flags import WORKDIR
 from synpo_jax.training import checkpoint
 from tests.support.paths import ROOT
 from tests.support.training_runs import (
@@ -159,12 +158,6 @@ def test_flags_that_do_not_fit_are_named(given, said):
   with flagsaver.flagsaver(**given):
     with pytest.raises(ValueError, match=said):
       hosts.start()
-
-
-def test_a_bucket_is_no_workdir():
-  with pytest.raises(flags.IllegalFlagValueError, match="mount one"):
-    with flagsaver.as_parsed((WORKDIR, "gs://bucket/run")):
-      pass
 
 
 def test_a_lost_process_is_named_and_other_errors_pass(monkeypatch):

@@ -8,6 +8,7 @@ import socket
 ANYONE = {
   "GOOGLE_AUTH_TOKEN_FOR_TESTING": "anyone",  # tensorstore's
   "GOOGLE_CLOUD_PROJECT": "tests",
+  "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",  # it asks Google itself
   "NO_GCE_CHECK": "true",
   "GCE_METADATA_ROOT": "127.0.0.1:1",
   "AWS_ACCESS_KEY_ID": "anyone",
@@ -19,11 +20,13 @@ ANYONE = {
 @contextlib.contextmanager
 def google():
   """A stand-in for Google's store with a bucket `bucket`; yields gs://…"""
-  from gcp_storage_emulator.server import create_server
+  from gcp_storage_emulator import server as emulator
 
+  # Clients connect by the dozen; five may wait, as it comes.
+  emulator.server.HTTPServer.request_queue_size = 128
   logging.getLogger("gcp_storage_emulator").setLevel(logging.CRITICAL)
   port = _free_port()
-  server = create_server(
+  server = emulator.create_server(
     "127.0.0.1", port, in_memory=True, default_bucket="bucket"
   )
   server.start()

@@ -5,11 +5,13 @@ import os
 import signal
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from synpo_jax.runtime import buckets
 from synpo_jax.weights import exported, safetensors_files
 from tests.support import small_files
 from tests.support.paths import ROOT
@@ -133,3 +135,25 @@ def test_a_file_system_that_cannot_exchange_is_named(tmp_path, monkeypatch):
   with pytest.raises(ValueError, match=f"in one step .{os.strerror(22)}.; ch"):
     write(Path(tmp_path, "out"), "merged", a="new")
   assert content(tmp_path / "out") == {"a": "old"}
+
+
+def test_in_a_bucket_the_record_goes_first_and_comes_last(monkeypatch):
+  out = buckets.at(f"memory://{uuid.uuid4().hex}/out")
+  write(out, "merged", a="old", b="old")
+  seen, send = [], buckets.send
+
+  def note(file, to):
+    seen.append((to.name, (out / exported.RECORD).exists()))
+    send(file, to)
+
+  monkeypatch.setattr(buckets, "send", note)
+  write(out, "merged", a="new", c="new")
+  assert seen == [("a", False), ("c", False), (exported.RECORD, False)]
+  names = [path.relative_to(out).as_posix() for path in out.files()]
+  assert names == [exported.RECORD, "part/a", "part/c"]
+  assert (out / "part" / "a").read_text() == "new"
+  with pytest.raises(ValueError, match=f"--out={out}: holds an export as me"):
+    write(out, "peft", a="other")
+  (out / "mine.txt").write_text("")
+  with pytest.raises(ValueError, match="mine.txt is no part of the export"):
+    write(out, "merged", a="new")

@@ -1,0 +1,40 @@
+"""Who holds a folder that one process at a time writes, said and recognised."""
+
+import contextlib
+import os
+import pathlib
+import platform
+import time
+
+
+def describe() -> dict:
+  """This process, for others to read."""
+  return {
+    "process": os.getpid(),
+    "host": platform.node(),
+    "machine": machine(),
+    "since": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
+  }
+
+
+def machine() -> str:
+  """What tells a running kernel from others, and from its next start."""
+  with contextlib.suppress(OSError):
+    boot = pathlib.Path("/proc/sys/kernel/random/boot_id")
+    return boot.read_text("ascii").strip()
+  return platform.node()
+
+
+def told(holder: dict) -> str:
+  """A holder in words."""
+  since = f" since {holder['since']}" if "since" in holder else ""
+  process, host = (holder.get(key, "?") for key in ("process", "host"))
+  return f"process {process} on {host}{since}"
+
+
+def refusal(target: pathlib.Path | str, holder: dict) -> ValueError:
+  """The error of who finds a folder held."""
+  return ValueError(
+    f"{target} is held by {told(holder)}, which writes there; wait for it or "
+    "stop it, or name another place"
+  )
