@@ -10,6 +10,7 @@ whether all hosts are alike.
 
 import importlib.metadata
 import json
+import pathlib
 import platform
 import shlex
 import sys

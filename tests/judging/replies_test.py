@@ -21,6 +21,8 @@ SPOKEN = [
   ('{{"score": 2}}', {"score": 2}),
   ("{score: 2, ok: True, why: None}", {"score": 2, "ok": True, "why": None}),
   ("{1: 3, 2: 0}", {"1": 3, "2": 0}),
+  (r"{'a': '\ud800\udc00 \udbff\udfff'}", {"a": "\U00010000 \U0010ffff"}),
+  (r"{'a': '\ud800! \udc00'}", {"a": "\ud800! \udc00"}),  # of no pair
 ]
 
 
