@@ -32,7 +32,7 @@ def test_a_bucket_is_written_read_and_left_as_it_was(monkeypatch):
   place = buckets.at(f"memory://{uuid.uuid4().hex}/run")
   assert preflight.writable(place) == "yes" and not place.files()
   monkeypatch.setattr(buckets.BucketPath, "read_text", lambda _: "y")
-  assert preflight.writable(place).startswith("no: other bytes are read")
+  assert preflight.writable(place).startswith("no: what is read there is not")
   assert "no: nowhere://x" in preflight.writable("nowhere://x/run")
 
 
