@@ -308,3 +308,10 @@ def test_random_replies_end_in_a_value_or_in_unreadable():
         json.dumps(read(cut), allow_nan=False)
       except Unreadable:
         pass
+
+
+def test_a_score_that_must_be_whole_is():
+  assert reading.score('{"score": 4}', 0, 5, whole=True) == 4
+  with pytest.raises(Unreadable):
+    reading.score('{"score": 4.5}', 0, 5, whole=True)
+  assert reading.score('{"score": 4.5}', 0, 5) == 4.5
