@@ -8,15 +8,17 @@ import sys
 __version__ = "0.2.0"
 
 
-def _is_command() -> bool:
-  """Whether Python was started to run one of our commands."""
+def _command() -> str:
+  """The command of ours that Python was started to run, or ""."""
   name, *given = sys.argv or [""]
   if name == "-m":  # so it is while `python -m` looks for the module
-    return sys.orig_argv[-len(given) - 1].startswith("synpo_jax")
-  return os.path.basename(name).startswith("synpo-")
+    module = sys.orig_argv[-len(given) - 1]
+    return module if module.startswith("synpo_jax") else ""
+  name = os.path.basename(name)
+  return name if name.startswith("synpo-") else ""
 
 
-if _is_command():
+if _command():
   # Imports and traces make millions of objects, of which few are garbage.
   gc.set_threshold(50_000, 20, 50)
   # Ctrl-C ends a command that still imports at once, as it ends any program,
@@ -24,3 +26,10 @@ if _is_command():
   # ignored, as that of a job in the background, stays so.
   if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+# Transformers and tensorboardX import PyTorch wherever it is installed, which
+# takes seconds; our commands, lm-eval's own aside, have no use for it. With
+# USE_TORCH=1 in the environment they find it, as a config may want.
+if _command() not in ("", "synpo-lm-eval", "synpo_jax.lm_eval_model"):
+  if os.environ.setdefault("USE_TORCH", "0") == "0":
+    sys.modules.setdefault("torch", None)

@@ -11,15 +11,14 @@ import json
 import re
 
 import tokenizers
-from transformers import PreTrainedTokenizerBase
 
-from synpo_jax.data.chat_templates import BEGIN, END, RESERVED
+from synpo_jax.data.chat_templates import BEGIN, END, RESERVED, Tokenizer
 
 FIRST = 0xF0000  # private characters, one for each token of a copy
 OPEN, CLOSE = "\ufdd2", "\ufdd3"  # around it
 
 
-def controls(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
+def controls(tokenizer: Tokenizer) -> dict[int, str]:
   """Added tokens that steer a model, by id: special, or in brackets or bars."""
   return _controls(tokenizer, len(tokenizer))
 
@@ -38,12 +37,12 @@ def _is_mark(content: str) -> bool:
   return bool(re.search(r"[<>\[\]{}|]", content)) and len(content) > 1
 
 
-def spelled(tokenizer: PreTrainedTokenizerBase, text: str) -> bool:
+def spelled(tokenizer: Tokenizer, text: str) -> bool:
   """Whether encoding a text makes a control token of it."""
   return made(tokenizer, tokenizer.encode(text, add_special_tokens=False), text)
 
 
-def made(tokenizer: PreTrainedTokenizerBase, ids: list[int], text: str) -> bool:
+def made(tokenizer: Tokenizer, ids: list[int], text: str) -> bool:
   """Whether the ids of a text hold a control token."""
   found = set(ids)
   if tokenizer.unk_token_id in found and tokenizer.unk_token not in text:
@@ -54,7 +53,7 @@ def made(tokenizer: PreTrainedTokenizerBase, ids: list[int], text: str) -> bool:
 class Copy:
   """A tokenizer that knows its control tokens by other names than its own."""
 
-  def __init__(self, tokenizer: PreTrainedTokenizerBase):
+  def __init__(self, tokenizer: Tokenizer):
     name = tokenizer.name_or_path
     if not tokenizer.is_fast:
       raise ValueError(
@@ -117,11 +116,11 @@ class Copy:
 
 
 @functools.lru_cache(maxsize=4)
-def _copy(tokenizer: PreTrainedTokenizerBase, size: int) -> Copy:
+def _copy(tokenizer: Tokenizer, size: int) -> Copy:
   return Copy(tokenizer)
 
 
-def encode(tokenizer: PreTrainedTokenizerBase, framed: str) -> list[int]:
+def encode(tokenizer: Tokenizer, framed: str) -> list[int]:
   """Ids of a text in which BEGIN and END stand around what is of others.
 
   What is of others makes no control token. The copy that this takes is made

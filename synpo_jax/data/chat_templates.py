@@ -15,8 +15,6 @@ import threading
 import time
 from collections.abc import Sequence
 
-from transformers import PreTrainedTokenizerBase
-
 from synpo_jax.data import template_worker
 from synpo_jax.data.turns import Message
 
@@ -27,6 +25,9 @@ CHARACTERS = 1_000_000  # that a template may write, the texts aside
 CLOCK = "26 Jul 2024"  # for chat templates that would write today's date
 BEGIN, END = "\ufdd0", "\ufdd1"  # around a text, to find it in the rendering
 RESERVED = frozenset(map(chr, range(0xFDD0, 0xFDF0)))  # no characters
+
+# By name, as Transformers imports PyTorch where it finds it: seconds.
+Tokenizer = "transformers.PreTrainedTokenizerBase"
 
 
 class Failed(Exception):
@@ -104,7 +105,7 @@ def _renderer(process: int) -> Renderer:
 
 
 def render(
-  tokenizer: PreTrainedTokenizerBase,
+  tokenizer: Tokenizer,
   turns: Sequence[Message],
   *,
   answer: bool,
@@ -169,7 +170,7 @@ def _takes_parts(template: str, tokens: str, tokenizer) -> bool:
   raise Failed(reasons[0])
 
 
-def takes_parts(tokenizer: PreTrainedTokenizerBase) -> bool:
+def takes_parts(tokenizer: Tokenizer) -> bool:
   """Whether its chat template reads content as parts; raises Failed.
 
   Tried once per template on a question of one letter.

@@ -11,7 +11,6 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from transformers import PreTrainedTokenizerBase
 
 from synpo_jax.data import (
   accounts,
@@ -23,6 +22,7 @@ from synpo_jax.data import (
   tokens,
   video,
 )
+from synpo_jax.data.chat_templates import Tokenizer
 from synpo_jax.data.limits import Limits
 from synpo_jax.runtime import exchange
 
@@ -99,7 +99,7 @@ def make(
   *,
   rule: video.FrameRule,
   preprocess: video.Preprocess,
-  tokenizer: PreTrainedTokenizerBase,
+  tokenizer: Tokenizer,
   blocks: Callable[[int], list[int]],
   captions: int,
   epochs: int,

@@ -9,11 +9,9 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from transformers import PreTrainedTokenizerBase
-
 from synpo_jax.data import added_tokens, chat_templates, tokenizer_folder
 from synpo_jax.data.batches import IMAGE_TOKEN
-from synpo_jax.data.chat_templates import BEGIN, END
+from synpo_jax.data.chat_templates import BEGIN, END, Tokenizer
 from synpo_jax.data.tokenizer_folder import eos_ids, load_tokenizer
 from synpo_jax.data.turns import Message
 
@@ -58,7 +56,7 @@ TEMPLATES = {
 
 
 def prompt_ids(
-  tokenizer: PreTrainedTokenizerBase,
+  tokenizer: Tokenizer,
   template: str,
   question: str,
   *,
@@ -176,7 +174,7 @@ class Ending(NamedTuple):
   why: str
 
 
-def ending(tokenizer: PreTrainedTokenizerBase, template: str) -> Ending:
+def ending(tokenizer: Tokenizer, template: str) -> Ending:
   """The token that ends a caption: supervised in training, stops decoding.
 
   For templates of the tokenizer's own, the added token which these put after
@@ -220,13 +218,13 @@ def _written_end(tokenizer) -> tuple[int | None, str]:
   return ids[0], f"its chat template writes {first!r} after an answer"
 
 
-def end_id(tokenizer: PreTrainedTokenizerBase, template: str) -> int:
+def end_id(tokenizer: Tokenizer, template: str) -> int:
   """The token of `ending`."""
   return ending(tokenizer, template).id
 
 
 def response_ids(
-  tokenizer: PreTrainedTokenizerBase, captions: Sequence[str], end: int
+  tokenizer: Tokenizer, captions: Sequence[str], end: int
 ) -> list[list[int]]:
   """Ids of each caption without control tokens, and the supervised `end`.
 
@@ -249,9 +247,7 @@ def _caption_ids(tokenizer, captions: Sequence[str]) -> list[list[int]]:
   ]
 
 
-def check_vocabulary(
-  tokenizer: PreTrainedTokenizerBase, template: str, vocab: int
-) -> None:
+def check_vocabulary(tokenizer: Tokenizer, template: str, vocab: int) -> None:
   """Raises ValueError for ids of texts or template beyond the embeddings.
 
   vocab: rows of the model's embedding table.

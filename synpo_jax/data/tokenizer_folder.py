@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 import tokenizers
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from synpo_jax.data import added_tokens
+from synpo_jax.data.chat_templates import Tokenizer
 from synpo_jax.runtime import buckets, shipped
 from synpo_jax.runtime.terminal import first_line
 
@@ -19,11 +19,13 @@ MET = (OSError, ValueError, AttributeError, LookupError, TypeError)
 MET += (RecursionError, ImportError, RuntimeError, AssertionError)
 
 
-def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
+def load_tokenizer(folder: str | Path) -> Tokenizer:
   """The tokenizer of a checkpoint folder; nothing is downloaded.
 
   Raises ValueError, in one line, where there is none that can be read.
   """
+  from transformers import AutoTokenizer  # late: see Tokenizer
+
   place = shipped.find(folder)
   with buckets.copied(place, _is_word) as local:
     _check_files(local, folder)
@@ -96,7 +98,7 @@ def eos_ids(folder: Path, tokenizer) -> tuple[int, ...]:
 
 
 def check_vocabulary(
-  tokenizer: PreTrainedTokenizerBase, used: dict[int, str], vocab: int
+  tokenizer: Tokenizer, used: dict[int, str], vocab: int
 ) -> None:
   """Raises ValueError for ids of texts or formats beyond the embeddings.
 

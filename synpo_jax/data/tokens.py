@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
-from transformers import PreTrainedTokenizerBase
 
 from synpo_jax.data import text, token_rows
+from synpo_jax.data.chat_templates import Tokenizer
 from synpo_jax.data.pairs import Pair
 
 # What may happen to a row, in words for the summary of a run.
@@ -46,7 +46,7 @@ def tokenise(
   videos: Sequence[int],
   frames: Sequence[int],
   *,
-  tokenizer: PreTrainedTokenizerBase,
+  tokenizer: Tokenizer,
   template: str,
   blocks: Callable[[int], list[int]],
   captions: int,

@@ -7,10 +7,10 @@ import pathlib
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-import transformers
 from absl import logging
 
 from synpo_jax.data import text, tokenizer_folder
+from synpo_jax.data.chat_templates import Tokenizer
 from synpo_jax.data.text import eos_ids
 from synpo_jax.evaluation import text_scores
 from synpo_jax.generation import decode, prompt_batches
@@ -28,7 +28,7 @@ class TextModel(NamedTuple):
 
   model: Captioner
   variables: dict
-  tokenizer: transformers.PreTrainedTokenizerBase
+  tokenizer: Tokenizer
   mesh: object
   scorer: Callable
   eos_ids: tuple[int, ...]  # any of them ends a generation

@@ -4,10 +4,10 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int
-from transformers import PreTrainedTokenizerBase
 
 from synpo_jax.data import batches, text
 from synpo_jax.data.batches import IMAGE_TOKEN
+from synpo_jax.data.chat_templates import Tokenizer
 from synpo_jax.generation.decode_loop import Prompts
 from synpo_jax.models.config import CaptionerConfig
 
@@ -15,7 +15,7 @@ from synpo_jax.models.config import CaptionerConfig
 class Format(NamedTuple):
   """How a question becomes tokens."""
 
-  tokenizer: PreTrainedTokenizerBase
+  tokenizer: Tokenizer
   template: str  # a key of data.text.TEMPLATES
   config: CaptionerConfig
   prefix_buckets: int | tuple[int, ...]  # lengths that prompts are padded to

@@ -4,7 +4,8 @@ Works with the hosted services and with vLLM, SGLang and llama.cpp servers.
 What may pass is tried again with growing, jittered waits, never sooner than
 the server's Retry-After; what cannot pass is told apart: a wrong key stops
 the run, a refused request costs its own answer only. Where a server refuses
-JSON-schema output, plain requests are made from then on.
+JSON-schema output, plain requests are made from then on. The client's library
+is imported where a judge is asked: it takes a second.
 """
 
 import asyncio
@@ -14,8 +15,6 @@ import logging
 import random
 import time
 from typing import Any
-
-import openai
 
 from synpo_jax.judging import responses, secrets, server, wire
 
@@ -53,7 +52,7 @@ class Refused(Exception):
 class Endpoint:
   """A server, how to treat it, and what was learnt about it so far."""
 
-  client: openai.AsyncOpenAI = dataclasses.field(repr=False)
+  client: "openai.AsyncOpenAI" = dataclasses.field(repr=False)
   url: str  # as it may be shown
   model: str
   secrets: tuple[str, ...] = dataclasses.field(repr=False)
@@ -84,6 +83,8 @@ def connect(
   Without any address it is OpenAI's own; see judging.server. Raises
   ValueError when no model is named or a hosted service has no key.
   """
+  import openai
+
   url = server.address(base_url)
   model = server.model_name(model)
   if schema not in SHAPES:
@@ -159,6 +160,8 @@ async def _structured(endpoint, request, schema):
 
 async def _persist(endpoint, request):
   """Tries until a reply is here, the tries are used up or it is refused."""
+  import openai
+
   why, answered = "", False
   for attempt in range(endpoint.tries):
     await asyncio.sleep(endpoint.resume_at - time.monotonic())
@@ -239,6 +242,8 @@ def _status(endpoint, error):
 
 
 def _silence(endpoint, error):
+  import openai
+
   if isinstance(error, openai.APITimeoutError | TimeoutError):
     return f"no answer within {endpoint.timeout:g} s"
   return _clean(endpoint, f"connection failed: {error.__cause__ or error}")

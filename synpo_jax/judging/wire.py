@@ -11,8 +11,6 @@ from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-import openai
-
 from synpo_jax.judging.responses import LARGEST
 
 PIECE = 1 << 16  # bytes inflated at a time
@@ -31,6 +29,8 @@ class Unread(Exception):
 
 def client() -> Any:
   """An HTTP client for openai's, with its settings and our guards."""
+  import openai
+
   hooks = {"response": [_guard]}
   return openai.DefaultAsyncHttpxClient(event_hooks=hooks)
 

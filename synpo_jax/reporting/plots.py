@@ -2,6 +2,7 @@
 
 Colours are Okabe and Ito's, told apart with any colour vision; chosen is a
 full line and rejected a dashed one, so that no figure needs its colours.
+Matplotlib is imported where something is drawn, at the end of a run.
 """
 
 import io
@@ -9,9 +10,6 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib import ticker
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from synpo_jax.reporting.panels import Panel
 
@@ -85,14 +83,14 @@ def _colour(theme, index):
   return COLOURS[theme][index % len(COLOURS[theme])]
 
 
-def _legend(panel, runs, theme) -> list[tuple[Line2D, str]]:
+def _legend(panel, runs, theme):
   """Colours by run, then dashes by line; both at once for a single run."""
   parts = list(panel.lines.values())
   if len(runs) == 1:
     colours = [_colour(theme, part) for part in range(len(parts))]
     return _dashed(parts, colours) if len(parts) > 1 else []
   entries = [
-    (Line2D([], [], color=_colour(theme, index), lw=1.8), run.name)
+    (_handle(_colour(theme, index)), run.name)
     for index, run in enumerate(runs)
     if recorded(panel, [run])
   ]
@@ -101,10 +99,16 @@ def _legend(panel, runs, theme) -> list[tuple[Line2D, str]]:
   return entries
 
 
+def _handle(colour):
+  from matplotlib.lines import Line2D
+
+  return Line2D([], [], color=colour, lw=1.8)
+
+
 def _dashed(labels, colours):
   entries = []
   for part, (label, colour) in enumerate(zip(labels, colours, strict=True)):
-    line = Line2D([], [], color=colour, lw=1.8)
+    line = _handle(colour)
     if DASHES[part % len(DASHES)][0]:
       line.set_dashes(DASHES[part % len(DASHES)])
     entries.append((line, label))
@@ -122,6 +126,8 @@ def _line(axes, steps, values, colour, dashes, name):
 
 def blank(title: str, xlabel: str, ylabel: str, theme: str):
   """An empty figure in a theme, and its axes."""
+  from matplotlib.figure import Figure
+
   look = THEMES[theme]
   figure = Figure(figsize=(5.2, 3.2), dpi=160, layout="constrained")
   figure.set_facecolor(look["paper"])
@@ -213,6 +219,8 @@ def _errors(axes, points, *, dashes=(None, None), **style):
 
 def _decorate(axes, panel, theme):
   """Scale and line of comparison that a panel asks for."""
+  from matplotlib import ticker
+
   if panel.log_y:
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))

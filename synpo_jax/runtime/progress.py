@@ -11,10 +11,12 @@ SECONDS_BETWEEN_LINES = 10.0
 
 @contextlib.contextmanager
 def bar(title, total, *, done=0):
-  """Yields advance(count=1, note=""): call it as items are finished.
+  """Yields advance(count=1, note="", usual=True), for items just finished.
 
   total: items in all. done: items that an earlier run finished; the ETA
-  counts only those of this run. `note` is shown behind the bar.
+  counts only those of this run, from the first call on, which what is done
+  once delays (as compiling), and not those that are not `usual`. `note` is
+  shown behind the bar.
   """
   make = _terminal_bar if sys.stderr.isatty() else _plain_lines
   with make(title, total, done) as advance:
@@ -35,7 +37,7 @@ def _terminal_bar(title, total, done):
   with rich_progress.Progress(*columns, console=console) as shown:
     task = shown.add_task(title, total=total, completed=done, note="")
 
-    def advance(count=1, note=""):
+    def advance(count=1, note="", usual=True):
       shown.update(task, advance=count, note=note)
 
     yield advance
@@ -43,18 +45,20 @@ def _terminal_bar(title, total, done):
 
 @contextlib.contextmanager
 def _plain_lines(title, total, done):
-  start = last = time.monotonic()
-  at = done
+  said = before = time.monotonic()
+  at, timed, spent = done, 0, 0.0  # timed items took so many seconds
 
-  def advance(count=1, note=""):
-    nonlocal at, last
-    at += count
+  def advance(count=1, note="", usual=True):
+    nonlocal at, said, before, timed, spent
     now = time.monotonic()
-    if at < total and now - last < SECONDS_BETWEEN_LINES:
+    if usual and at > done:
+      timed, spent = timed + count, spent + now - before
+    at, before = at + count, now
+    if at < total and now - said < SECONDS_BETWEEN_LINES:
       return
-    last = now
-    left = (now - start) / max(1, at - done) * (total - at)
-    line = f"{title} {at}/{total}, {left:.0f} s left  {note}".rstrip()
-    print(line, file=sys.stderr, flush=True)
+    said = now
+    left = f", {spent / timed * (total - at):.0f} s left" if timed else ""
+    print(f"{title} {at}/{total}{left}  {note}".rstrip(), file=sys.stderr)
+    sys.stderr.flush()
 
   yield advance

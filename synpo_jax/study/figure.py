@@ -2,8 +2,6 @@
 
 import pathlib
 
-from matplotlib.figure import Figure
-
 from synpo_jax.reporting import plots
 from synpo_jax.study import pooling
 
@@ -24,6 +22,8 @@ def draw(rows: list[dict], results: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _panels(path, count, paint) -> None:
+  from matplotlib.figure import Figure
+
   figure = Figure(figsize=(4.6 * count, 4.2), dpi=150, layout="constrained")
   panels = figure.subplots(1, count)
   paint(*panels)

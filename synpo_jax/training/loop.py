@@ -93,52 +93,66 @@ def loop(ready, c, saved, state, stream, probe, stop):
   """Updates until the schedule, or patience, ends or a signal asks to stop."""
   manager, keeper, log, workdir = saved
   start, total = int(state.step), ready.data.updates
-  clock, pending = metrics.Clock(), None
+  clock, pending, kept, met = metrics.Clock(), None, start, set()
   key = jax.random.key(c.seed)
   with progress.bar("update", total, done=start) as advance:
     write = functools.partial(
-      write_row, log, advance, ready.steps.rate, c.stop_after_skips
+      write_row, log, advance, clock, ready.steps.rate, c.stop_after_skips
     )
     for number in range(start, start if keeper.is_over() else total):
       batch = clock.waiting(next_batch, stream, stop)
       if batch is None:
-        if pending:  # else it was saved, or nothing was done
+        if pending:
           write(*pending)
+        if number > kept:
           save(manager, number, state, stream, ready, c, workdir)
         break
-      batch = sharding.put_batch(batch, ready.mesh)
-      extra = {}
-      if c.every.reward_norms and number % c.every.reward_norms == 0:
+      measured = c.every.reward_norms and number % c.every.reward_norms == 0
+      kind = measured, *(leaf.shape for leaf in jax.tree.leaves(batch))
+      if pending and kind not in met:  # before what is compiled, not with it
+        pending = write(*pending)
+      batch, extra = sharding.put_batch(batch, ready.mesh), {}
+      if measured:
         extra = ready.steps.reward_norms(state.trained, ready.frozen, batch)
       state, values = ready.steps.train(state, ready.frozen, batch, key)
       if pending:  # fetched only now, so the device never waits for the host
         write(*pending)
-      pending = (number, values | extra, clock.lap())
+      pending = (number, values | extra, kind in met)
+      met.add(kind)
       is_best = over = False
       if probe and (_due(c.every.evaluate, number) or number + 1 == total):
-        probe(number + 1, state.trained)
+        pending = write(*pending)  # None: the update has ended
+        with clock.aside():
+          probe(number + 1, state.trained)
         is_best, over = keeper.is_new(number + 1), keeper.is_over()
       stopping = over or number + 1 == total or should_stop(stop, number)
       if stopping or is_best or _due(c.every.checkpoint, number):
-        write(*pending)  # before the checkpoint: a restart makes none of it
-        pending = None
-        save(manager, number + 1, state, stream, ready, c, workdir)
-      if is_best:
-        checkpoint.finish(manager)  # first: a restart begins no earlier
-        keep_best(keeper, number + 1, state, stream, ready)
+        if pending:  # before the checkpoint: a restart makes none of it
+          pending = write(*pending)
+        with clock.aside():
+          save(manager, number + 1, state, stream, ready, c, workdir)
+          kept = number + 1
+          if is_best:
+            checkpoint.finish(manager)  # first: a restart begins no earlier
+            keep_best(keeper, number + 1, state, stream, ready)
       if stopping:
         break
-  checkpoint.finish(manager)
-  log.close()
+  close(ready, saved, state, stream, c.keep.patience)
+  return state
+
+
+def close(ready, saved, state, stream, patience):
+  """Ends what a loop wrote and read, and says where it stands."""
+  checkpoint.finish(saved.manager)
+  saved.log.close()
   stream.close()
-  if keeper.is_over():
-    hosts.say(f"no better since {c.keep.patience} evaluations: done")
-  elif int(state.step) < total:
+  if saved.keeper.is_over():
+    hosts.say(f"no better since {patience} evaluations: done")
+  elif int(state.step) < ready.data.updates:
     hosts.say(
       f"stopped after update {int(state.step)}; start it again to go on"
     )
   hosts.say(f"compiled {ready.steps.train._cache_size()} train steps")
-  return state
 
 
 def next_batch(stream, stop):
@@ -171,12 +185,16 @@ def _due(every, number):
   return every and (number + 1) % every == 0
 
 
-def write_row(log, advance, rate, most_skips, number, values, lap):
-  """Writes the metrics of update `number`; ends a run that only skips."""
+def write_row(log, advance, clock, rate, most_skips, number, values, usual):
+  """Writes the metrics of update `number`; ends a run that only skips.
+
+  usual: whether nothing was compiled for it.
+  """
   values = {k: float(v) for k, v in jax.device_get(values).items()}
+  lap = clock.lap()  # to the end of the update, which was waited for
   row = {"step": number + 1, **values, "lr": float(rate(number))}
   log.write(row | metrics.rates(row["pairs"], row["tokens"], lap))
-  advance(note=f"loss {row['loss']:.4f}")
+  advance(note=f"loss {row['loss']:.4f}", usual=usual)
   if row["skipped_in_a_row"] >= most_skips:
     log.close()
     sys.exit(

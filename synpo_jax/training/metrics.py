@@ -1,5 +1,6 @@
 """What a run writes down: metrics.jsonl, and what trackers show of it."""
 
+import contextlib
 import json
 import math
 import os
@@ -139,7 +140,8 @@ class NoLog:
 
 
 class Clock:
-  """Time since the last update, and how much of it was spent waiting."""
+  """Time from the end of an update to that of the next, and how much of it was
+  spent waiting for data; what is done aside is no update's time."""
 
   def __init__(self):
     self._last, self._waited = time.monotonic(), 0.0
@@ -150,6 +152,15 @@ class Clock:
     result = function(*args)
     self._waited += time.monotonic() - start
     return result
+
+  @contextlib.contextmanager
+  def aside(self):
+    """Work between updates, as a checkpoint is: it counts for none of them."""
+    start = time.monotonic()
+    try:
+      yield
+    finally:
+      self._last += time.monotonic() - start
 
   def lap(self) -> tuple[float, float]:
     """(seconds, seconds of them waited) since the last call."""
