@@ -4,6 +4,7 @@
 #   NODES=2 GPUS=8 launch/slurm.sh [--dry-run] --config=… --workdir=…
 #
 # NODES, GPUS     nodes, and GPUs on each
+# CPUS            for each process (default 8, as data.workers)
 # PARTITION       optional; also TIME (default 24:00:00)
 # PYTHON          python on the nodes (default .venv/bin/python)
 #
@@ -14,7 +15,8 @@ cd "$(dirname "$0")/.."
 # shellcheck source=launch/common.sh
 source launch/common.sh
 
-need_number NODES GPUS
+CPUS=${CPUS:-8} # SLURM would give each process one, for readers and compiler
+need_number NODES GPUS CPUS
 need_arguments "$@"
 python=${PYTHON:-.venv/bin/python}
 train=$(words "$python" -m synpo_jax.train --distributed "$@")
@@ -25,9 +27,11 @@ options=(
   --nodes="$NODES"
   --ntasks-per-node="$GPUS"
   --gpus-per-node="$GPUS"
+  --cpus-per-task="$CPUS"
   --time="${TIME:-24:00:00}"
   --requeue
   --signal=TERM@120
 )
+cpus=--cpus-per-task=$CPUS # srun takes it from sbatch no more
 [[ -n ${PARTITION:-} ]] && options+=(--partition="$PARTITION")
-run sbatch "${options[@]}" --wrap "srun $check&& srun $train"
+run sbatch "${options[@]}" --wrap "srun $cpus $check&& srun $cpus $train"

@@ -10,6 +10,8 @@ import math
 import re
 from typing import NamedTuple
 
+from synpo_jax.runtime.starting import GPU_PART
+
 GIB = 2**30
 
 
@@ -26,8 +28,7 @@ class Chip(NamedTuple):
 
 
 # Usable memory: TPUs, the limit that libtpu 0.0.52 states when a program
-# exceeds it; GPUs, 95 %: context, libraries and fragments take the rest (and
-# JAX takes only 75 % unless XLA_PYTHON_CLIENT_MEM_FRACTION says otherwise).
+# exceeds it; GPUs, what our commands have JAX take.
 CHIPS = {
   chip.name: chip
   for chip in (
@@ -35,9 +36,9 @@ CHIPS = {
     Chip("v5e", 197e12, 16 * GIB, 15.75 * GIB, 0.819e12, 200e9, "tpu"),
     Chip("v5p", 459e12, 95 * GIB, 95.73 * GIB, 2.765e12, 600e9, "tpu"),
     Chip("v6e", 918e12, 32 * GIB, 31.24 * GIB, 1.640e12, 400e9, "tpu"),
-    Chip("a100", 312e12, 80e9, 0.95 * 80e9, 2.039e12, 300e9, "cuda"),
-    Chip("h100", 989e12, 80e9, 0.95 * 80e9, 3.35e12, 450e9, "cuda"),
-    Chip("h200", 989e12, 141e9, 0.95 * 141e9, 4.8e12, 450e9, "cuda"),
+    Chip("a100", 312e12, 80e9, GPU_PART * 80e9, 2.039e12, 300e9, "cuda"),
+    Chip("h100", 989e12, 80e9, GPU_PART * 80e9, 3.35e12, 450e9, "cuda"),
+    Chip("h200", 989e12, 141e9, GPU_PART * 141e9, 4.8e12, 450e9, "cuda"),
   )
 }
 

@@ -35,15 +35,14 @@ def make(topology: str) -> Target:
 
   GPUs are compiled for where JAX's CUDA plugin is installed; TPUs stand in
   for them elsewhere. Raises ValueError, in one line, for a name the compiler
-  does not know, and where libtpu is missing.
+  does not know, and where libtpu or what the CUDA plugin needs is missing.
   """
   wanted = chips.parse(topology)
   if wanted.chip.platform == "tpu":
     return Target(wanted, _tpus(wanted), "")
-  if importlib.util.find_spec("jax_cuda12_plugin") or importlib.util.find_spec(
-    "jax_cuda13_plugin"
-  ):
-    return Target(wanted, _gpus(wanted), "")
+  for cuda in ("cuda12", "cuda13"):
+    if importlib.util.find_spec(f"jax_{cuda}_plugin"):
+      return Target(wanted, _gpus(wanted, cuda), "")
   other = chips.stand_in(wanted)
   return Target(wanted, _tpus(other), other.name)
 
@@ -62,7 +61,18 @@ def _tpus(wanted: chips.Slice) -> list:
   return list(found.devices)
 
 
-def _gpus(wanted: chips.Slice) -> list:
+def _gpus(wanted: chips.Slice, cuda: str) -> list:
+  try:
+    return _cuda_devices(wanted)
+  except RuntimeError as error:  # JAX's plugin without NVIDIA's libraries
+    raise ValueError(
+      f"topology={wanted.name}: jax_{cuda}_plugin is installed, but cannot "
+      f"compile ({first_line(error)}): pip install 'jax[{cuda}]' brings what "
+      "it needs; without the plugin, TPUs give an estimate"
+    ) from error
+
+
+def _cuda_devices(wanted: chips.Slice) -> list:
   found = topologies.get_topology_desc(
     "",
     platform="cuda",

@@ -18,6 +18,7 @@ from synpo_jax.runtime import (
   config_help,
   config_keys,
   shipped,
+  starting,
   stopping,
   writing,
 )
@@ -65,6 +66,11 @@ WORKDIR = flags.DEFINE_string(
   "workdir", None, "Folder of the run: what it reads, keeps and writes."
 )
 OUT = flags.DEFINE_string("out", None, "Folder to write into.")
+KEEP_COMPILED = flags.DEFINE_boolean(
+  "keep_compiled",
+  True,
+  "Keep compiled programs in the user's cache folder, for starts to come.",
+)
 
 
 def command(
@@ -86,7 +92,8 @@ def command(
     @functools.wraps(work)
     def main():
       flags.mark_flags_as_required(required)
-      _tell_help(sys.modules[work.__module__], required + also)
+      told = (*required, *also, "keep_compiled")
+      _tell_help(sys.modules[work.__module__], told)
       with one_line(errors), stopping.in_one_line(kept):
         if not {*HELP}.isdisjoint(sys.argv[1:]):
           _help(sys.modules[work.__module__], "config" in required + also)
@@ -143,7 +150,21 @@ def _start(argv, work):
   if len(argv) > 1:
     sys.exit(f"error: unexpected arguments {' '.join(argv[1:])}")
   logging.set_verbosity(logging.WARNING)  # libraries tell too much otherwise
+  starting.take_gpu()
+  if KEEP_COMPILED.value and not _is_one_of_many():
+    starting.keep_programs()
   work()
+
+
+def _is_one_of_many() -> bool:
+  """Whether this process is to join others, as flags of runtime.hosts say.
+
+  Each would find other programs in a cache of its own, and those that compile
+  may wait for the others, which do not. JAX_COMPILATION_CACHE_DIR can name a
+  folder that all of them share.
+  """
+  names = {"distributed", "coordinator"} & set(flags.FLAGS)
+  return any(flags.FLAGS[name].value for name in names)
 
 
 def _tell_help(entry, names):

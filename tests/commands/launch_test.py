@@ -35,6 +35,9 @@ def test_launchers_show_what_they_would_do():
   slurm = dry("slurm.sh", "--config=a.py", NODES="2", GPUS="8")
   assert slurm.startswith("sbatch") and "--ntasks-per-node=8" in slurm
   assert "synpo_jax.train" in slurm and "synpo_jax.preflight" in slurm
+  assert slurm.count("--cpus-per-task=8") == 3  # sbatch's, and each srun's
+  more = dry("slurm.sh", "--config=a.py", NODES="2", GPUS="8", CPUS="12")
+  assert more.count("--cpus-per-task=12") == 3
   made = dry("tpu_vm.sh", "create", **SLICE)
   assert "--accelerator-type=v5litepod-16" in made
   run = dry("tpu_vm.sh", "run", "--config=a.py", **SLICE)

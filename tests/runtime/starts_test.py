@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+from synpo_jax.runtime import starting
 from tests.support.paths import ROOT
 
 ENTRIES = (
@@ -68,3 +69,65 @@ print(bool(importlib.util.find_spec("torch")))
   assert real(code, USE_TORCH="1") == "True\n"
   assert real(code) == "False\n"
   assert real(code.replace("synpo-train", "synpo-lm-eval")) == "True\n"
+
+
+START = """
+import os, sys
+sys.argv = ["/usr/bin/synpo-train", *sys.argv[1:]]
+from synpo_jax.runtime import flags, hosts
+import jax
+
+@flags.command(also=hosts.FLAGS)
+def main():
+  print(jax.config.jax_compilation_cache_dir)
+  print(os.environ.get("XLA_CLIENT_MEM_FRACTION"))
+
+main()
+"""
+
+
+def begun(*given, **variables) -> list[str]:
+  """What a command says of its cache and its part of a GPU."""
+  unset = ("JAX_COMPILATION_CACHE_DIR", "XDG_CACHE_HOME")
+  kept = {k: v for k, v in os.environ.items() if k not in unset}
+  done = subprocess.run(
+    [sys.executable, "-c", START, *given],
+    cwd=ROOT,
+    env=kept | variables,
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr
+  return [*done.stdout.splitlines(), *done.stderr.splitlines()]
+
+
+def test_a_command_keeps_programs_in_the_users_cache(tmp_path):
+  folder, part = begun(HOME=str(tmp_path))
+  assert folder.startswith(f"{tmp_path}/.cache/synpo_jax/compiled/")
+  assert os.path.isdir(folder) and part == "0.95"
+  elsewhere = str(tmp_path / "xdg")
+  assert begun(XDG_CACHE_HOME=elsewhere)[0].startswith(elsewhere)
+
+
+def test_a_cache_that_is_named_or_not_wanted_is_none_of_ours(tmp_path):
+  home = {"HOME": str(tmp_path)}
+  assert begun("--nokeep_compiled", **home)[0] == "None"
+  many = ("--coordinator=localhost:1", "--processes=2", "--process=0")
+  assert begun(*many, **home)[0] == "None"
+  named = begun(JAX_COMPILATION_CACHE_DIR="/mine", **home)
+  assert named[0] == "/mine" and not os.listdir(tmp_path)
+  (tmp_path / ".cache").write_text("")
+  *none, said = begun(XLA_PYTHON_CLIENT_MEM_FRACTION="0.5", **home)
+  assert none == ["None", "None"]
+  assert said.startswith("compiled programs are not kept: ")
+
+
+def test_processors_that_differ_have_caches_of_their_own(tmp_path):
+  cpuinfo = tmp_path / "cpuinfo"
+  names = set()
+  for flags in ("sse avx", "sse avx avx512f"):
+    cpuinfo.write_text(f"flags\t: {flags}\ncpu MHz\t: {len(names)}\n")
+    names.add(starting.machine(str(cpuinfo)))
+    cpuinfo.write_text(f"flags\t: {flags}\ncpu MHz\t: 2000\n")
+    names.add(starting.machine(str(cpuinfo)))
+  assert len(names) == 2

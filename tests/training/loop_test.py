@@ -50,29 +50,33 @@ def run(monkeypatch, *, checkpoint=0, evaluate=0, lengths=LENGTHS):
   clock = SimpleNamespace(monotonic=lambda: machine.now)
   for module in (metrics, progress):
     monkeypatch.setattr(module, "time", clock)
-  train = machine.train
   monkeypatch.setattr(loop.sharding, "put_batch", lambda batch, mesh: batch)
   monkeypatch.setattr(loop, "save", lambda *args: machine.spend(SAVE))
   monkeypatch.setattr(loop.checkpoint, "finish", lambda manager: None)
   monkeypatch.setattr(loop.hosts, "say", lambda text: None)
-  stepping = SimpleNamespace(train=Steps(train), rate=lambda number: 1e-6)
   ready = SimpleNamespace(
     data=SimpleNamespace(updates=len(lengths)),
-    steps=stepping, mesh=None, frozen=None,
-  )  # fmt: skip
+    steps=SimpleNamespace(train=Steps(machine.train), rate=lambda number: 1e-6),
+    mesh=None,
+    frozen=None,
+  )
   c = SimpleNamespace(
-    seed=0, stop_after_skips=9, keep=SimpleNamespace(patience=0),
+    seed=0,
+    stop_after_skips=9,
+    keep=SimpleNamespace(patience=0),
     every=SimpleNamespace(
       reward_norms=0, checkpoint=checkpoint, evaluate=evaluate
     ),
-  )  # fmt: skip
+  )
   keeper = SimpleNamespace(is_over=lambda: False, is_new=lambda step: False)
   log = SimpleNamespace(write=rows.append, close=lambda: None)
   stream = Batches(lengths)
   probe = (lambda number, trained: machine.spend(PROBE)) if evaluate else None
   state = SimpleNamespace(step=0, trained=None)
   stop = SimpleNamespace(is_set=lambda: False)
-  loop.loop(ready, c, loop.Saved(None, keeper, log, None), state, stream, probe, stop)
+  loop.loop(
+    ready, c, loop.Saved(None, keeper, log, None), state, stream, probe, stop
+  )
   return rows
 
 

@@ -1,0 +1,72 @@
+"""What commands set before JAX begins: its part of a GPU, a cache of programs.
+
+Both are JAX's own settings, and what the environment says of them is kept.
+"""
+
+import hashlib
+import os
+import pathlib
+import platform
+import sys
+
+# The part of a GPU that JAX takes: context, libraries and fragments need the
+# rest. By itself JAX would take three quarters.
+GPU_PART = 0.95
+PART = ("XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION")
+FOLDER = "JAX_COMPILATION_CACHE_DIR"
+SECONDS = "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"
+SHORTEST = 0.5  # seconds of compiling that are worth a file
+
+
+def take_gpu() -> None:
+  """Lets JAX take as much of a GPU as `plan` counts on."""
+  if os.environ.keys().isdisjoint(PART):
+    os.environ[PART[0]] = str(GPU_PART)
+
+
+def keep_programs() -> None:
+  """Has JAX keep compiled programs in the user's cache folder, and find them.
+
+  Another folder is kept, if JAX_COMPILATION_CACHE_DIR names one. A folder
+  that cannot be written is said in a line; programs are compiled anew then.
+  """
+  if os.environ.get(FOLDER):
+    return
+  try:
+    folder = programs()
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+      raise PermissionError(f"no permission to write {folder}")
+  except (OSError, RuntimeError) as error:  # RuntimeError: no home
+    print(f"compiled programs are not kept: {error}", file=sys.stderr)
+    return
+  os.environ[FOLDER] = str(folder)
+  shortest = os.environ.setdefault(SECONDS, str(SHORTEST))
+  if "jax" in sys.modules:  # which has read the environment
+    import jax
+
+    jax.config.update(FOLDER.lower(), str(folder))
+    jax.config.update(SECONDS.lower(), float(shortest))
+
+
+def programs() -> pathlib.Path:
+  """Where programs compiled on this kind of machine are kept.
+
+  A home may be shared by machines with other processors, whose instructions
+  programs for the CPU are made of; JAX tells only platforms apart. Raises
+  RuntimeError where there is no home.
+  """
+  home = os.environ.get("XDG_CACHE_HOME")
+  home = pathlib.Path(home) if home else pathlib.Path.home() / ".cache"
+  return home / "synpo_jax" / "compiled" / machine()
+
+
+def machine(cpuinfo: str = "/proc/cpuinfo") -> str:
+  """A short name of this machine's kind of processor."""
+  kind = [platform.machine(), platform.processor()]
+  if os.path.exists(cpuinfo):
+    lines = pathlib.Path(cpuinfo).read_text(errors="replace").splitlines()
+    told = ("model name", "flags", "Features", "CPU implementer", "CPU part")
+    kind += sorted({line for line in lines if line.startswith(told)})
+  digest = hashlib.sha256("\n".join(kind).encode()).hexdigest()
+  return f"{platform.machine()}-{digest[:12]}"
