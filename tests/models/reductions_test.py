@@ -20,6 +20,8 @@ from synpo_jax.training.pair_logps import Scoring
 from synpo_jax.weights.config_reading import captioner_config
 from tests.support.paths import ROOT
 
+pytestmark = pytest.mark.usefixtures("optimised")  # as users compile
+
 TINY = dict(
   model_type="llama",
   vocab_size=40,
@@ -80,8 +82,6 @@ from jax.experimental import topologies
 from jax.sharding import NamedSharding, PartitionSpec as P
 from synpo_jax.models import sharding
 from synpo_jax.models import int8
-
-pytestmark = pytest.mark.usefixtures("optimised")  # as users compile
 
 devices = topologies.get_topology_desc("v5e:2x2", platform="tpu").devices
 mesh = sharding.make_mesh(data=1, fsdp=4, model=1, devices=devices)
