@@ -9,9 +9,10 @@ import subprocess
 import sys
 
 import pytest
+from tensorboardX import event_file_writer
 
 from synpo_jax import train
-from synpo_jax.training import metrics, tracker
+from synpo_jax.training import metrics
 from tests.support.paths import ROOT
 
 
@@ -140,7 +141,7 @@ def test_a_tracker_that_fails_is_said_once_and_stops_nothing(
   said = capsys.readouterr().err.splitlines()
   assert len(said) == 1 and "No space left" in said[0]
   assert len(metrics.read_rows(tmp_path / "metrics.jsonl")) == 2000
-  monkeypatch.setattr(tracker, "EventsWriter", FullFile().write)
+  monkeypatch.setattr(event_file_writer, "EventsWriter", FullFile().write)
   metrics.open_log(tmp_path, start_step=0).close()
 
 
