@@ -4,6 +4,8 @@ import pytest
 
 from benchmarks import loading
 
+pytestmark = pytest.mark.usefixtures("optimised")  # less memory, too
+
 
 def above(folder, gigabytes, base="float"):
   """(peak above the process before loading and its shards, largest tensor)."""
