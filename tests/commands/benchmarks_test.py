@@ -47,6 +47,7 @@ def test_implementations_of_the_step_agree(tmp_path):
     f"--peers-python={sys.executable}",
     "--check",
     f"--json={out}",
+    torch=True,
   )
   assert done.returncode == 0, done.stdout + done.stderr
   assert "losses and gradients agree" in done.stdout
