@@ -90,7 +90,6 @@ class Killed(BaseException):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("quick_compile")
 def test_best_and_patience_are_the_same_after_a_kill(tmp_path, monkeypatch):
   """Killed between the checkpoint and the best of it; patience, too, goes on.
 
@@ -139,7 +138,6 @@ def test_best_and_patience_are_the_same_after_a_kill(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("quick_compile")
 def test_a_captioning_set_is_captioned_and_a_lost_video_refused(tmp_path):
   c = settings_of(tmp_path)
   path = tmp_path / "refs.jsonl"
