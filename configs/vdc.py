@@ -137,6 +137,14 @@ def paper(loss):
   # none do.
   c.keep = dict(best="", patience=0)
   c.stop_after_skips = 10  # updates in a row without a finite gradient
+  watch(c)
+  # The synthetic world, rendered into `folder` before the run; 0: none.
+  c.world = dict(folder="runs/world", clips=0, heldout=0, seed=0)
+  return c
+
+
+def watch(c):
+  """What is looked at before, while and after it learns, and who is told."""
   # Held-out pairs, scored before and after training; greedy captions too,
   # judged exactly where `scenes` holds the clips' scene graphs.
   c.heldout = dict(pairs="", videos="", captions=0, max_new_tokens=256)
@@ -160,9 +168,6 @@ def paper(loss):
   # find address and login in their own environment. samples: held-out videos
   # whose captions, before and now, they are shown, every.evaluate updates.
   c.log = dict(to=("tensorboard",), project="synpo_jax", samples=0)
-  # The synthetic world, rendered into `folder` before the run; 0: none.
-  c.world = dict(folder="runs/world", clips=0, heldout=0, seed=0)
-  return c
 
 
 def optim():
