@@ -4,7 +4,9 @@ import contextlib
 import os
 import pathlib
 import platform
+import threading
 import time
+from collections.abc import Callable, Iterator
 
 
 def describe() -> dict:
@@ -38,3 +40,16 @@ def refusal(target: pathlib.Path | str, holder: dict) -> ValueError:
     f"{target} is held by {told(holder)}, which writes there; wait for it or "
     "stop it, or name another place"
   )
+
+
+@contextlib.contextmanager
+def beating(beat: Callable[..., None], *given) -> Iterator[None]:
+  """Runs beat(*given, ended) in a thread, and sets `ended` at the end."""
+  ended = threading.Event()
+  thread = threading.Thread(target=beat, args=(*given, ended), daemon=True)
+  thread.start()
+  try:
+    yield
+  finally:
+    ended.set()
+    thread.join()

@@ -11,7 +11,6 @@ import json
 import os
 import re
 import sys
-import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -34,16 +33,10 @@ def held(place: BucketPath, target: str | Path) -> Iterator[None]:
   finds its hold taken, after it slept through WATCH seconds, ends with 1.
   """
   mine, own = _take(place, target)
-  ended = threading.Event()
-  beat = threading.Thread(
-    target=_beat, args=(place, target, mine, own, ended), daemon=True
-  )
-  beat.start()
   try:
-    yield
+    with holder.beating(_beat, place, target, mine, own):
+      yield
   finally:
-    ended.set()
-    beat.join()
     _write(mine, own | {"ended": True})
 
 

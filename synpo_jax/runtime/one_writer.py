@@ -14,7 +14,6 @@ import json
 import os
 import pathlib
 import sys
-import threading
 import time
 from collections.abc import Iterator
 
@@ -50,16 +49,10 @@ def held(
     _wait_for_signs(path, target, supported)
     with writing.at(path):
       own = _introduce(handle)
-    ended = threading.Event()
-    beat = threading.Thread(
-      target=_beat, args=(path, target, own, ended), daemon=True
-    )
-    beat.start()
     try:
-      yield
+      with holder.beating(_beat, path, target, own):
+        yield
     finally:
-      ended.set()
-      beat.join()
       path.unlink(missing_ok=True)
   finally:
     os.close(handle)
