@@ -106,3 +106,10 @@ def tone(path, seconds=1):
     file.mux(stream.encode(_silence(seconds)))
     file.mux(stream.encode(None))
   return path
+
+
+def decoded(path) -> np.ndarray:
+  """The frames [N, H, W, 3], uint8, of a clip."""
+  with av.open(str(path)) as container:
+    frames = container.decode(video=0)
+    return np.stack([frame.to_ndarray(format="rgb24") for frame in frames])
