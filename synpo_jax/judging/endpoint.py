@@ -52,7 +52,7 @@ class Refused(Exception):
 class Endpoint:
   """A server, how to treat it, and what was learnt about it so far."""
 
-  client: "openai.AsyncOpenAI" = dataclasses.field(repr=False)
+  client: Any = dataclasses.field(repr=False)  # openai.AsyncOpenAI
   url: str  # as it may be shown
   model: str
   secrets: tuple[str, ...] = dataclasses.field(repr=False)
