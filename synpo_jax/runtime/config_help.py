@@ -116,6 +116,12 @@ def _of_function(
     elif isinstance(node, ast.Return) and node.value is not None:
       where = prefix.rstrip(".")
       yield from _of_value(sources, file, None, where, node.value, seen)
+    elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+      # A function that sets keys of the section it is given first.
+      path = _path(node.value.args[0]) if node.value.args else None
+      if path is not None:
+        where = (prefix + path).rstrip(".")
+        yield from _of_value(sources, file, None, where, node.value, seen)
 
 
 def _of_value(sources, file, node, path, value, seen):

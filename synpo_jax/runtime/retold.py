@@ -16,7 +16,8 @@ def as_named(names: Mapping[str, str]) -> Iterator[None]:
     error.args = tuple(_replaced(arg, names) for arg in error.args)
     if isinstance(error, SystemExit):
       error.code = _replaced(error.code, names)
-    if isinstance(error, OSError):
+    # Setting it, even to None, changes what an OSError without one says.
+    if isinstance(error, OSError) and error.filename is not None:
       error.filename = _replaced(error.filename, names)
     raise
   finally:
