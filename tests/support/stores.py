@@ -20,23 +20,13 @@ ANYONE = {
 @contextlib.contextmanager
 def google():
   """A stand-in for Google's store with a bucket `bucket`; yields gs://…"""
-  from gcp_storage_emulator import server as emulator
+  from tests.support import google_store  # what it needs may be missing
 
-  # Clients connect by the dozen; five may wait, as it comes.
-  emulator.server.HTTPServer.request_queue_size = 128
-  logging.getLogger("gcp_storage_emulator").setLevel(logging.CRITICAL)
   port = _free_port()
-  server = emulator.create_server(
-    "127.0.0.1", port, in_memory=True, default_bucket="bucket"
-  )
-  server.start()
   address = f"http://127.0.0.1:{port}"
   named = dict(STORAGE_EMULATOR_HOST=address, TENSORSTORE_GCS_HTTP_URL=address)
-  try:
-    with _environment(ANYONE | named):
-      yield "gs://bucket"
-  finally:
-    server.stop()
+  with google_store.serve(port), _environment(ANYONE | named):
+    yield "gs://bucket"
 
 
 @contextlib.contextmanager
