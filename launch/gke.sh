@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A TPU slice on GKE, as a JobSet that restarts when a host is lost.
 #
-#   launch/gke.sh [--dry-run] --config=… --workdir=/shared/…
+#   launch/gke.sh [--dry-run] --config=… --workdir=gs://…
 #
 # NAME            of the JobSet
 # IMAGE           container with this repository in /synpo_jax and its
@@ -11,8 +11,8 @@
 # CLAIM           optional: volume claim of a file system that all hosts may
 #                 write (Filestore), mounted as /shared
 #
-# The workdir lies on such a file system, or of one host in a bucket (gs://…);
-# data.cache, videos, pairs and weights may lie in buckets.
+# Workdir, data.cache, videos, pairs and weights lie in a bucket (gs://…) or on
+# such a file system.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=launch/common.sh

@@ -8,7 +8,8 @@
 # PARTITION       optional; also TIME (default 24:00:00)
 # PYTHON          python on the nodes (default .venv/bin/python)
 #
-# The workdir and data.cache must lie on a file system that all nodes share.
+# Workdir and data.cache lie on a file system that all nodes share, or in a
+# bucket (gs://…).
 # The job is requeued when it is preempted, and continues where it stopped.
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -13,8 +13,8 @@
 # WORKDIR         for fetch: the folder of the run on the slice, or gs://…
 #
 # run and watch hand their arguments to `python -m synpo_jax.train` on every
-# host. The workdir lies on a file system that all hosts share, or of one host
-# in a bucket (gs://…); data.cache, videos, pairs and weights may lie in buckets.
+# host. Workdir, data.cache, videos, pairs and weights lie in a bucket (gs://…)
+# or on a file system that all hosts share.
 # watch makes the slice again when it was taken away, and starts the same
 # command, which continues.
 set -euo pipefail

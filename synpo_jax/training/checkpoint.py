@@ -59,11 +59,6 @@ def check_place(folder: pathlib.Path) -> None:
       f"--workdir={folder.parent}: checkpoints go to disks and to gs:// alone "
       "(the library that writes them knows no other store)"
     )
-  if isinstance(folder, buckets.BucketPath) and jax.process_count() > 1:
-    raise ValueError(
-      f"--workdir={folder.parent}: checkpoints of several processes go to a "
-      "folder that all share; data.cache and the videos may lie in buckets"
-    )
 
 
 @contextlib.contextmanager

@@ -1,8 +1,9 @@
-"""A run with everything in a bucket, killed, and continued on another disk."""
+"""Two hosts without a common disk, everything in a bucket, killed at once."""
 
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ from synpo_jax.training import metrics
 from synpo_jax.world.folder import write_world
 from tests.support import small_captioner, stores
 from tests.support.paths import ROOT
-from tests.support.training_runs import environment
+from tests.support.training_runs import environment, finish
 
 pytestmark = pytest.mark.slow
 
@@ -29,31 +30,40 @@ def folder(google, tmp_path_factory):
   return stores.upload(made, f"{google}/all")
 
 
-def start(folder, run, disk):
-  """A run's process, with a disk of its own, and the file of what it says."""
+def start(folder, run, disk, process=0, processes=1, port=0, module="train"):
+  """One process of a run, with a disk of its own."""
   command = [
-    *(sys.executable, "-m", "synpo_jax.train"),
-    "--config=tests/support/run_config.py:unused",
+    *(sys.executable, "-m", f"synpo_jax.{module}"),
+    f"--config=tests/support/run_config.py:{disk}",
     f"--workdir={folder}/{run}",
     f"--config.model.checkpoint={folder}/captioner",
     f"--config.model.tokenizer={folder}/captioner",
     f"--config.data.pairs={folder}/world/pairs.jsonl",
     f"--config.data.videos={folder}/world",
-    f"--config.data.cache={folder}/cache",
+    f"--config.data.cache={folder}/cache-{run}",
     *("--config.world.clips=0", "--config.heldout.pairs="),
-    *("--config.every.reward_norms=0", "--config.every.checkpoint=1"),
+    *("--config.every.reward_norms=0", "--config.every.checkpoint=3"),
     *("--config.data.batch_size=4", "--config.data.accumulation=1"),
   ]
-  disk.mkdir()
-  with (disk / "said").open("w") as said:  # a pipe would fill up
-    process = subprocess.Popen(
-      command,
-      cwd=ROOT,
-      env=environment(1) | {"XDG_CACHE_HOME": str(disk)},
-      stdout=said,
-      stderr=subprocess.STDOUT,
-    )
-  return process, disk / "said"
+  if processes > 1:
+    command += [f"--coordinator=127.0.0.1:{port}", f"--processes={processes}"]
+    command += [f"--process={process}"]
+  own = {"XDG_CACHE_HOME": str(disk / f"{run}-{process}-of-{processes}")}
+  return subprocess.Popen(
+    command,
+    cwd=ROOT,
+    env=environment(2 // processes) | own,
+    text=True,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+  )
+
+
+def start_two(folder, run, disk):
+  with socket.socket() as some:
+    some.bind(("127.0.0.1", 0))
+    port = some.getsockname()[1]
+  return [start(folder, run, disk, i, 2, port) for i in range(2)]
 
 
 def saved(folder, run):
@@ -68,22 +78,24 @@ def saved(folder, run):
   return steps, json.loads((last / DIGESTS / "metadata").read_text())
 
 
-def test_a_run_killed_on_one_host_goes_on_on_another(folder, tmp_path):
-  process, _ = start(folder, "killed", tmp_path / "one")
+def test_a_run_killed_on_two_hosts_goes_on_on_one(folder, tmp_path):
+  for process in start_two(folder, "whole", tmp_path):
+    code, output = finish(process)
+    assert code == 0, output
+  both = start_two(folder, "killed", tmp_path)
   deadline = time.monotonic() + 300
   while not saved(folder, "killed")[0] and time.monotonic() < deadline:
-    time.sleep(0.05)
-  os.kill(process.pid, signal.SIGKILL)
-  process.wait()
+    time.sleep(0.1)
+  for process in both:
+    os.kill(process.pid, signal.SIGKILL)
+  for process in both:
+    finish(process)
   before = saved(folder, "killed")[0]
-  for run, said in (
-    ("killed", f"continuing after update {before[-1]} of"),
-    ("whole", "features: 12 read, 0 computed"),
-  ):
-    process, file = start(folder, run, tmp_path / f"other-{run}")
-    code, output = process.wait(timeout=300), file.read_text()
-    assert code == 0 and said in output, output
-    assert f"{folder}/{run}/checkpoints" in output
+  code, output = finish(start(folder, "killed", tmp_path))
+  assert code == 0 and f"continuing after update {before[-1]}" in output, output
+  assert "/tmp/" not in output  # all is named by its place in the bucket
+  assert f"{folder}/killed/checkpoints" in output
+  assert "features: 12 read, 0 computed" in output
   (steps, now), (wanted, then) = saved(folder, "killed"), saved(folder, "whole")
   assert steps[-1] == wanted[-1] > before[-1]
   assert now == then
