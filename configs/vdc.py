@@ -52,6 +52,9 @@ LOSSES = {
 # Where runs of other families differ from the paper's; language models bring
 # their chat format with the tokenizer.
 LANGUAGE_MODEL = dict(data=dict(template="tokenizer"))
+QWEN_VL = dict(  # reads two frames at a time
+  data=dict(template="qwen_vl", frame_buckets=(16,)), frames=dict(fixed=16)
+)
 PEERS = {
   "llava_1_5_7b": dict(  # 576 positions a frame, 4,096 in all
     data=dict(template="vicuna", max_len=3200, frame_buckets=(4,)),
@@ -62,10 +65,10 @@ PEERS = {
     data=dict(template="tokenizer", max_len=4096),
     pixels=dict(resize="squash"),
   ),
-  "qwen2_5_vl_7b": dict(  # reads two frames at a time
-    data=dict(template="qwen_vl", frame_buckets=(16,)),
-    frames=dict(fixed=16),
-  ),
+  "qwen2_5_vl_3b": QWEN_VL,
+  "qwen2_5_vl_7b": QWEN_VL,
+  "qwen2_5_vl_32b": QWEN_VL,
+  "qwen2_5_vl_72b": QWEN_VL,
 }
 
 

@@ -134,6 +134,7 @@ def test_every_loss_has_a_config():
 
 PARAMETERS = {  # of the decoders, as published
   "auroracap_7b": 6_738_415_616,
+  "qwen2_5_vl_3b": 3_085_938_688,
   "qwen2_5_vl_7b": 7_615_616_512,
   "llama_3_1_8b": 8_030_261_248,
   "llama_3_2_1b": 1_235_814_400,
@@ -143,6 +144,16 @@ PARAMETERS = {  # of the decoders, as published
   "gemma_2_2b": 2_614_341_888,
   "gemma_3_1b": 999_885_952,
 }
+WHOLE = {  # tower and connector too, as the folders' tensors add up
+  "qwen2_5_vl_3b": 3_754_622_976,
+  "qwen2_5_vl_7b": 8_292_166_656,
+  "qwen2_5_vl_32b": 33_452_718_336,
+  "qwen2_5_vl_72b": 73_410_777_344,
+}
+
+
+def count(tree):
+  return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
 @pytest.mark.parametrize("name", sorted(published.PUBLISHED))
@@ -153,8 +164,12 @@ def test_published_sizes(name):
   )
   params = captioner.shapes(model)["params"]
   if name in PARAMETERS:
-    leaves = jax.tree.leaves(params["decoder"])
-    assert sum(leaf.size for leaf in leaves) == PARAMETERS[name]
+    assert count(params["decoder"]) == PARAMETERS[name]
+  if name in WHOLE:
+    assert count(params) == WHOLE[name]
+  if model.config.tower is not None and c.model.kept_ratio is None:
+    frames = c.frames.fixed or c.frames.max_frames
+    assert sum(model.config.blocks(frames)) < c.data.max_len
 
 
 def test_the_7b_defaults_are_the_papers():
