@@ -3,6 +3,8 @@
 import base64
 import html
 import io
+import itertools
+import operator
 import pathlib
 
 import numpy as np
@@ -16,7 +18,8 @@ from synpo_jax.world.scene import Facts, read_scenes
 
 CLIPS, FRAMES = 3, 8
 STYLE = """
-.clip{margin:1rem 0 1.6rem}.clip img{image-rendering:pixelated;max-width:100%}
+.clip{margin:1rem 0 1.6rem}.strip{overflow-x:auto}
+.strip img{image-rendering:pixelated;max-width:none;min-width:40rem}
 .clip p{color:var(--ink);max-width:none;margin:.4rem 0 0}
 .clip .missing{color:var(--quiet)}
 .right{color:#1a7f37}.wrong{color:#c62828;text-decoration:underline}
@@ -56,19 +59,26 @@ def _clip(path: pathlib.Path, told: dict[str, str], truth: Facts) -> str:
   """A strip of frames, and below it each caption with its marks."""
   clip = video.read(path, video.FrameRule(FRAMES, FRAMES, 1.0))
   strip = np.concatenate(list(clip.frames), axis=1)
-  parts = [f'<img src="{data_uri(strip)}" alt="{html.escape(path.name)}">']
+  picture = f'<img src="{data_uri(strip)}" alt="{html.escape(path.name)}">'
+  parts = [f'<div class="strip">{picture}</div>']
   for title, caption in told.items():
-    words = "".join(
-      html.escape(text)
-      if verdict is None
-      else f'<span class="{verdict}">{html.escape(text)}</span>'
-      for text, verdict in marks.coloured(caption, truth)
-    )
+    words = _in_colours(marks.coloured(caption, truth))
     left = "; ".join(marks.left_out(marks.of_caption(caption, truth)))
     parts.append(f"<p><b>{title}</b> {words}</p>")
     missing = html.escape(left or "nothing")
     parts.append(f'<p class="missing">missing: {missing}</p>')
   return f'<div class="clip">{"".join(parts)}</div>'
+
+
+def _in_colours(words: list[tuple[str, str | None]]) -> str:
+  """HTML of a caption; neighbours with one verdict are marked as one."""
+  parts = []
+  for verdict, run in itertools.groupby(words, key=operator.itemgetter(1)):
+    text = "".join(word for word, _ in run)
+    said, space = html.escape(text.rstrip()), text[len(text.rstrip()) :]
+    parts.append(f'<span class="{verdict}">{said}</span>' if verdict else said)
+    parts.append(space)
+  return "".join(parts)
 
 
 def data_uri(strip: np.ndarray) -> str:

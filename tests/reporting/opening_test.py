@@ -33,6 +33,7 @@ def test_frames_both_captions_and_what_is_missing(workdir):
   before, after = html.split("<b>after</b>")
   assert 'class="wrong"' in before and "&lt;b&gt;" in before
   assert 'class="right"' in after and 'class="wrong"' not in after
+  assert " </span>" not in html  # the line under a claim ends with it
   assert "missing: nothing" in after and "missing: nothing" not in before
 
 
