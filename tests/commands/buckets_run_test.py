@@ -41,7 +41,12 @@ def start(folder, run, disk, process=0, processes=1, port=0, module="train"):
     f"--config.data.pairs={folder}/world/pairs.jsonl",
     f"--config.data.videos={folder}/world",
     f"--config.data.cache={folder}/cache-{run}",
-    *("--config.world.clips=0", "--config.heldout.pairs="),
+    f"--config.heldout.pairs={folder}/world/heldout.jsonl",
+    f"--config.heldout.videos={folder}/world",
+    *("--config.world.clips=0", "--config.heldout.captions=0"),
+    "--config.heldout.scenes=",
+    *("--config.loss.name=rpo", "--config.loss.coefficients.alpha=1.0"),
+    "--config.loss.coefficients.beta=0.1",  # it has a reference
     *("--config.every.reward_norms=0", "--config.every.checkpoint=3"),
     *("--config.data.batch_size=4", "--config.data.accumulation=1"),
   ]
@@ -79,9 +84,13 @@ def saved(folder, run):
 
 
 def test_a_run_killed_on_two_hosts_goes_on_on_one(folder, tmp_path):
-  for process in start_two(folder, "whole", tmp_path):
-    code, output = finish(process)
-    assert code == 0, output
+  both = [finish(p) for p in start_two(folder, "whole", tmp_path)]
+  assert [code for code, _ in both] == [0, 0], both
+  output = both[0][1]
+  for cache in ("features", "references"):
+    assert f"{cache}: 0 read, 12 computed; verified 4" in output, output
+  assert "ranking accuracy" in output
+  assert "ranking accuracy" not in both[1][1]  # one of them prints
   both = start_two(folder, "killed", tmp_path)
   deadline = time.monotonic() + 300
   while not saved(folder, "killed")[0] and time.monotonic() < deadline:
@@ -96,6 +105,7 @@ def test_a_run_killed_on_two_hosts_goes_on_on_one(folder, tmp_path):
   assert "/tmp/" not in output  # all is named by its place in the bucket
   assert f"{folder}/killed/checkpoints" in output
   assert "features: 12 read, 0 computed" in output
+  assert "references: 12 read, 0 computed" in output
   (steps, now), (wanted, then) = saved(folder, "killed"), saved(folder, "whole")
   assert steps[-1] == wanted[-1] > before[-1]
   assert now == then

@@ -84,20 +84,6 @@ def same_losses(alone, joined):
     assert abs(one["loss"] - many["loss"]) < 1e-5
 
 
-def test_two_processes_give_the_losses_of_one(folder, alone):
-  more = (
-    f"--config.data.cache={folder / 'of_two'}",  # an empty one
-    f"--config.heldout.pairs={folder / 'world' / 'heldout.jsonl'}",
-    "--config.heldout.captions=0",
-  )
-  code, output = finish(launch(folder, "joined", 2, *more))
-  assert code == 0, output
-  for cache in ("features", "references"):
-    assert f"{cache}: 0 read, 16 computed; verified 4" in output
-  same_losses(alone, rows(folder, "joined"))
-  assert output.count("ranking accuracy") == 1  # one of them prints
-
-
 def test_processes_with_other_configs_all_end_in_one_line(folder):
   port = free_port()
   started = [
