@@ -4,6 +4,8 @@ python -m synpo_jax.export --workdir=runs/dpo --format=peft --out=adapter
 python -m synpo_jax.export --workdir=runs/dpo --format=merged --out=merged
 python -m synpo_jax.export --workdir=runs/dpo/best --format=peft --out=best \
   --push=owner/name
+python -m synpo_jax.export --workdir=runs/dpo --format=peft --out=adapter \
+  --check
 
 `peft` writes a folder that PEFT loads on top of the checkpoint. `merged`
 writes the checkpoint again with the learned changes added: file by file,
@@ -12,7 +14,10 @@ memory at a time. What was learned on an int8 base is added to the checkpoint's
 own weights, which that base was rounded from. Either folder is there whole or
 not at all, and takes the place of an earlier export of its form only. Beside
 it is a README.md, the model's card. --push uploads the folder as a model of the
-hub, with huggingface_hub's own login or HF_TOKEN.
+hub, with huggingface_hub's own login or HF_TOKEN. --check loads the folder
+again with Transformers and PEFT (`pip install 'synpo_jax[check]'`) and ends
+with an error where it is without effect there, or gives other logits than the
+run.
 """
 
 import json
@@ -37,6 +42,7 @@ from synpo_jax.weights import (
   loading,
   merging,
   peft,
+  reloading,
   safetensors_files,
 )
 from synpo_jax.weights.config_reading import captioner_config
@@ -49,6 +55,9 @@ CHECKPOINT = flags.DEFINE_string(
 
 PUSH = flags.DEFINE_string(
   "push", "", "owner/name of the hub's model that the folder is uploaded to."
+)
+CHECK = flags.DEFINE_boolean(
+  "check", False, "Load the export with Transformers and PEFT, and compare."
 )
 
 
@@ -81,9 +90,23 @@ def export(workdir, form: str, out, checkpoint="", push="") -> str:
     else:
       said = _write_merged(made, learned, section, seed)
     sizes = section["checkpoint"] or section["arch"]
-    sees = captioner_config(sizes).tower is not None
-    card.write(made, workdir, form, sees, push or str(out))
+    card.write(made, workdir, form, captioner_config(sizes), push or str(out))
   return f"{out}: {said}"
+
+
+def check(workdir, form: str, out, checkpoint="") -> str:
+  """Compares an export with its run, as `reloading.check`; returns a line."""
+  section, seed = run_config(workdir)["model"], run_config(workdir)["seed"]
+  if checkpoint:
+    section |= dict(checkpoint=checkpoint)
+  if buckets.is_url(section["checkpoint"]):
+    raise ValueError(
+      f"{section['checkpoint']}: --check reads the checkpoint from this "
+      "machine; name a copy of it here with --checkpoint"
+    )
+  with tempfile.TemporaryDirectory(prefix="synpo-") as temp:
+    base = _torch_folder(section, seed, pathlib.Path(temp, "base"))
+    return reloading.check(out, form, base, workdir, section)
 
 
 def _check_place(out: pathlib.Path, checkpoint: str) -> None:
@@ -150,12 +173,16 @@ def _load(section, seed) -> tuple[CaptionerConfig, dict]:
 def main():
   """Exports, and says what was written."""
   form, out = FORMAT.value, OUT.value
-  if PUSH.value and buckets.is_url(out):
+  if (PUSH.value or CHECK.value) and buckets.is_url(out):
     raise ValueError(
-      f"--push uploads a folder of this machine, and --out={out} is none; "
-      "export to one"
+      f"--push and --check read a folder of this machine, and --out={out} is "
+      "none; export to one"
     )
+  if CHECK.value:
+    reloading.require()
   print(export(WORKDIR.value, form, out, CHECKPOINT.value, PUSH.value))
+  if CHECK.value:
+    print(check(WORKDIR.value, form, out, CHECKPOINT.value))
   if PUSH.value:
     print(f"pushed: {hub.push(out, PUSH.value)}")
   ending.show({form: out}, _next(WORKDIR.value, form, out, CHECKPOINT.value))

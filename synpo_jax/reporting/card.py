@@ -7,16 +7,17 @@ import importlib.metadata
 import json
 import pathlib
 
+from synpo_jax.models.config import CaptionerConfig
 from synpo_jax.runtime import buckets, hub, json_file, settings
 from synpo_jax.runtime.workdir import newest, run_config
 from synpo_jax.training import metrics
 
-VERSIONS = ("synpo_jax", "jax", "flax", "optax", "transformers")
+VERSIONS = ("synpo_jax", "jax", "flax", "optax", "transformers", "peft")
 LOADS = {
   "peft": """from peft import PeftModel
 from transformers import {auto}
 
-base = {auto}.from_pretrained("{base}")
+base = {auto}.from_pretrained({source})
 model = PeftModel.from_pretrained(base, "{place}")""",
   "merged": """from transformers import {auto}
 
@@ -30,13 +31,20 @@ OURS = {  # of what reads video, and of language models
 }
 
 
-def write(made: pathlib.Path, workdir, form: str, sees: bool, place: str):
+def write(
+  made: pathlib.Path,
+  workdir,
+  form: str,
+  model: CaptionerConfig,
+  place: str,
+):
   """Writes `made`/README.md about a run's export.
 
-  form: "peft" or "merged". sees: whether the model reads video. place: where
-  the folder will be found, a path or a name on a hub. Of other places the page
-  has the last part alone: it may be published.
+  form: "peft" or "merged". place: where the folder will be found, a path or a
+  name on a hub. Of other places the page has the last part alone: it may be
+  published.
   """
+  sees = model.tower is not None
   config = _without_places(run_config(workdir))
   base = config["model"]["checkpoint"]
   parts = [
@@ -45,7 +53,7 @@ def write(made: pathlib.Path, workdir, form: str, sees: bool, place: str):
     _what(config, base, form, sees),
     _data(workdir),
     _scores(workdir),
-    _loading(base, form, sees, place),
+    _loading(base, form, model, place),
     _made_with(config, settings.digest(run_config(workdir), 12)),
   ]
   (made / "README.md").write_text("\n\n".join(filter(None, parts)) + "\n")
@@ -130,16 +138,26 @@ def _run(workdir) -> pathlib.Path:
   return above if is_best else workdir
 
 
-def _loading(base, form, sees, place) -> str:
-  names = dict(auto="AutoModelForCausalLM", base=base or "BASE", place=place)
-  lines = ["## Loading", ""]
-  if not sees:
+def _loading(base, form, model, place) -> str:
+  names = dict(auto=_auto_class(model), base=base or "BASE", place=place)
+  name, _, revision = names["base"].partition("@")
+  names["source"] = f'"{name}"' + f', revision="{revision}"' * bool(revision)
+  lines, sees = ["## Loading", ""], model.tower is not None
+  if names["auto"]:
     lines += ["```python", LOADS[form].format(**names), "```", ""]
   if (form, sees) in OURS:
     ours = OURS[form, sees].format(**names)
     lines += ["With synpo_jax:", "", "```", f"python -m synpo_jax.{ours}"]
     lines += ["```"]
   return "\n".join(lines).rstrip()
+
+
+def _auto_class(model) -> str | None:
+  """The class of Transformers that loads such a model; None: there is none."""
+  if model.tower is None:
+    return "AutoModelForCausalLM"
+  has_one = model.connector.family != "auroracap"
+  return "AutoModelForImageTextToText" if has_one else None
 
 
 def _made_with(config, recipe: str) -> str:

@@ -9,7 +9,7 @@ from flax import traverse_util
 from safetensors.numpy import save_file
 
 from synpo_jax.models.config import CaptionerConfig, LoraConfig
-from synpo_jax.runtime import buckets
+from synpo_jax.runtime import buckets, hub
 from synpo_jax.weights import (
   peft_options,
   safetensors_files,
@@ -69,10 +69,12 @@ def _config(lora, tensors, config, base) -> dict:
   if config.connector and config.connector.family != "auroracap":
     # A tower has layers of the same names.
     targets = rf"model\.language_model\..*\.({'|'.join(modules)})"
+  named = base.partition("@") if hub.is_name(base) else (base, "", "")
   return dict(
     peft_type="LORA",
     task_type="CAUSAL_LM",
-    base_model_name_or_path=base,
+    base_model_name_or_path=named[0],
+    revision=named[2] or None,
     r=lora.rank,
     lora_alpha=lora.alpha,
     lora_dropout=lora.dropout,
