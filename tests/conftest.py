@@ -34,15 +34,17 @@ import pytest  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 gc.set_threshold(50_000, 20, 50)  # of a million objects few are garbage
-hypothesis.settings.register_profile(
-  "thousand",
-  max_examples=1000,
-  derandomize=False,
-  database=None,
-  deadline=None,
-  print_blob=True,
-  suppress_health_check=[hypothesis.HealthCheck.too_slow],
-)
+CASES = {"thousand": 1000, "hundred": 100}  # "hundred": at each save
+for name, cases in CASES.items():
+  hypothesis.settings.register_profile(
+    name,
+    max_examples=cases,
+    derandomize=False,
+    database=None,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+  )
 hypothesis.settings.load_profile("thousand")
 
 
@@ -68,6 +70,8 @@ LONGEST = (
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config):
   """Draws a seed, unless one is given, before Hypothesis asks for it."""
+  if config.option.markexpr == "not slow":
+    hypothesis.settings.load_profile("hundred")
   if config.option.hypothesis_seed is None:
     config.option.hypothesis_seed = str(random.getrandbits(32))
 

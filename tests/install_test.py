@@ -36,6 +36,7 @@ def installed(tmp_path_factory):
   return made / "site"
 
 
+@pytest.mark.slow
 def test_a_wheel_holds_every_file_of_the_package_and_no_other(installed):
   def files(root):
     found = (p.relative_to(root) for p in root.rglob("*") if p.is_file())

@@ -9,6 +9,8 @@ import pytest
 from tests import mutate
 from tests.support.paths import ROOT
 
+pytestmark = pytest.mark.slow
+
 SOURCE = '''def bounded(x: int = 3, low=-1):
   """Not below low: 1 < 2."""
   if x < low:

@@ -114,6 +114,7 @@ ENDLESS = "{% for i in range(99999) %}" * 3 + "{% endfor %}" * 3
     ("{{ 1 / 0 }}", "ZeroDivisionError"),
   ],
 )
+@pytest.mark.slow
 def test_a_template_fails_in_one_line_and_in_time(
   template, reason, monkeypatch
 ):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from synpo_jax.data import video
 from synpo_jax.data.limits import Limits
-from tests.support import clips
+from tests.support import clips, draws
 
 RULE = video.FrameRule(min_frames=2, max_frames=4, frames_per_second=1.0)
 LIMITS = Limits(seconds=5.0, frames=2000, pixels=10**6, bytes=10**6)
@@ -70,7 +70,7 @@ def test_damage_ends_in_frames_or_in_a_named_error(name, tmp_path):
   path = tmp_path / f"damaged_{name}"
   ends = {"frames": 0, "error": 0}
 
-  @hypothesis.settings(max_examples=CASES)
+  @draws.most(CASES)
   @hypothesis.given(st.lists(EDITS, min_size=1, max_size=4))
   def check(edits):
     path.write_bytes(damaged(whole, edits))

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import strategies as st
 
 from synpo_jax.data import pairs
+from tests.support import draws
 
 WORDS = st.text(min_size=1, max_size=12)
 SCORES = st.none() | st.integers(-5, 5) | st.floats(-5, 5)
@@ -87,7 +88,7 @@ def check(found, count):
     assert pair.chosen.strip() != pair.rejected.strip()
 
 
-@hypothesis.settings(max_examples=300)
+@draws.most(300)
 @hypothesis.given(rows=st.lists(PLAIN, min_size=1, max_size=3), ascii=...)
 def test_what_is_written_is_read(file, rows: list, ascii: bool):
   try:
@@ -108,7 +109,7 @@ def test_what_is_written_is_read(file, rows: list, ascii: bool):
   check(found, len(rows))
 
 
-@hypothesis.settings(max_examples=400)
+@draws.most(400)
 @hypothesis.given(
   rows=st.lists(ODD | st.builds(dict.__or__, PLAIN, ODD), max_size=3),
   gap=st.none() | st.floats(-1, 1),
@@ -121,7 +122,7 @@ def test_odd_rows_are_read_or_named(file, rows, gap):
     check(found, len(rows))
 
 
-@hypothesis.settings(max_examples=300)
+@draws.most(300)
 @hypothesis.given(
   rows=st.lists(PLAIN, min_size=1, max_size=3), edits=EDITS, noise=st.binary()
 )

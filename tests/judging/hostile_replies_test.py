@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from synpo_jax.judging import reading, replies, thoughts
 from synpo_jax.judging.replies import Unreadable
+from tests.support import draws
 
 # What replies are made of, so that draws meet the grammar at all.
 PIECES = st.sampled_from(
@@ -94,7 +95,7 @@ def test_every_reader_ends_in_what_the_reply_says_or_unreadable(reply, whole):
   assert isinstance(plain, str) and len(plain) <= 2 * len(reply) + 1
 
 
-@hypothesis.settings(max_examples=400)
+@draws.most(400)
 @hypothesis.given(
   value=st.dictionaries(NAMES, VALUES, min_size=1),
   ascii=st.booleans(),
@@ -107,7 +108,7 @@ def test_an_object_is_read_as_it_was_written(value, ascii, fence):
   assert said(replies.objects, reply) == [value]
 
 
-@hypothesis.settings(max_examples=300)
+@draws.most(300)
 @hypothesis.given(
   score=st.integers(0, 5),
   thought=st.lists(PIECES, max_size=9).map("".join),

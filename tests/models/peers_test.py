@@ -33,6 +33,8 @@ from tests.support.peers import (
 )
 from tests.support.read_folder import read_folder
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(params=CASES)
 def case(request, tmp_path_factory):

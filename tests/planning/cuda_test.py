@@ -8,6 +8,8 @@ from synpo_jax.models import attention
 from synpo_jax.planning import abstract_step
 from tests.support import run_config
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("name", ["xla", "cudnn"])
 def test_the_step_lowers_for_cuda(monkeypatch, name):

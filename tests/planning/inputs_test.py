@@ -99,6 +99,7 @@ def test_what_the_world_makes_is_not_looked_for(config):
   assert found["pairs"].ok and found["videos"].ok
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_named_with_what_the_run_needs(config, monkeypatch):
   """Two videos of 8 frames of 64 x 64 pixels, and as many features."""
   monkeypatch.setattr(disk, "estimate", ESTIMATE)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import strategies as st
 
 from synpo_jax.runtime import journal, seal
+from tests.support import draws
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=9)
 SINGLE = st.none() | st.booleans() | st.integers() | st.floats(-9, 9) | TEXTS
@@ -37,14 +38,14 @@ def read(file):
     return None
 
 
-@hypothesis.settings(max_examples=200)
+@draws.most(200)
 @hypothesis.given(rows=ROWS)
 def test_what_is_written_is_read(file, rows):
   file.write_bytes(b"".join(map(journal.sealed, rows)))
   assert read(file) == {row["id"]: row for row in rows}
 
 
-@hypothesis.settings(max_examples=600)
+@draws.most(600)
 @hypothesis.given(rows=ROWS, flips=FLIPS)
 def test_flipped_bytes_change_no_row(file, rows, flips):
   content = bytearray(b"".join(map(journal.sealed, rows)))
@@ -80,7 +81,7 @@ def test_white_space_behind_a_row_is_nothing_of_it(file, end):
   assert journal.read(file) == {"a": row}
 
 
-@hypothesis.settings(max_examples=300)
+@draws.most(300)
 @hypothesis.given(
   content=st.binary() | st.text('{}":, \nid0crc\0').map(str.encode)
 )

@@ -5,8 +5,12 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from synpo_jax.runtime import starting
 from tests.support.paths import ROOT
+
+pytestmark = pytest.mark.slow
 
 ENTRIES = (
   *("train", "caption", "make_pairs", "evaluate", "export", "report"),
@@ -42,6 +46,8 @@ print(bool(importlib.util.find_spec("torch")), os.environ.get("USE_TORCH"))
 
 WORK = """
 import sys
+
+import pytest
 sys.argv = ["/usr/bin/synpo-train"]
 from synpo_jax.data import tokenizer_folder
 from synpo_jax.training import tracker

@@ -44,6 +44,7 @@ def test_kernels_start_wide_and_what_adds_to_the_stream_starts_small():
   assert (wide["projector"]["fc0"]["bias"] == 1).all()
 
 
+@pytest.mark.slow
 def test_the_mixture_holds_a_row_of_each_clip_and_other_requests(workdir):
   c = types.SimpleNamespace(mixture=warm_start.get_config().mixture)
   rows = warming.mixture_rows(c, workdir)

@@ -77,9 +77,3 @@ def test_a_store_that_checkpoints_cannot_go_to_is_refused():
     ValueError, match=f"^--workdir={place}: checkpoints go to"
   ):
     checkpoint.check_place(workdir.checkpoints(place))
-
-
-def test_checkpoints_of_several_processes_are_refused(monkeypatch):
-  monkeypatch.setattr(jax, "process_count", lambda: 2)
-  with pytest.raises(ValueError, match="^--workdir=gs://b/run: .* all share"):
-    checkpoint.check_place(workdir.checkpoints("gs://b/run"))

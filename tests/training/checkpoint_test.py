@@ -206,6 +206,7 @@ def test_a_full_disk_is_said_once_with_its_reason(tmp_path, caplog):
   assert not [record for record in caplog.records if record.exc_info]
 
 
+@pytest.mark.slow
 def test_writes_that_end_after_the_first_failed_leave_no_trace(
   tmp_path, capfd, caplog
 ):

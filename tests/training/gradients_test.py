@@ -78,6 +78,7 @@ def learned(model, name, layout, key=None):
 
 
 @pytest.mark.parametrize("name", sorted(losses.COUPLED))
+@pytest.mark.slow
 def test_every_cut_of_an_update_gives_the_same_gradient(model, name):
   sums, whole = learned(model, name, (1, 8))
   assert np.abs(whole).max() > 1e-3
@@ -111,6 +112,7 @@ def test_the_loss_is_that_of_all_pairs_of_the_update(model, name):
   )
 
 
+@pytest.mark.slow
 def test_both_passes_drop_the_same(model):
   """The gradient of a loss written down over all micro-batches at once."""
   made, *state = model

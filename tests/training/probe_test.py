@@ -48,7 +48,8 @@ def test_reference_logp_is_that_of_the_chosen_captions(setting):
   row = probe(0, ready.state.trained)
   ((step, (shown,)),) = log.shown
   assert step == 0 and shown["before"] == shown["now"] and log.rows == [row]
-  assert Image.open(shown["frames"]).size[1] == 48
+  with Image.open(shown["frames"]) as strip:
+    assert strip.size[1] == 48
   pairs = heldout.score_pairs(
     ready.steps.evaluate,
     ready.state.trained,

@@ -1,6 +1,7 @@
 """Trackers: their clients write what metrics.jsonl has, and stop nothing."""
 
 import json
+import pathlib
 import os
 import signal
 import subprocess
@@ -106,7 +107,7 @@ def test_mlflow_in_the_workdir_holds_the_rows_of_one_run(tmp_path, monkeypatch):
       (row["step"], row[name]) for row in ROWS
     ]
   path = client.download_artifacts(run.info.run_id, "samples/4.json")
-  (row,) = json.loads(open(path).read())["rows"]
+  (row,) = json.loads(pathlib.Path(path).read_text())["rows"]
   assert (row["before"], row["now"]) == ("a dog", "two dogs")
   frames = client.list_artifacts(run.info.run_id, "samples/frames")
   assert [file.path for file in frames] == ["samples/frames/0.png"]

@@ -4,7 +4,10 @@ import pytest
 
 from benchmarks import loading
 
-pytestmark = pytest.mark.usefixtures("optimised")  # less memory, too
+pytestmark = [
+  pytest.mark.slow,
+  pytest.mark.usefixtures("optimised"),
+]  # less memory, too
 
 
 def above(folder, gigabytes, base="float"):

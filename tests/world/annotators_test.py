@@ -44,6 +44,7 @@ def lengths(captions):
   return np.array([len(text.split()) for text in captions])
 
 
+@pytest.mark.slow
 def test_careful_and_careless_captions_have_one_length(written):
   careful, careless = (
     lengths(written[style]) for style in ("careful", "careless")
