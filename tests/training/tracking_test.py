@@ -1,8 +1,8 @@
 """Trackers: their clients write what metrics.jsonl has, and stop nothing."""
 
 import json
-import pathlib
 import os
+import pathlib
 import signal
 import subprocess
 import sys
