@@ -5,18 +5,19 @@ import pathlib
 
 from synpo_jax.reporting import opening, panels, plots
 from synpo_jax.reporting import page as report_page
+from synpo_jax.runtime import workdir
 from synpo_jax.training import metrics
 
 IMPORTANCE = {"importance", "logp_before", "logp_after"}
 
 
-def read_run(workdir: str | pathlib.Path, name: str) -> plots.Run:
-  """The rows of a workdir.
+def read_run(place: str | pathlib.Path, name: str) -> plots.Run:
+  """The rows of a workdir; those that it has lost are counted in a line.
 
   Raises FileNotFoundError without metrics.jsonl, ValueError naming a file
   that is not as training leaves it.
   """
-  folder = pathlib.Path(workdir)
+  folder = pathlib.Path(place)
   path = folder / "metrics.jsonl"
   if not path.exists():
     raise FileNotFoundError(
@@ -25,6 +26,8 @@ def read_run(workdir: str | pathlib.Path, name: str) -> plots.Run:
   rows = _rows(path, {"step"})
   if not rows:
     raise ValueError(f"{path} holds no row yet; wait for the first update")
+  last = max(rows[-1]["step"], workdir.newest_step(folder))
+  metrics.say_missing(path, rows, range(1, last + 1))
   return plots.Run(
     name,
     method_of(folder),

@@ -64,6 +64,12 @@ def newest(workdir: str | pathlib.Path) -> pathlib.Path:
   return step
 
 
+def newest_step(workdir: str | pathlib.Path) -> int:
+  """The update that a run's newest checkpoint is of; 0 without one."""
+  found = _newest(workdir)
+  return int(found.name) if found else 0
+
+
 def _newest(workdir) -> pathlib.Path | None:
   steps = [x for x in checkpoints(workdir).glob("*") if x.name.isdigit()]
   whole = filter(_is_whole, sorted(steps, key=lambda x: -int(x.name)))

@@ -203,6 +203,21 @@ def test_files_of_something_else_are_named(tmp_path, name):
     report_.read_run(folder, "run")
 
 
+def test_rows_that_are_lost_are_counted(tmp_path, capsys):
+  folder = write_run(tmp_path / "run")
+  report_.read_run(folder, "run")
+  assert capsys.readouterr().err == ""
+  path = folder / "metrics.jsonl"
+  rows = path.read_text().splitlines(keepends=True)
+  path.write_text("".join(rows[:50] + rows[51:-20]))  # whole lines
+  saved = folder / "checkpoints" / "200"
+  (saved / "state").mkdir(parents=True)
+  (saved / "_CHECKPOINT_METADATA").write_text("{}")
+  report_.read_run(folder, "run")
+  said = "21 of the 200 rows up to update 200 are not there"
+  assert said in capsys.readouterr().err
+
+
 @pytest.mark.skipif(not shutil.which("chromium"), reason="no chromium")
 @pytest.mark.parametrize("width", [500, 1280])
 def test_the_page_fits_its_window(written, tmp_path, width):
