@@ -43,9 +43,18 @@ def test_a_packed_reply_is_read(tmp_path, name):
   assert answers["a"].value == 4
 
 
-@pytest.mark.parametrize("name", ["gzip", "br", "zstd", "gzip, gzip"])
-def test_what_cannot_be_unpacked_is_tried_again(tmp_path, name):
-  said = (200, {"Content-Encoding": name}, GOOD[2])
+PACKED_OTHERWISE = zlib.compress(GOOD[2].encode())
+
+
+@pytest.mark.parametrize(
+  ("name", "body"),
+  [
+    *((name, GOOD[2]) for name in ("gzip", "br", "zstd", "gzip, gzip")),
+    *((name, PACKED_OTHERWISE) for name in ("gzip", "x-gzip")),
+  ],
+)
+def test_what_cannot_be_unpacked_is_tried_again(tmp_path, name, body):
+  said = (200, {"Content-Encoding": name}, body)
   with serve(after([said], GOOD)) as (url, log):
     answers, _ = run(tmp_path, url, [question("a")])
   assert answers["a"].value == 4 and len(log.bodies) == 2
