@@ -20,12 +20,13 @@ import shlex
 from rich import console, table
 
 from synpo_jax.data.limits import Limits
+from synpo_jax.endpoints import paid, secrets, server
 from synpo_jax.evaluation import captions as making
 from synpo_jax.evaluation import judge_prompts, preference, recipe, text_model
 from synpo_jax.evaluation.benchmarks import BENCHMARKS
 from synpo_jax.generation import shots, writer
 from synpo_jax.generation.sampling import Sampling
-from synpo_jax.judging import judge, secrets, server
+from synpo_jax.judging import judge
 from synpo_jax.runtime import (
   buckets,
   ending,
@@ -77,7 +78,8 @@ def _evaluate(c, workdir, open_writer) -> dict:
   ask, judge_server, cache = None, None, workdir / "judge.jsonl"
   if benchmark.judged:
     ask = _make_ask(c, cache)
-    judge_server = secrets.shown(server.address(c.judge.base_url))
+    address = server.address(c.judge.base_url, judge.JUDGE)
+    judge_server = secrets.shown(address)
   scored, summary, usage = benchmark.score(c, items, texts, prompts, ask)
   for row in scored:
     row["prompt"] = rows[row["id"]]["prompt"] if row["id"] in rows else None
@@ -90,7 +92,7 @@ def _evaluate(c, workdir, open_writer) -> dict:
     "recipe_hash": mark,
     "recipe": made_with,
     "judge_server": judge_server,
-    "judge_cost": None if usage is None else judge.paid(cache),
+    "judge_cost": None if usage is None else paid.total(cache),
     "judge_cost_of_this_run": None if usage is None else usage._asdict(),
   }
   journal.rewrite(workdir / "items.jsonl", scored)
@@ -133,7 +135,7 @@ def make_recipe(c, benchmark, prompts) -> dict:
   if benchmark.judged:
     settings = c.judge.to_dict()
     made["judge"] = {key: settings[key] for key in JUDGE_KEYS}
-    made["judge"]["model"] = server.model_name(settings["model"])
+    made["judge"]["model"] = server.model_name(settings["model"], judge.JUDGE)
     made["judge"]["tokens"] = c.judge_tokens.to_dict()
     made["judge"]["prompts"] = prompts.source
     made["judge"]["prompts_version"] = prompts.version

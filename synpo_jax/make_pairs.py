@@ -18,9 +18,9 @@ from rich import console
 
 from synpo_jax.data import prompts, sources
 from synpo_jax.data.limits import Limits
+from synpo_jax.endpoints import paid, server
 from synpo_jax.generation import shots
-from synpo_jax.judging import judge as asking
-from synpo_jax.judging import server
+from synpo_jax.judging.judge import JUDGE
 from synpo_jax.pairing import assembly, criteria, ledger, page, scores, terminal
 from synpo_jax.pairing import segments as cutting
 from synpo_jax.pairing import stages as captioning
@@ -158,10 +158,8 @@ def _check_judge(judge):
   if judge.kind not in ("openai", "truth"):
     raise ValueError(f"judge.kind={judge.kind!r}: choose openai or truth")
   if judge.kind == "openai":
-    server.model_name(judge.openai.model)
-    url = server.address(judge.openai.base_url)
-    if not (server.secret(judge.openai.key) or url):
-      raise ValueError(server.NEITHER)
+    asked = judge.openai
+    server.check(asked.base_url, asked.model, asked.key, JUDGE)
   elif not buckets.at(judge.truth.scenes).is_file():
     raise FileNotFoundError(f"judge.truth.scenes={judge.truth.scenes}: no file")
 
@@ -177,7 +175,7 @@ def _judge(c, workdir):
     scores.by_truth(workdir, _origin(judge, mark), **c.judge.truth)
   else:
     settings = c.judge.openai.to_dict()
-    model = server.model_name(settings["model"])
+    model = server.model_name(settings["model"], JUDGE)
     judge = dict(kind=kind, model=model, version=criteria.VERSION)
     kept = {key: settings[key] for key in JUDGE_KEYS}
     mark = ledger.register(workdir, "judge", judge | kept | made)
@@ -224,8 +222,8 @@ def _pair(c, workdir):
 def _counts(c, workdir, faults):
   """Rows of each stage, what was unreadable, and what the judge cost."""
   rows = {name: len(ledger.written(workdir, name)) for name in ledger.FILES}
-  paid = asking.paid(workdir / ledger.CACHE)
-  return {"rows": rows, "unreadable": faults, "judge": paid}
+  judge = paid.total(workdir / ledger.CACHE)
+  return {"rows": rows, "unreadable": faults, "judge": judge}
 
 
 # What training is told of captioners that have recipes of their own.

@@ -23,9 +23,9 @@ PACKAGE = ROOT / "synpo_jax"
 # A package may import itself and those above it; a command imports anything,
 # and nothing imports a command.
 ORDER = (
-  *("runtime", "data", "world", "models", "weights", "losses", "judging"),
-  *("generation", "pairing", "evaluation", "training", "reporting"),
-  *("study", "planning"),
+  *("runtime", "data", "world", "models", "weights", "losses"),
+  *("endpoints", "judging", "generation", "pairing", "evaluation"),
+  *("training", "reporting", "study", "planning"),
 )
 COMMANDS = (
   *("train", "caption", "make_pairs", "evaluate", "export", "report"),

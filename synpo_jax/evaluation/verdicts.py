@@ -2,9 +2,9 @@
 
 from typing import NamedTuple
 
+from synpo_jax.endpoints.thoughts import without_thoughts
 from synpo_jax.judging import reading
 from synpo_jax.judging.replies import Unreadable, object_schema, whole_number
-from synpo_jax.judging.thoughts import without_thoughts
 
 SCALE = {"type": "integer", "minimum": 0, "maximum": 5}
 VERDICT_SCHEMA = object_schema(

@@ -8,13 +8,12 @@ is missing, which is not a score.
 """
 
 import asyncio
-import collections
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from synpo_jax.judging import endpoint as endpoints
-from synpo_jax.judging import responses
+from synpo_jax.endpoints import calling, paid, server
+from synpo_jax.endpoints.paid import Usage
 from synpo_jax.judging.replies import Unreadable
 from synpo_jax.runtime import journal
 from synpo_jax.runtime.settings import digest
@@ -24,6 +23,18 @@ GRACE = 5.0  # seconds that calls under way have when another stops the run
 AGAIN = (
   "An earlier reply of yours could not be used: {reason}. "
   "Try {attempt}: answer with the JSON object alone."
+)
+
+JUDGE = server.Names(
+  who="judge",
+  address="judge.base_url or API_URL",
+  model="judge.model or API_MODEL",
+  key="judge.key or API_KEY",
+  options="judge.limit_name, judge.extra and judge.temperature",
+  kept="what is judged",
+  urls=("API_URL", "OPENAI_BASE_URL"),
+  keys=("API_KEY", "OPENAI_API_KEY"),
+  models=("API_MODEL", "OPENAI_MODEL"),
 )
 
 
@@ -51,17 +62,11 @@ class Answer(NamedTuple):
   missing: str | None
 
 
-class Usage(NamedTuple):
-  """Cost so far: of this run, and replies that earlier ones had paid for."""
-
-  calls: int = 0
-  prompt_tokens: int = 0
-  completion_tokens: int = 0
-  cached: int = 0
-
-  def note(self) -> str:
-    tokens = self.prompt_tokens + self.completion_tokens
-    return f"{self.calls} calls, {tokens:,} tokens, {self.cached} from cache"
+class Reply(NamedTuple):
+  text: str
+  cut: bool  # the reply reached its limit of tokens
+  prompt_tokens: int
+  completion_tokens: int
 
 
 def ask(
@@ -72,7 +77,7 @@ def ask(
   concurrency: int,
   asks: int,
   temperature: float | None,
-  **server: Any,
+  **settings: Any,
 ) -> Usage:
   """Asks everything; `on_answer` gets each answer as it comes, in any order.
 
@@ -81,7 +86,7 @@ def ask(
     cache: JSONL of replies; made when it is not there.
     asks: how often one question is asked until its reply can be read.
     temperature: None leaves it to the server.
-    server: the settings of judging.endpoint.connect.
+    settings: of the server, those of endpoints.calling.connect.
 
   Returns:
     The cost of this call.
@@ -89,21 +94,13 @@ def ask(
   Raises:
     ValueError: the server cannot be used at all; one line says why.
   """
-  spent = collections.Counter()
   with journal.extend(cache, "key") as (rows, append):
-    endpoint = endpoints.connect(**server)
-    job = _Job(endpoint, rows, append, asks, temperature, {}, spent)
+    endpoint = calling.connect(JUDGE, **settings)
+    held = paid.replies(rows, append)
+    options = {} if temperature is None else {"temperature": temperature}
+    job = _Job(endpoint, held, asks, options)
     asyncio.run(_ask(job, iter(requests), on_answer, concurrency))
-  return Usage(**spent)
-
-
-def paid(cache: Path | str) -> dict[str, int]:
-  """Calls and tokens of all replies in a cache, whichever run paid for them."""
-  replies = [row["reply"] for row in journal.read(cache, "key").values()]
-  return {"calls": len(replies)} | {
-    name: sum(reply[name] for reply in replies)
-    for name in ("prompt_tokens", "completion_tokens")
-  }
+  return held.usage()
 
 
 def collect(
@@ -120,13 +117,10 @@ def collect(
 
 
 class _Job(NamedTuple):
-  endpoint: endpoints.Endpoint
-  rows: dict  # cached replies by key
-  append: Callable[[dict], None]
+  endpoint: calling.Endpoint
+  held: paid.Replies
   asks: int
-  temperature: float | None
-  waiting: dict  # key -> future of the same question under way
-  spent: collections.Counter  # fields of Usage
+  options: dict  # fields of every request
 
 
 async def _ask(job, requests: Iterator[Request], on_answer, concurrency):
@@ -135,7 +129,7 @@ async def _ask(job, requests: Iterator[Request], on_answer, concurrency):
   async def work():
     for request in requests:  # shared: each worker takes the next one
       answer = await _answer(job, request)
-      on_answer(answer, Usage(**job.spent))
+      on_answer(answer, job.held.usage())
       if stopped:
         return
 
@@ -165,9 +159,9 @@ async def _answer(job, request) -> Answer:
       reason = str(error)[:REASON]
       if reply.cut:
         reason, limit = f"it was cut at {limit} tokens", 2 * limit
-    except endpoints.Unavailable as error:
+    except calling.Unavailable as error:
       return Answer(request.id, None, f"unavailable: {error.args[0]}")
-    except endpoints.Refused as error:
+    except calling.Refused as error:
       return Answer(request.id, None, f"refused: {error.args[0]}")
   return Answer(request.id, None, f"unusable: {reason}")
 
@@ -183,38 +177,24 @@ def _again(request, reason, attempt):
   return request._replace(messages=(*before, last))
 
 
-async def _reply(job, request, limit):
+async def _reply(job, request, limit) -> Reply:
   """From the cache, from the same question under way, or from the server."""
-  key = _key(job, request, limit)
-  if key in job.waiting:
-    reply = await asyncio.shield(job.waiting[key])
-  elif key in job.rows:
-    reply = responses.Reply(**job.rows[key]["reply"])
-    reply = endpoints.without_secrets(job.endpoint, reply)
-  else:
-    job.waiting[key] = asyncio.ensure_future(_pay(job, request, key, limit))
-    try:
-      return await job.waiting[key]
-    finally:
-      del job.waiting[key]
-  job.spent["cached"] += 1
-  return reply
 
+  async def buy():
+    response = await calling.call(
+      job.endpoint,
+      list(request.messages),
+      schema=request.schema,
+      max_tokens=limit,
+      options=job.options,
+    )
+    tokens = response.prompt_tokens, response.completion_tokens
+    return Reply(*response.choices[0], *tokens)._asdict()
 
-async def _pay(job, request, key, limit):
-  reply = await endpoints.call(
-    job.endpoint,
-    list(request.messages),
-    schema=request.schema,
-    max_tokens=limit,
-    temperature=job.temperature,
-  )
-  row = {"key": key, "model": job.endpoint.model, "version": request.version}
-  job.append({**row, "reply": reply._asdict()})
-  job.spent["calls"] += 1
-  job.spent["prompt_tokens"] += reply.prompt_tokens
-  job.spent["completion_tokens"] += reply.completion_tokens
-  return reply
+  about = {"model": job.endpoint.model, "version": request.version}
+  found = await paid.once(job.held, _key(job, request, limit), about, buy)
+  reply = Reply(**found)
+  return reply._replace(text=calling.without_secrets(job.endpoint, reply.text))
 
 
 def _key(job, request, limit) -> str:
@@ -225,7 +205,7 @@ def _key(job, request, limit) -> str:
     messages=request.messages,
     schema=request.schema,
     max_tokens=limit,
-    temperature=job.temperature,
+    temperature=job.options.get("temperature"),
     extra=job.endpoint.extra,
   )
   return digest(asked, 64)

@@ -9,7 +9,7 @@ object is not read: half of a number is another number.
 import re
 from typing import Any, NamedTuple
 
-from synpo_jax.judging.thoughts import without_thoughts
+from synpo_jax.endpoints.thoughts import without_thoughts
 
 DEPTH = 16  # deepest nesting that is read
 NUMBER = re.compile(r"[+-]?(\d+(\.\d+)?|\.\d+)([eE][+-]?\d{1,3})?")

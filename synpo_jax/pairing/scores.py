@@ -3,6 +3,7 @@
 import collections
 from pathlib import Path, PurePosixPath
 
+from synpo_jax.endpoints import paid
 from synpo_jax.judging import judge
 from synpo_jax.pairing import criteria, ledger
 from synpo_jax.pairing.stages import stage
@@ -42,7 +43,7 @@ def by_model(
 
     def flush(usage):
       while order and left.get(order[0]) == 0:
-        append(rows.pop(order.popleft()), cost(usage, prices))
+        append(rows.pop(order.popleft()), paid.cost(usage, prices))
 
     def take(answer, usage):
       _fill(rows[answer.id[0]], answer)
@@ -91,17 +92,6 @@ def _true_scores(item, true) -> dict:
     row["fluency"][i] = verdict.fluency
     row["consistency"][i] = consistency
   return row
-
-
-def cost(usage: judge.Usage, prices: dict[str, float]) -> str:
-  """Calls, tokens and, where prices are given, money, in a few words."""
-  money = usage.prompt_tokens * prices["prompt"]
-  money += usage.completion_tokens * prices["completion"]
-  note = (
-    f"{usage.calls:,} calls, {usage.prompt_tokens:,} + "
-    f"{usage.completion_tokens:,} tokens, {usage.cached:,} cached"
-  )
-  return f"{note}, {money / 1e6:.2f} spent" if any(prices.values()) else note
 
 
 def _ready(workdir) -> list[dict]:

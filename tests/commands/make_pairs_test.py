@@ -9,7 +9,7 @@ from rich import console
 from synpo_jax import make_pairs
 from synpo_jax.data import pairs as reading
 from synpo_jax.data import prompts
-from synpo_jax.judging import server
+from synpo_jax.judging.judge import JUDGE
 from synpo_jax.pairing import criteria, ledger, terminal
 from synpo_jax.runtime import journal
 from tests.support import fake_pairs
@@ -198,7 +198,7 @@ def test_a_stage_without_its_forerunner_says_so(videos, tmp_path):
 def test_a_judge_that_cannot_be_is_refused_before_all_work(
   videos, tmp_path, monkeypatch, wrong, message
 ):
-  for name in (*server.MODELS, *server.URLS, *server.KEYS):
+  for name in (*JUDGE.models, *JUDGE.urls, *JUDGE.keys):
     monkeypatch.delenv(name, raising=False)
   c = fake_pairs.config(videos)
   c.judge.update(wrong)

@@ -11,7 +11,8 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from synpo_jax.judging import reading, replies, thoughts
+from synpo_jax.endpoints import thoughts
+from synpo_jax.judging import reading, replies
 from synpo_jax.judging.replies import Unreadable
 from tests.support import draws
 

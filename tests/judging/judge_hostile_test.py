@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from synpo_jax.judging import judge, responses
+from synpo_jax.endpoints import responses
+from synpo_jax.judging import judge
 from tests.support.asking import GOOD, after, question, run
 from tests.support.judge_server import RESET, TORN, serve
 

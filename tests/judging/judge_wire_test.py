@@ -8,7 +8,7 @@ import zlib
 
 import pytest
 
-from synpo_jax.judging import judge, responses, secrets
+from synpo_jax.endpoints import paid, responses, secrets
 from tests.support.asking import GOOD, after, question, run
 from tests.support.judge_server import BOMB, FLOOD, chat, serve
 
@@ -167,6 +167,6 @@ def test_the_cost_of_all_runs_is_in_the_cache(tmp_path):
   with serve(after([], GOOD)) as (url, _):
     for names in ("a", "b"), ("b", "c"):
       run(tmp_path, url, [question(name) for name in names])
-  paid = {"calls": 3, "prompt_tokens": 30, "completion_tokens": 15}
-  assert judge.paid(tmp_path / "cache.jsonl") == paid
-  assert judge.paid(tmp_path / "none.jsonl")["calls"] == 0
+  spent = {"calls": 3, "prompt_tokens": 30, "completion_tokens": 15}
+  assert paid.total(tmp_path / "cache.jsonl") == spent
+  assert paid.total(tmp_path / "none.jsonl")["calls"] == 0

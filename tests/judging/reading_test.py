@@ -7,8 +7,9 @@ import time
 
 import pytest
 
+from synpo_jax.endpoints import thoughts
 from synpo_jax.evaluation import verdicts
-from synpo_jax.judging import reading, thoughts
+from synpo_jax.judging import reading
 from synpo_jax.judging.replies import Unreadable
 from synpo_jax.pairing import criteria
 from tests.support.thought_forms import MARKED

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from synpo_jax.judging import responses
+from synpo_jax.endpoints import responses
 
 
 def body(content="Yes.", **changes):
@@ -24,7 +24,7 @@ def body(content="Yes.", **changes):
   ],
 )
 def test_text_is_read_whole_or_in_parts(content, text):
-  assert responses.read(body(content)).text == text
+  assert responses.read(body(content)).choices[0].text == text
 
 
 @pytest.mark.parametrize("content", [3, {"text": "Yes."}, [3]])

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-from synpo_jax.judging.responses import LARGEST
+from synpo_jax.endpoints.responses import LARGEST
 
 PIECE = 1 << 16  # bytes inflated at a time
 STREAM = "AsyncByteStream"  # httpx2's or httpx's, whichever openai has

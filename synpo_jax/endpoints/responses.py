@@ -7,30 +7,49 @@ import time
 from typing import NamedTuple
 
 LARGEST = 1 << 22  # bytes of a response that are read
+MARK = 200  # letters of a fingerprint that are read
 SAID = (None, "text", "output_text")  # parts that are no thoughts
 PATIENCE = ("retry-after-ms", "retry-after")
 
 
-class Reply(NamedTuple):
+class Choice(NamedTuple):
+  """One of the answers in a response."""
+
   text: str
-  cut: bool  # the reply reached its limit of tokens
+  cut: bool  # it reached its limit of tokens
+
+
+class Response(NamedTuple):
+  """What came back: an answer, or several where several were asked for."""
+
+  choices: tuple[Choice, ...]
   prompt_tokens: int
-  completion_tokens: int
+  completion_tokens: int  # of all choices
+  fingerprint: str  # of the system that answered; "" where none is given
 
 
-def read(content: bytes) -> Reply:
-  """The reply in the body of a response; ValueError where there is none."""
+def read(content: bytes) -> Response:
+  """What the body of a response holds; ValueError where there is no answer."""
   try:
     body = json.loads(content)
-    choice = body["choices"][0]
-    return Reply(
-      text=_text(choice["message"]),
-      cut=choice.get("finish_reason") == "length",
+    return Response(
+      choices=(_choice(body["choices"][0]), *map(_choice, body["choices"][1:])),
       prompt_tokens=_count(body, "prompt_tokens"),
       completion_tokens=_count(body, "completion_tokens"),
+      fingerprint=_fingerprint(body),
     )
   except (KeyError, IndexError, TypeError, AttributeError, RecursionError):
     raise ValueError(f"no choices[0].message in {content[:80]}") from None
+
+
+def _choice(choice) -> Choice:
+  cut = choice.get("finish_reason") == "length"
+  return Choice(_text(choice["message"]), cut)
+
+
+def _fingerprint(body) -> str:
+  told = body.get("system_fingerprint")
+  return told[:MARK] if isinstance(told, str) else ""
 
 
 def _text(message):

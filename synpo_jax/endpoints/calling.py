@@ -5,7 +5,7 @@ What may pass is tried again with growing, jittered waits, never sooner than
 the server's Retry-After; what cannot pass is told apart: a wrong key stops
 the run, a refused request costs its own answer only. Where a server refuses
 JSON-schema output, plain requests are made from then on. The client's library
-is imported where a judge is asked: it takes a second.
+is imported where a server is asked: it takes a second.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ import random
 import time
 from typing import Any
 
-from synpo_jax.judging import responses, secrets, server, wire
+from synpo_jax.endpoints import responses, secrets, server, wire
 
 PASSING = {408, 409, 425, 429}  # and 500 upwards
 HOPELESS = {401, 402, 403, 404, 405}  # key, account, address or model
@@ -52,6 +52,7 @@ class Refused(Exception):
 class Endpoint:
   """A server, how to treat it, and what was learnt about it so far."""
 
+  names: server.Names
   client: Any = dataclasses.field(repr=False)  # openai.AsyncOpenAI
   url: str  # as it may be shown
   model: str
@@ -76,22 +77,28 @@ class Endpoint:
 
 
 def connect(
-  *, base_url: str, model: str, key: str, schema: str, **treatment: Any
+  names: server.Names,
+  *,
+  base_url: str,
+  model: str,
+  key: str,
+  schema: str,
+  **treatment: Any,
 ) -> Endpoint:
   """The endpoint of these settings; empty ones come from the environment.
 
-  Without any address it is OpenAI's own; see judging.server. Raises
+  Without any address it is OpenAI's own; see endpoints.server. Raises
   ValueError when no model is named or a hosted service has no key.
   """
   import openai
 
-  url = server.address(base_url)
-  model = server.model_name(model)
+  server.check(base_url, model, key, names)
+  url = server.address(base_url, names)
+  model = server.model_name(model, names)
+  key = server.secret(key, names)
   if schema not in SHAPES:
-    raise ValueError(f"judge: schema={schema!r} is none of {', '.join(SHAPES)}")
-  key = server.secret(key)
-  if not url and not key:
-    raise ValueError(server.NEITHER)
+    known = ", ".join(SHAPES)
+    raise ValueError(f"{names.who}: schema={schema!r} is none of {known}")
   for name in ("httpx", "httpx2", "openai"):  # a line for every request
     logging.getLogger(name).setLevel(logging.WARNING)
   client = openai.AsyncOpenAI(
@@ -104,7 +111,7 @@ def connect(
   )
   held = secrets.held(url, key)
   url = secrets.shown(str(client.base_url)).rstrip("/")
-  return Endpoint(client, url, model, held, schema=schema, **treatment)
+  return Endpoint(names, client, url, model, held, schema=schema, **treatment)
 
 
 async def call(
@@ -113,21 +120,21 @@ async def call(
   *,
   schema: dict | None,
   max_tokens: int,
-  temperature: float | None,
-) -> responses.Reply:
-  """The server's reply. Raises Unavailable, Refused, or ValueError to stop.
+  options: dict,
+) -> responses.Response:
+  """The server's response. Raises Unavailable, Refused, or ValueError to stop.
 
-  The first structured request travels alone, so that a server without
-  JSON-schema output is found out once.
+  options: further fields of the request, as temperature. The first structured
+  request travels alone, so that a server without JSON-schema output is found
+  out once.
   """
   request = {
     "model": endpoint.model,
     "messages": messages,
     endpoint.limit_name: max_tokens,
     **endpoint.extra,
+    **options,
   }
-  if temperature is not None:
-    request["temperature"] = temperature
   if schema is None or endpoint.schema == "none":
     return await _persist(endpoint, request)
   if endpoint.probed:
@@ -179,8 +186,9 @@ async def _persist(endpoint, request):
       why, answered = _silence(endpoint, error), False
     except wire.Elsewhere as error:
       raise ValueError(
-        f"judge: {endpoint.url} redirects to {error}, where nothing was sent; "
-        "set judge.base_url or API_URL to the server that is meant"
+        f"{endpoint.names.who}: {endpoint.url} redirects to {error}, where "
+        f"nothing was sent; set {endpoint.names.address} to the server that is "
+        "meant"
       ) from None
     except wire.Unread as error:
       endpoint.alive = True
@@ -200,20 +208,25 @@ async def _send(endpoint, request):
   completions = endpoint.client.chat.completions.with_raw_response
   async with asyncio.timeout(endpoint.timeout):
     response = await completions.create(**_split(request))
-  return without_secrets(endpoint, responses.read(response.content))
+  found = responses.read(response.content)
+  choices = tuple(
+    choice._replace(text=without_secrets(endpoint, choice.text))
+    for choice in found.choices
+  )
+  told = without_secrets(endpoint, found.fingerprint)
+  return found._replace(choices=choices, fingerprint=told)
 
 
-def without_secrets(
-  endpoint: Endpoint, reply: responses.Reply
-) -> responses.Reply:
-  """The reply with *** for the key, if the server echoes it."""
-  return reply._replace(text=secrets.cut(reply.text, endpoint.secrets))
+def without_secrets(endpoint: Endpoint, text: str) -> str:
+  """A text of the server with *** for the key, if it echoes it."""
+  return secrets.cut(text, endpoint.secrets)
 
 
 def _split(request):
   """What the client has no argument for goes into the body as it is."""
-  known = {"model", "messages", "temperature", "max_tokens", "seed", "top_p"}
-  known |= {"max_completion_tokens", "response_format", "reasoning_effort"}
+  known = {"model", "messages", "temperature", "top_p", "seed", "n"}
+  known |= {"max_tokens", "max_completion_tokens"}
+  known |= {"response_format", "reasoning_effort"}
   named = {name: value for name, value in request.items() if name in known}
   extra = {name: value for name, value in request.items() if name not in known}
   return {**named, "extra_body": extra or None}
@@ -225,17 +238,18 @@ def _status(endpoint, error):
   why = f"status {error.status_code}: {detail}"
   if SPENT & {str(error.code), str(error.type)}:
     raise ValueError(
-      f"judge: {endpoint.url} answered {why}; the account has nothing left to "
-      "spend. What is judged is kept: pay it up, or use another key, and run "
-      "again"
+      f"{endpoint.names.who}: {endpoint.url} answered {why}; the account has "
+      f"nothing left to spend. {endpoint.names.kept.capitalize()} is kept: pay "
+      "it up, or use another key, and run again"
     ) from None
   refusal = "response_format" in error.message  # by some servers with a 500
   if error.status_code in PASSING or error.status_code >= 500 and not refusal:
     return why
   if error.status_code in HOPELESS:
+    names = endpoint.names
     raise ValueError(
-      f"judge: {endpoint.url} answered {why}; check judge.base_url, "
-      "judge.model and the key (API_URL, API_MODEL, API_KEY)"
+      f"{names.who}: {endpoint.url} answered {why}; check {names.address}, "
+      f"{names.model} and {names.key}"
     ) from None
   _count_refusal(endpoint, why)
   raise Refused(why, True) from None
@@ -267,8 +281,9 @@ def _count_silence(endpoint, why):
   limit = endpoint.stop_after if endpoint.alive else AT_FIRST["silent"]
   if endpoint.silent >= limit:
     raise ValueError(
-      f"judge: {endpoint.url} left {endpoint.silent} requests in a row "
-      f"without an answer ({why}); what is judged is kept, run again later"
+      f"{endpoint.names.who}: {endpoint.url} left {endpoint.silent} requests "
+      f"in a row without an answer ({why}); {endpoint.names.kept} is kept, run "
+      "again later"
     )
 
 
@@ -278,6 +293,6 @@ def _count_refusal(endpoint, why):
   limit = endpoint.stop_after if endpoint.replied else AT_FIRST["refused"]
   if endpoint.refused >= limit:
     raise ValueError(
-      f"judge: {endpoint.url} refused {endpoint.refused} requests in a row "
-      f"({why}); check judge.limit_name, judge.extra and judge.temperature"
+      f"{endpoint.names.who}: {endpoint.url} refused {endpoint.refused} "
+      f"requests in a row ({why}); check {endpoint.names.options}"
     ) from None
