@@ -7,6 +7,10 @@ python -m synpo_jax.caption --config=configs/caption.py:paper \
   --config.model.kept_ratio=0.1 --config.model.dtype=bfloat16 \
   --config.model.adapter=runs/vdc
 
+  --config.model.endpoint=http://localhost:8000/v1 --config.serving.model=NAME
+
+has a server write them in place of the checkpoint.
+
 Argument: `greedy` (the default) or `paper`: the official release's last step,
 sampled with contrastive decoding and a second, retrospective pass.
 """
@@ -16,6 +20,7 @@ import functools
 import ml_collections
 from ml_collections import config_dict
 
+from configs import serving
 from synpo_jax.data import prompts
 
 
@@ -42,7 +47,9 @@ def get_config(arg="greedy"):
     dtype="float32",  # bfloat16 on accelerators
     template="aurora",  # chat format: a key of data/text.py's TEMPLATES
     pixels=dict(resize="crop", resample="bicubic"),  # or "squash"
+    endpoint="",  # address of a server that writes the captions instead
   )
+  c.serving = serving.serving()
   c.frames = dict(min_frames=8, max_frames=16, frames_per_second=0.5)
   c.frames.fixed = whole()  # their number for all videos; None: as above
   c.captions = dict(

@@ -4,15 +4,20 @@ python -m synpo_jax.make_pairs --config=configs/pairs.py --workdir=runs/pairs \
   --config.videos='clips/*.mp4' --config.model.checkpoint=/path/to/AuroraCap \
   --config.model.kept_ratio=0.1
 
-The judge's address, model and key come from below or from API_URL, API_MODEL
-and API_KEY. Each stage can run alone, with --config.stages=judge,pairs. The
-same command goes on where it was stopped, and takes in videos added since.
+  --config.model.endpoint=http://localhost:8000/v1 --config.serving.model=NAME
+
+has a server write the captions in place of the checkpoint, or those of a stage:
+--config.served=candidates. The judge's address, model and key come from below
+or from API_URL, API_MODEL and API_KEY. Each stage can run alone, with
+--config.stages=judge,pairs. The same command goes on where it was stopped, and
+takes in videos added since.
 Values are those of the official recipe.
 """
 
 import ml_collections
 from ml_collections import config_dict
 
+from configs import serving
 from synpo_jax.data import prompts
 
 
@@ -50,7 +55,10 @@ def official():
     dtype="bfloat16",
     template="aurora",  # chat format: a key of data/text.py's TEMPLATES
     pixels=dict(resize="crop", resample="bicubic"),
+    endpoint="",  # address of a server that writes the captions instead
   )
+  c.serving = serving.serving()
+  c.served = "clips,candidates"  # what model.endpoint writes, where one is set
   # Where the work is done; captions do not depend on it.
   c.placing = dict(
     batch_size=16,  # videos, or parts of videos, at once

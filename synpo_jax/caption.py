@@ -22,7 +22,7 @@ from rich.text import Text as Words
 
 from synpo_jax.data import originals, prompts, sources, video
 from synpo_jax.data.limits import Limits
-from synpo_jax.generation import shots, writer
+from synpo_jax.generation import served, serving, shots, writer
 from synpo_jax.runtime import (
   buckets,
   ending,
@@ -44,14 +44,17 @@ def run(c, console: Console) -> list[str]:
 
   Raises ValueError or OSError, in one line, when nothing can be done.
   """
-  mark = _mark(c)
+  how = serving.of_config(c, _ask(c), "captions")
+  mark = _mark(c, how)
   wanted = sources.find(c.videos, c.root)
   mine = wanted[jax.process_index() :: jax.process_count()]
   path, faults = _output(buckets.at(c.output)), []
+  answers = f"{path.stem}.answers.jsonl"  # of a captioner behind an endpoint
   held = one_writer.held(path.parent, f".{path.name}.lock", path)
+  names = (*journal.files(path.name), *journal.files(answers))
   with (
     held,
-    mirror.kept(path.parent, journal.files(path.name)) as folder,
+    mirror.kept(path.parent, names) as folder,
     journal.extend(folder / path.name) as (rows, append),
   ):
     _check(path, rows, mark)
@@ -59,18 +62,45 @@ def run(c, console: Console) -> list[str]:
     new = [source for source in mine if source.id not in rows]
     if new:
       known = len(mine) - len(new)
-      for row in _captions(c, new, faults):
+      by = serving.fingerprint(rows.values())
+      opened = _open(c, how, folder / answers, by, faults)
+      for row in _captions(c, how, opened, new, faults):
         append(row | {"settings": mark})
         known += 1
         _show(console, row, f"{known}/{len(mine)}")
+      if how:
+        console.print(Words(f"captioner: {opened.cost()}"))
     console.print(Words(f"{path}: captions of {len(rows)} videos"))
   return faults
 
 
-def _captions(c, new, faults: list[str]) -> Iterator[dict]:
+def _ask(c) -> shots.Ask:
+  return shots.Ask(seed=c.seed, question=c.question, **c.captions)
+
+
+def _open(c, how, answers: Path, by: str | None, faults: list[str]):
+  """The captioner here, or the one that is served.
+
+  answers: the file of those that are paid for. by: the system that wrote the
+  captions so far.
+  """
+  if how is None:
+    return writer.open_writer(c.placing.to_dict(), **c.model.to_dict())
+
+  def lost(_, why):
+    _fail(why, faults)
+
+  return served.Writer(c.model.endpoint, how, answers, lost, by)
+
+
+def _fail(why, faults):
+  faults.append(str(why))
+  print(f"failed: {why}", file=sys.stderr, flush=True)
+
+
+def _captions(c, how, opened, new, faults: list[str]) -> Iterator[dict]:
   """A row per video that can be read, in order; the others' faults."""
-  ask = shots.Ask(seed=c.seed, question=c.question, **c.captions)
-  opened = writer.open_writer(c.placing.to_dict(), **c.model.to_dict())
+  ask, whole = _ask(c), how is not None and how.send == "video"
   rule, limits = video.FrameRule(**c.frames), Limits(**c.limits)
   facts = {}
 
@@ -82,6 +112,7 @@ def _captions(c, new, faults: list[str]) -> Iterator[dict]:
       opened.prepare,
       contrast=ask.contrast,
       limits=limits,
+      whole=whole,
     )
     return shot, clip, originals.describe(source.path)
 
@@ -90,14 +121,11 @@ def _captions(c, new, faults: list[str]) -> Iterator[dict]:
       try:
         shot, clip, file = future.result()
       except (ValueError, OSError) as error:
-        faults.append(str(error))
-        print(f"failed: {error}", file=sys.stderr, flush=True)
+        _fail(error, faults)
         continue
-      facts[source.id] = {
-        "frames": len(shot.frames),
-        "duration": round(clip.duration, 3),
-        originals.KEY: file,
-      }
+      facts[source.id] = {} if whole else {"frames": len(shot.frames)}
+      facts[source.id]["duration"] = round(clip.duration, 3)
+      facts[source.id][originals.KEY] = file
       if ask.contrast:
         facts[source.id]["contrast"] = shots.has_contrast(shot)
       yield shot
@@ -114,15 +142,21 @@ def _row(c, name, texts, facts) -> dict:
   if c.captions.retrospective:
     row["first"] = [text.first for text in texts]
   tokens = sum(text.tokens for text in texts)
-  return row | facts | {"tokens": tokens, "seed": c.seed}
+  row |= facts | {"tokens": tokens, "seed": c.seed}
+  return row | shots.origin(texts)
 
 
-def _mark(c) -> str:
+def _mark(c, how) -> str:
   """Short hash of all that decides a caption."""
   what = {name: c[name] for name in ("question", "seed")}
   for name in ("model", "frames", "captions"):
     what[name] = c[name].to_dict()
-  what["weights"] = fingerprint.captioner(c.model.checkpoint, c.model.adapter)
+  del what["model"]["endpoint"]
+  if how:
+    what["model"] = serving.identity(c.model.endpoint, how)
+  else:
+    held = fingerprint.captioner(c.model.checkpoint, c.model.adapter)
+    what["weights"] = held
   what["prompts"] = prompts.PROMPTS_VERSION
   return digest(what, 12)
 
@@ -155,7 +189,8 @@ def _output(path: Path) -> Path:
 
 def _show(console, row, count):
   """One video's captions, for people."""
-  facts = f"{count}, {row['frames']} frames of {row['duration']:.1f} s"
+  what = f"{row['frames']} frames" if "frames" in row else "all"
+  facts = f"{count}, {what} of {row['duration']:.1f} s"
   if "contrast" in row and not row["contrast"]:
     facts += ", no contrast: fewer frames are the same frames"
   console.print(Words.assemble((printable(row["id"]), "bold"), f"  ({facts})"))
@@ -168,13 +203,20 @@ def _show(console, row, count):
 def _next(c) -> str:
   """The command that makes preference pairs of the same videos."""
   keys = "checkpoint", "adapter", "kept_ratio", "dtype", "template"
+  given = [(f"config.model.{key}", c.model[key] or None) for key in keys]
+  if c.model.endpoint:
+    given = [
+      ("config.model.endpoint", serving.shown(c.model.endpoint)),
+      ("config.serving.model", c.serving.model),
+      ("config.serving.send", c.serving.send),
+    ]
   return ending.command(
     "make_pairs",
     ("config", "pairs"),
     ("workdir", f"{buckets.at(c.output).with_suffix('')}_pairs"),
     ("config.videos", c.videos),
     ("config.root", c.root),
-    *((f"config.model.{key}", c.model[key] or None) for key in keys),
+    *given,
   )
 
 
@@ -187,7 +229,8 @@ def main():
   """Captions the videos, and leaves with 1 if one of them has no caption."""
   hosts.start()
   c = CONFIG.value
-  c.model.checkpoint = hub.pinned(c.model.checkpoint)
+  if not c.model.endpoint:
+    c.model.checkpoint = hub.pinned(c.model.checkpoint)
   faults = run(c, Console())
   if hosts.is_first():
     ending.show({}, _next(c))

@@ -19,9 +19,17 @@ from rich import console
 from synpo_jax.data import prompts, sources
 from synpo_jax.data.limits import Limits
 from synpo_jax.endpoints import paid, server
-from synpo_jax.generation import shots
+from synpo_jax.generation import serving, shots
 from synpo_jax.judging.judge import JUDGE
-from synpo_jax.pairing import assembly, criteria, ledger, page, scores, terminal
+from synpo_jax.pairing import (
+  assembly,
+  captioners,
+  criteria,
+  ledger,
+  page,
+  scores,
+  terminal,
+)
 from synpo_jax.pairing import segments as cutting
 from synpo_jax.pairing import stages as captioning
 from synpo_jax.runtime import (
@@ -74,6 +82,7 @@ def run(
   stages = _stages(c.stages, share)
   if "judge" in stages:
     _check_judge(c.judge)
+  elsewhere = captioners.asked_elsewhere(c, stages)
   summary, faults = {}, {}
   with (
     one_writer.held(workdir, f".lock-{share.index}"),
@@ -83,12 +92,10 @@ def run(
       captioning.check_videos(workdir, buckets.at(c.root), share)
     if "segments" in stages:
       _cut(c, workdir, faults, share)
-    for stage, caption in (
-      ("clips", captioning.caption_segments),
-      ("candidates", captioning.caption_videos),
-    ):
+    for stage in captioners.STAGES:
       if stage in stages:
-        _caption(c, workdir, stage, caption, faults, share, open_writer)
+        how = elsewhere.get(stage)
+        _caption(c, workdir, stage, how, share, faults, open_writer)
     if "judge" in stages:
       _judge(c, workdir)
     if "pairs" in stages:
@@ -125,12 +132,10 @@ def _cut(c, workdir, faults, share):
     )
 
 
-def _caption(c, workdir, stage, caption, faults, share, open_writer):
-  from synpo_jax.weights import fingerprint
-
-  asked, model = c[stage].to_dict(), c.model.to_dict()
-  held = fingerprint.captioner(model["checkpoint"], model["adapter"])
-  settings = dict(model=model | {"weights": held}, seed=c.seed, **asked)
+def _caption(c, workdir, stage, how, share, faults, open_writer):
+  """The captions that a stage lacks; how: of captioners.asked_elsewhere."""
+  asked = c[stage].to_dict()
+  settings = dict(model=_captioner(c, how), seed=c.seed, **asked)
   settings["prompts"] = prompts.PROMPTS_VERSION
   settings["names"] = shots.NAMES_VERSION
   mark = ledger.register(workdir, stage, settings, share)
@@ -140,17 +145,24 @@ def _caption(c, workdir, stage, caption, faults, share, open_writer):
     return
   frames = asked.pop("frames")
   ask = shots.Ask(seed=c.seed, **asked)
-  writer = open_writer(c.placing.to_dict(), **c.model.to_dict())
-  work = captioning.Work(
-    workdir,
-    buckets.at(c.root),
-    writer,
-    c.readers,
-    Limits(**c.limits),
-    share,
-    faults,
-  )
-  caption(work, mark, frames, ask)
+  given = (workdir, stage, how, share, faults, open_writer)
+  work = captioners.open_work(c, *given)
+  caption = {
+    "clips": captioning.caption_segments,
+    "candidates": captioning.caption_videos,
+  }
+  caption[stage](work, mark, frames, ask)
+
+
+def _captioner(c, how) -> dict:
+  """Who writes captions, as settings and rows keep it."""
+  if how is not None:
+    return serving.identity(c.model.endpoint, how)
+  from synpo_jax.weights import fingerprint
+
+  model = captioners.here(c)
+  held = fingerprint.captioner(model["checkpoint"], model["adapter"])
+  return model | {"weights": held}
 
 
 def _check_judge(judge):
@@ -202,10 +214,9 @@ def _pair(c, workdir):
   summary = assembly.write(workdir, shared, **c.pairs)
   made = list(journal.read(ledger.path(workdir, "pairs")).values())
   judge = known["judge"]["settings"]
-  model = shared["model"]
-  names = [model[key] for key in ("checkpoint", "adapter") if model[key]]
+  by = captioners.named(shared["model"])
   line = (
-    f"{terminal.sentence(summary)} Captions: {' with '.join(names)}; "
+    f"{terminal.sentence(summary)} Captions: {by}; "
     f"judge: {judge['model']}, {judge['version']}."
   )
   page.write(
@@ -220,10 +231,13 @@ def _pair(c, workdir):
 
 
 def _counts(c, workdir, faults):
-  """Rows of each stage, what was unreadable, and what the judge cost."""
+  """Rows of each stage, what was unreadable, and what was paid for."""
   rows = {name: len(ledger.written(workdir, name)) for name in ledger.FILES}
   judge = paid.total(workdir / ledger.CACHE)
-  return {"rows": rows, "unreadable": faults, "judge": judge}
+  counts = {"rows": rows, "unreadable": faults, "judge": judge}
+  if answers := ledger.all_answers(workdir):
+    counts["captioner"] = paid.total(*answers)
+  return counts
 
 
 # What training is told of captioners that have recipes of their own.
@@ -263,7 +277,8 @@ def main():
   if CONFIG.value is not None:
     hosts.start()
     model = CONFIG.value.model
-    model.checkpoint = hub.pinned(model.checkpoint)
+    if captioners.loads_checkpoint(CONFIG.value):
+      model.checkpoint = hub.pinned(model.checkpoint)
     share = ledger.Share(jax.process_index(), jax.process_count())
     summary = run(CONFIG.value, place, share=share)
     terminal.show_summary(out, summary, place)

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
-from synpo_jax.data import prompts, text, video
+from synpo_jax.data import video
 from synpo_jax.generation import decode, prompt_batches, shots
 from synpo_jax.generation.decode_loop import Prompts
 from synpo_jax.generation.sampling import Sampling
@@ -72,7 +72,7 @@ def _caption(writer, group: list[Shot], ask: Ask) -> list[list[Text]]:
   first, tokens = _answer(writer, ask, views, names, asked)
   last = first
   if ask.retrospective:
-    asked = [[_again(answer, ask) for answer in row] for row in first]
+    asked = [[shots.again(answer, ask) for answer in row] for row in first]
     names = [f"{name} again" for name in names]
     last, more = _answer(writer, ask, views, names, asked)
     tokens = tokens + more
@@ -80,16 +80,6 @@ def _caption(writer, group: list[Shot], ask: Ask) -> list[list[Text]]:
     [Text(*cell) for cell in zip(*row, strict=True)]
     for row in zip(first, last, tokens.tolist(), strict=True)
   ]
-
-
-def _again(answer: str, ask: Ask) -> str:
-  """The second question; an empty first answer is asked for once more."""
-  answer = answer.replace(text.MARK, "").strip()  # it would mean a video
-  if not answer:
-    return ask.question
-  return prompts.retrospective(
-    answer, question=ask.question, caution=ask.caution
-  )
 
 
 class Seen(NamedTuple):

@@ -8,9 +8,10 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
-from synpo_jax.data import batches, video
+from synpo_jax.data import batches, prompts, text, video
 from synpo_jax.data.limits import Limits
 from synpo_jax.models.config import CaptionerConfig
+from synpo_jax.runtime import buckets
 
 WAITING = 4  # batches of shots that may be held back to fill one of a kind
 NAMES_VERSION = "2026-12-a"  # changes when `Shot.name` does
@@ -23,6 +24,7 @@ class Shot(NamedTuple):
   frames: UInt8[np.ndarray, "F Y X 3"]
   weak: UInt8[np.ndarray, "f Y X 3"] | None = None  # for contrastive decoding
   part: int | None = None  # None for all of a video
+  file: Path | None = None  # the video's own, for those who show all of it
 
   @property
   def name(self) -> str:
@@ -69,12 +71,22 @@ class Ask:
     return self.contrast_weight > 0
 
 
+class Served(NamedTuple):
+  """Which system behind an endpoint wrote a caption."""
+
+  endpoint: str  # its address, without what opens it
+  model: str  # the name that it is served by
+  fingerprints: frozenset[str]  # as the server told them; empty without any
+  seeded: bool  # whether it was given seeds
+
+
 class Text(NamedTuple):
   """One caption: as first written, after the second look, and its cost."""
 
   first: str
   last: str
   tokens: int  # generated in both passes
+  served: Served | None = None  # None for one that was written here
 
 
 class Captioned(NamedTuple):
@@ -85,6 +97,31 @@ class Captioned(NamedTuple):
   texts: list[Text]
 
 
+def again(answer: str, ask: Ask) -> str:
+  """The second question; an empty first answer is asked for once more."""
+  answer = answer.replace(text.MARK, "").strip()  # it would mean a video
+  if not answer:
+    return ask.question
+  return prompts.retrospective(
+    answer, question=ask.question, caution=ask.caution
+  )
+
+
+def origin(texts: list[Text]) -> dict[str, dict | None]:
+  """What the row of some captions says of the server that wrote them, if any.
+
+  {"served": {"endpoint", "model", "system_fingerprint"}}, or {}; and that the
+  row has no seed, where the server takes none.
+  """
+  found = [one.served for one in texts if one.served]
+  if not found:
+    return {}
+  told = sorted(frozenset().union(*(one.fingerprints for one in found)))
+  about = {"endpoint": found[0].endpoint, "model": found[0].model}
+  about["system_fingerprint"] = ", ".join(told) or None
+  return {"served": about} | ({} if found[0].seeded else {"seed": None})
+
+
 def read(
   id_: str,
   path: str | Path,
@@ -93,13 +130,18 @@ def read(
   *,
   contrast: bool,
   limits: Limits | None = None,
+  whole: bool = False,
 ) -> tuple[Shot, video.Clip]:
   """A video as a shot, and the clip it was taken from.
 
   With `contrast` the shot has weak frames too: (n + 2) // 3 for n frames,
   spread over the whole video on their own, as in the official release. Both
-  sets are decoded in one go, and `clip.frames` holds them together.
+  sets are decoded in one go, and `clip.frames` holds them together. With
+  `whole` the file itself is to be shown, and of its frames the first is read.
   """
+  if whole:
+    clip = video.read(path, lambda *_: np.zeros(1, np.int64), prepare, limits)
+    return Shot(id_, clip.frames, file=buckets.at(path)), clip
   if not contrast:
     clip = video.read(path, rule, prepare, limits)
     return Shot(id_, clip.frames), clip

@@ -6,6 +6,7 @@ import jax
 from absl import logging
 
 from synpo_jax.data import text, video
+from synpo_jax.endpoints import secrets
 from synpo_jax.generation.captioning import Writer
 from synpo_jax.generation.prompt_batches import Format
 from synpo_jax.models import sharding
@@ -40,6 +41,7 @@ def open_writer(
   dtype: str,
   template: str,
   pixels: dict,
+  endpoint: str = "",
 ) -> Writer:
   """Loads the captioner of a config's `model` section.
 
@@ -53,10 +55,13 @@ def open_writer(
       else to the checkpoint.
     dtype: of weights and computation. template: a key of data.text.TEMPLATES.
     pixels: resize and resample of video.Preprocess.
+    endpoint: "": what is served elsewhere is asked by generation.served.
 
   Raises ValueError or OSError: one line that says what does not fit.
   """
   placing, words = Placing(**placing), ""
+  if endpoint:
+    raise ValueError(f"model.endpoint={secrets.shown(endpoint)}: not used here")
   if workdir.is_run(adapter):
     run = workdir.run_config(adapter)
     checkpoint = checkpoint or run["model"]["checkpoint"]

@@ -80,6 +80,7 @@ def _pair(row, judgement, scores, choice, origin) -> dict:
     "rejected_score": scores[rejected],
     "provenance": {
       **origin,
+      **({"served": row["served"]} if "served" in row else {}),
       "judge": judgement["judge"],
       "candidates": {"chosen": chosen, "rejected": rejected},
       "seed": row["seed"],

@@ -19,6 +19,7 @@ FILES = {
   "pairs": "pairs.jsonl",
 }
 CACHE = "judge_cache.jsonl"
+ANSWERS = "captioner_cache"  # of captioners behind an endpoint
 SETTINGS = "settings.jsonl"
 
 
@@ -38,6 +39,17 @@ def path(workdir: Path | str, stage: str, share: Share = ALONE) -> Path:
   if share.count == 1:
     return file
   return file.with_suffix(f".{share.index}-of-{share.count}.jsonl")
+
+
+def answers(workdir: Path | str, share: Share = ALONE) -> Path:
+  """Where a process keeps what a captioner behind an endpoint answered."""
+  part = "" if share.count == 1 else f".{share.index}-of-{share.count}"
+  return buckets.at(workdir) / f"{ANSWERS}{part}.jsonl"
+
+
+def all_answers(workdir: Path | str) -> list[Path]:
+  """The files of `answers` that there are, of all processes."""
+  return sorted(buckets.at(workdir).glob(f"{ANSWERS}*.jsonl"))
 
 
 def is_mine(id_: str, share: Share) -> bool:

@@ -43,6 +43,8 @@ class Work(NamedTuple):
   limits: Limits  # what reading a video may cost
   share: ledger.Share  # whose turn each video is, among several processes
   faults: dict[str, str]  # video id -> why it was left out; filled here
+  whole: bool  # whether the writer is to show the files of whole videos
+  note: Callable[[int], str]  # tokens so far -> what is said of the cost
 
 
 class Stage(NamedTuple):
@@ -131,7 +133,7 @@ def caption_segments(work: Work, mark: str, frames: int, ask: Ask) -> None:
       if len(gathered[id_]) == len(cuts[id_]["segments"]):
         texts = [text for _, text in sorted(gathered.pop(id_).items())]
         row = {"id": id_, **_texts(texts), "seed": ask.seed, "config": mark}
-        append(row, f"{tokens:,} tokens")
+        append(row | shots.origin(texts), work.note(tokens))
 
 
 def caption_videos(work: Work, mark: str, frames: dict, ask: Ask) -> None:
@@ -149,7 +151,7 @@ def caption_videos(work: Work, mark: str, frames: dict, ask: Ask) -> None:
       row = {"id": id_, "video": cuts[id_]["video"], "question": ask.question}
       row |= _texts(texts) | {"seed": ask.seed, "config": mark}
       tokens += row["tokens"]
-      append(row, f"{tokens:,} tokens")
+      append(row | shots.origin(texts), work.note(tokens))
 
 
 def _texts(texts: list[Text]) -> dict:
@@ -170,6 +172,7 @@ def _video_shots(work: Work, rows, rule, ask: Ask) -> Iterator[Shot]:
       prepare,
       contrast=ask.contrast,
       limits=work.limits,
+      whole=work.whole,
     )
     return shot
 

@@ -37,12 +37,13 @@ def show_summary(out: console.Console, summary: dict, workdir: Path) -> None:
   for name, reason in summary["unreadable"].items():
     line = printable(f"left out {name}: {reason}")
     out.print(line, style="yellow", markup=False)
-  paid = summary["judge"]
-  if paid["calls"]:
-    out.print(
-      f"judge: {paid['calls']:,} calls, {paid['prompt_tokens']:,} prompt and "
-      f"{paid['completion_tokens']:,} completion tokens in all"
-    )
+  for who in ("captioner", "judge"):
+    paid = summary.get(who, {"calls": 0})
+    if paid["calls"]:
+      out.print(
+        f"{who}: {paid['calls']:,} calls, {paid['prompt_tokens']:,} prompt and "
+        f"{paid['completion_tokens']:,} completion tokens in all"
+      )
   if "pairs" in summary:
     out.print(sentence(summary))
     out.print(f"{ledger.path(workdir, 'pairs')}  {workdir / 'pairs.html'}")

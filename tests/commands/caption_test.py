@@ -14,7 +14,7 @@ from rich.console import Console
 from configs import pairs
 from synpo_jax import caption, make_pairs
 from synpo_jax.data import prompts, text, video
-from synpo_jax.generation import captioning, shots, writer
+from synpo_jax.generation import shots, writer
 from synpo_jax.pairing import ledger
 from synpo_jax.runtime import buckets, journal
 from synpo_jax.weights.config_reading import captioner_config
@@ -169,9 +169,9 @@ def test_a_contrast_that_makes_no_sense_is_refused(ask, seen, weight):
 
 def test_an_answer_cannot_pass_for_a_video():
   ask = shots.Ask(0, "What?", 1, 1, 0.0, 1, 1.0, True, False, 0.0, None)
-  asked = captioning._again("A dog \ufffcruns.", ask)
+  asked = shots.again("A dog \ufffcruns.", ask)
   assert "A dog runs." in asked and text.MARK not in asked
-  assert captioning._again(" \ufffc ", ask) == "What?"
+  assert shots.again(" \ufffc ", ask) == "What?"
 
 
 def test_the_entry_goes_on_and_takes_in_new_videos(one_device, folder, caplog):

@@ -10,7 +10,8 @@ import pytest
 
 from synpo_jax import make_pairs
 from synpo_jax.pairing import ledger
-from tests.support import fake_pairs
+from synpo_jax.runtime import journal
+from tests.support import captioner_server, fake_pairs
 from tests.support.judge_server import serve
 
 pytestmark = pytest.mark.slow
@@ -25,11 +26,11 @@ def size(path):
   return path.stat().st_size if path.exists() else 0
 
 
-def start(videos, workdir, url):
+def start(videos, workdir, url, **environment):
   command = [sys.executable, "-m", fake_pairs.__name__]
   return subprocess.Popen(
     [*command, str(videos), str(workdir), url],
-    env=os.environ | {"SLOW": "0.02"},
+    env=os.environ | {"SLOW": "0.02"} | environment,
     stderr=subprocess.DEVNULL,
   )
 
@@ -56,3 +57,36 @@ def test_kill_9_at_random_moments_then_the_same_rows(tmp_path):
   questions = [json.dumps(body, sort_keys=True) for body in log.bodies]
   repeated = len(questions) - len(set(questions))
   assert repeated <= 4 * 2  # under way when killed: four at a time, twice
+
+
+def test_a_served_captioner_is_asked_nothing_twice(tmp_path):
+  videos = fake_pairs.clips(tmp_path / "videos")
+  with serve(fake_pairs.both) as (url, log):
+    make_pairs.run(fake_pairs.served(videos, url), tmp_path / "whole")
+  needed, run_dir = len(log.bodies), tmp_path / "run"
+  cache = run_dir / "captioner_cache.jsonl"
+  with serve(fake_pairs.both, delay=0.02) as (url, log):
+    for more in (3, 30):
+      before = size(cache)
+      run = start(videos, run_dir, url, SERVED="1")
+      while size(cache) < before + more * 400 and run.poll() is None:
+        time.sleep(0.002)
+      run.send_signal(signal.SIGKILL)
+      run.wait()
+    killed = len(log.bodies)
+    assert 0 < killed < needed
+    assert start(videos, run_dir, url, SERVED="1").wait() == 0
+  assert needed <= len(log.bodies) <= needed + 4 * 2  # four under way, twice
+  for name in ("clips", "candidates", "pairs"):
+    whole, run = (
+      [row for row in journal.read(ledger.path(folder, name)).values()]
+      for folder in (tmp_path / "whole", run_dir)
+    )
+    words = ("captions", "first", "chosen", "rejected", "id", "tokens")
+    assert [{w: row.get(w) for w in words} for row in run] == [
+      {w: row.get(w) for w in words} for row in whole
+    ]
+  paid = json.loads((run_dir / "summary.json").read_text())["captioner"]
+  assert paid["calls"] == needed - sum(
+    not captioner_server.is_captioning(body) for body in log.bodies
+  )

@@ -15,6 +15,7 @@ import numpy as np
 from configs import pairs as recipe
 from synpo_jax import make_pairs
 from synpo_jax.generation.shots import Captioned, Text
+from tests.support import captioner_server
 from tests.support.judge_server import chat
 
 WORDS = "a red ball rolls left then a blue box turns and the dog waits".split()
@@ -106,6 +107,22 @@ def config(root, url: str = "", **judge):
   return c
 
 
+def served(root, url: str, **changes):
+  """The same with a captioner behind that endpoint."""
+  c = config(root, url)
+  c.model.endpoint = url
+  c.serving.update(model="served", first_wait=0.01, concurrency=4)
+  c.serving.update(changes)
+  return c
+
+
+def both(n, body):
+  """A judge and a captioner on one server, both honest."""
+  asked = captioner_server.is_captioning(body)
+  return captioner_server.honest(n, body) if asked else honest(n, body)
+
+
 if __name__ == "__main__":
   root, workdir, url = sys.argv[1:4]
-  make_pairs.run(config(root, url), Path(workdir), open_writer)
+  c = served(root, url) if "SERVED" in os.environ else config(root, url)
+  make_pairs.run(c, Path(workdir), open_writer)

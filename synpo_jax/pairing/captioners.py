@@ -1,0 +1,97 @@
+"""Who writes the captions of a stage: a checkpoint here, or a served model."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from synpo_jax.data.limits import Limits
+from synpo_jax.generation import served, serving, shots
+from synpo_jax.generation.serving import Serving
+from synpo_jax.pairing import ledger
+from synpo_jax.pairing.stages import Work
+from synpo_jax.runtime import buckets
+
+STAGES = ("clips", "candidates")
+
+
+def asked_elsewhere(c, stages: list[str]) -> dict[str, Serving]:
+  """How model.endpoint is asked, by each stage of these that it writes.
+
+  Raises ValueError, in one line, for what it cannot be asked.
+  """
+  if not c.model.endpoint:
+    return {}
+  chosen = _chosen(c)
+  for name in chosen:
+    if name not in STAGES:
+      raise ValueError(f"served: {name!r} is none of {', '.join(STAGES)}")
+  how = Serving(**c.serving.to_dict())
+  if set(STAGES) & set(stages) <= set(chosen):
+    serving.check_unused(c.model.to_dict())
+  found = [name for name in chosen if name in stages]
+  for name in found:
+    section = c[name].to_dict()
+    section.pop("frames")
+    ask = shots.Ask(seed=c.seed, **section)
+    serving.check(c.model.endpoint, how, ask, name)
+  return dict.fromkeys(found, how)
+
+
+def loads_checkpoint(c) -> bool:
+  """Whether the checkpoint writes the captions of any stage."""
+  return not c.model.endpoint or not set(STAGES) <= set(_chosen(c))
+
+
+def _chosen(c) -> list[str]:
+  return [name.strip() for name in c.served.split(",")]
+
+
+def open_work(
+  c,
+  workdir: Path,
+  stage: str,
+  how: Serving | None,
+  share: ledger.Share,
+  faults: dict[str, str],
+  open_writer: Callable,
+) -> Work:
+  """What a stage works with; its captioner is loaded, or connected to.
+
+  how: of asked_elsewhere. open_writer: called with c.placing and c.model for a
+  captioner here.
+  """
+  if how is None:
+    writer = open_writer(c.placing.to_dict(), **here(c))
+  else:
+    writer = served.Writer(
+      c.model.endpoint,
+      how,
+      ledger.answers(workdir, share),
+      faults.__setitem__,
+      serving.fingerprint(ledger.written(workdir, stage).values()),
+    )
+  return Work(
+    workdir,
+    buckets.at(c.root),
+    writer,
+    c.readers,
+    Limits(**c.limits),
+    share,
+    faults,
+    whole=how is not None and how.send == "video",
+    note=lambda tokens: f"{tokens:,} tokens" if how is None else writer.cost(),
+  )
+
+
+def here(c) -> dict:
+  """The `model` section as far as a checkpoint's captions depend on it."""
+  model = c.model.to_dict()
+  del model["endpoint"]
+  return model
+
+
+def named(model: dict) -> str:
+  """A captioner in a few words."""
+  if "endpoint" in model:
+    return f"{model['model']} at {model['endpoint']}"
+  names = [model[key] for key in ("checkpoint", "adapter") if model[key]]
+  return " with ".join(names)
