@@ -3,6 +3,8 @@
 import ml_collections
 from ml_collections import config_dict
 
+from configs import serving
+
 
 def shared():
   """A config without data: eval_vdc.py and its kin add theirs."""
@@ -28,7 +30,9 @@ def shared():
     dtype="bfloat16",
     template="aurora",  # chat format: a key of data/text.py's TEMPLATES
     pixels=dict(resize="crop", resample="bicubic"),  # or "squash"
+    endpoint="",  # address of a server that writes the captions instead
   )
+  c.serving = serving.serving()
   c.frames = dict(
     min_frames=8,
     max_frames=16,

@@ -21,8 +21,14 @@ from rich import console, table
 
 from synpo_jax.data.limits import Limits
 from synpo_jax.endpoints import paid, secrets, server
+from synpo_jax.evaluation import (
+  captioner,
+  judge_prompts,
+  preference,
+  recipe,
+  text_model,
+)
 from synpo_jax.evaluation import captions as making
-from synpo_jax.evaluation import judge_prompts, preference, recipe, text_model
 from synpo_jax.evaluation.benchmarks import BENCHMARKS
 from synpo_jax.generation import shots, writer
 from synpo_jax.generation.sampling import Sampling
@@ -38,7 +44,6 @@ from synpo_jax.runtime import (
 )
 from synpo_jax.runtime.flags import CONFIG, WORKDIR, command, given_again
 from synpo_jax.runtime.workdir import is_run
-from synpo_jax.weights import fingerprint
 
 # What decides a judgement; the rest only decides how it is come by.
 JUDGE_KEYS = ("temperature", "extra", "asks")
@@ -64,6 +69,7 @@ def _evaluate(c, workdir, open_writer) -> dict:
   benchmark = _benchmark(c.benchmark)
   if c.limit < 0:
     raise ValueError(f"limit={c.limit}: give a number of videos, 0 for all")
+  how = captioner.asked_elsewhere(c)
   prompts = judge_prompts.OURS_ALONE
   if benchmark.judged:
     prompts = judge_prompts.load(c.prompts, c.benchmark)
@@ -72,7 +78,8 @@ def _evaluate(c, workdir, open_writer) -> dict:
     raise ValueError(f"{', '.join(benchmark.files(c))}: nothing to score")
   made_with = make_recipe(c, benchmark, prompts)
   mark = recipe.claim(workdir, made_with)
-  rows = _captions(c, workdir, wanted, open_writer, mark)
+  whole = how is not None and how.send == "video"
+  rows = _captions(c, workdir, wanted, open_writer, mark, whole)
   items = [item for item in wanted if item.id in rows]
   texts = {item.id: rows[item.id]["caption"] for item in items}
   ask, judge_server, cache = None, None, workdir / "judge.jsonl"
@@ -95,6 +102,8 @@ def _evaluate(c, workdir, open_writer) -> dict:
     "judge_cost": None if usage is None else paid.total(cache),
     "judge_cost_of_this_run": None if usage is None else usage._asdict(),
   }
+  if how is not None:
+    results["captioner_cost"] = paid.total(workdir / captioner.ANSWERS)
   journal.rewrite(workdir / "items.jsonl", scored)
   _write(workdir / "results.json", results)
   return results
@@ -122,10 +131,7 @@ def make_recipe(c, benchmark, prompts) -> dict:
     content = recipe.content(c.predictions)
     made["predictions"] = {"file": str(c.predictions), "content": content}
   else:
-    model = c.model.to_dict()
-    made["model"] = model
-    adapter = model["adapter"] if "adapter" in model else ""
-    made["model_content"] = fingerprint.captioner(model["checkpoint"], adapter)
+    made |= captioner.recipe(c)
     names = ("frames", "captions")
     if c.benchmark == "preference":
       names = ("answers",)
@@ -142,7 +148,7 @@ def make_recipe(c, benchmark, prompts) -> dict:
   return made
 
 
-def _captions(c, workdir, items, open_writer, mark) -> dict[str, dict]:
+def _captions(c, workdir, items, open_writer, mark, whole) -> dict[str, dict]:
   """Rows {"prompt", "caption"} by item id; those made here carry the mark."""
   origin = {"recipe_hash": mark}
   if c.predictions:
@@ -153,13 +159,15 @@ def _captions(c, workdir, items, open_writer, mark) -> dict[str, dict]:
   if c.benchmark == "preference":
     return _answers(c, workdir, items, origin)
   files = making.find_videos(items, c.videos, c.root)
+  path = workdir / recipe.CAPTIONS
   return making.make(
     items,
     files,
-    workdir / recipe.CAPTIONS,
-    lambda: open_writer(c.placing.to_dict(), **c.model.to_dict()),
+    path,
+    captioner.opener(c, workdir, path, open_writer),
     seed=c.seed,
     frames=c.frames.to_dict(),
+    whole=whole,
     readers=c.readers,
     limits=Limits(**c.limits),
     origin=origin,
@@ -253,7 +261,7 @@ def _words(value) -> str:
 def main():
   """Evaluates, and shows the scores."""
   workdir, c = buckets.at(WORKDIR.value), CONFIG.value
-  if "checkpoint" in c.model:
+  if "checkpoint" in c.model and captioner.asked_elsewhere(c) is None:
     c.model.checkpoint = hub.pinned(c.model.checkpoint)
   results = run(c, workdir)
   show(results, console.Console())

@@ -134,6 +134,7 @@ def make(
   readers: int,
   limits: Limits,
   origin: dict,
+  whole: bool = False,
   **asked,
 ) -> dict[str, dict]:
   """Captions of all items; those that `path` holds already are kept.
@@ -146,9 +147,11 @@ def make(
     readers: videos that are decoded ahead.
     limits: what reading a video may cost.
     origin: what every row that is made here says of how it was.
+    whole: whether the writer is to show the files, not frames of them.
     asked: the fields of a shots.Ask but seed and question.
 
-  Raises ValueError for a video that is another one than its caption's.
+  Raises ValueError for a video that is another one than its caption's, and for
+  one that a served captioner leaves without.
   """
   with journal.extend(path) as (rows, append):
     for item in items:
@@ -160,6 +163,7 @@ def make(
     if new:
       writer, seen = open_writer(), {}
       how = dict(contrast=asked["contrast_weight"] > 0, limits=limits)
+      how["whole"] = whole
       rule = video.FrameRule(**frames)
       read = _make_read(files, rule, writer.prepare, seen, how)
       with progress.bar("captions", len(items), done=done) as advance:
@@ -170,8 +174,15 @@ def make(
           for item_id, _, (text,) in writer.write(wanted, ask):
             row = {"id": item_id, "prompt": prompt, "caption": text.last}
             row |= {"first_pass": text.first, "tokens": text.tokens}
+            row |= shots.origin([text])
             append(row | seen.pop(item_id) | origin)
             advance()
+    left = [item.id for item in items if item.id not in rows]
+    if left:
+      raise ValueError(
+        f"{path}: {len(left)} of {len(items)} captions are not there, as "
+        f"{left[0]}; run again"
+      )
     return {item.id: rows[item.id] for item in items}
 
 

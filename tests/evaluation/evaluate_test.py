@@ -21,6 +21,7 @@ from synpo_jax.generation.shots import Captioned, Text
 from synpo_jax.runtime import journal
 from synpo_jax.world import rendering, staging, telling
 from synpo_jax.world.scene import write_scenes
+from tests.support import captioner_server
 from tests.support.judge_server import chat, serve
 from tests.support.paths import ROOT
 
@@ -86,6 +87,29 @@ def test_true_captions_of_the_world_are_perfect(world, tmp_path):
   assert results["recipe"]["packages"]["jax"]
   held = json.loads((tmp_path / "run" / "results.json").read_text())
   assert held == json.loads(json.dumps(results))
+
+
+def test_a_served_captioner_is_scored_and_named(world, tmp_path):
+  c = shapes_config(world[0])
+  picky = [True]
+
+  def behave(n, body):
+    return (400, {}, "") if n and picky[0] else captioner_server.honest(n, body)
+
+  with serve(behave) as (url, log):
+    c.model.endpoint, c.serving.model = url, "served"
+    with pytest.raises(ValueError, match="1 of 2 captions are not there"):
+      evaluate.run(c, tmp_path)
+    picky[0] = False
+    results = evaluate.run(c, tmp_path)
+    assert evaluate.run(c, tmp_path) == results and len(log.bodies) == 3
+  assert results["recipe"]["model"]["endpoint"] == url
+  assert results["captioner_cost"]["calls"] == 2
+  rows = journal.read(tmp_path / "captions.jsonl").values()
+  assert {row["served"]["model"] for row in rows} == {"served"}
+  c.captions.contrast_weight = 0.5
+  with pytest.raises(ValueError, match="captions.contrast_weight=0.5: .*log"):
+    evaluate.run(c, tmp_path)
 
 
 def test_the_clips_to_score_are_those_of_a_file(world, tmp_path):
