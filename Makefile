@@ -12,7 +12,7 @@ export JAX_PLATFORMS ?= cpu
 ARGS ?=
 
 .PHONY: demo test test-fast check smol pairs-demo claims benchmarks \
-  torture docs clean
+  gpu-report torture docs clean
 
 demo: .venv/installed  ## trains the embedded default and shows the result
 	$(BIN)/python -m synpo_jax.train --config=configs/vdc.py \
@@ -49,6 +49,11 @@ benchmarks: .venv/installed  ## the step beside TRL and PyTorch, and scaling
 	$(BIN)/python benchmarks/floor.py
 	$(BIN)/python benchmarks/scaling.py --out=benchmarks/results
 	$(BIN)/python benchmarks/page.py
+
+gpu-report: .venv/installed  ## the step on this machine's GPU, beside PyTorch's
+	$(BIN)/python -m pip install -q 'jax[cuda12]'
+	$(BIN)/python benchmarks/peers.py setup
+	$(BIN)/python -m benchmarks.gpu $(ARGS)
 
 torture: .venv/installed  ## faults put into the commands: docs/reliability.md
 	$(BIN)/python -m benchmarks.torture $(ARGS)

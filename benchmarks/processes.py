@@ -5,12 +5,23 @@ What they answer is benchmarks/child.py's.
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
 
 from benchmarks import workload
 from benchmarks.workload import ROOT
+from synpo_jax.runtime import starting
+
+# How XLA, PyTorch and the system say that memory is full.
+FULL = re.compile(
+  r"RESOURCE_EXHAUSTED|OutOfMemoryError|out.of.memory|ended with -9", re.I
+)
+
+
+class OutOfMemory(RuntimeError):
+  """A process that ended because a memory was full."""
 
 
 class Child:
@@ -50,10 +61,12 @@ class Child:
     self.process.wait()
     self.log.seek(0)
     tail = "\n".join(self.log.read().splitlines()[-15:])
-    raise RuntimeError(
+    said = (
       f"{self.task.impl} at {self.task.shape} ended with "
-      f"{self.process.returncode} (-9: out of memory?)\n{tail}"
+      f"{self.process.returncode}"
     )
+    is_full = FULL.search(f"{said}\n{tail}")
+    raise (OutOfMemory if is_full else RuntimeError)(f"{said}\n{tail}")
 
   def end(self) -> None:
     """Ends the process, whatever it does."""
@@ -62,8 +75,12 @@ class Child:
 
 
 def environment(device: str, is_ours: bool) -> dict[str, str]:
-  """What a process is started with; ours, as where no PyTorch is installed."""
+  """What a process is started with; ours, as where no PyTorch is installed.
+
+  All may take the same part of a GPU's memory.
+  """
   out = dict(os.environ, JAX_PLATFORMS=device, HF_HUB_OFFLINE="1")
+  out[starting.PART[0]] = str(starting.GPU_PART)
   return out | {"USE_TORCH": "0"} if is_ours else out
 
 

@@ -1,5 +1,7 @@
 """What every step in PyTorch begins and ends with."""
 
+import os
+
 import torch
 import transformers
 
@@ -7,7 +9,13 @@ from benchmarks import workload
 
 
 def base_model(task: workload.Task):
-  """The frozen model, with the attention that PyTorch fuses."""
+  """The frozen model, with the attention that PyTorch fuses.
+
+  Of a GPU's memory it may take what the variable says that ours takes.
+  """
+  if task.device != "cpu":
+    part = float(os.environ["XLA_CLIENT_MEM_FRACTION"])
+    torch.cuda.set_per_process_memory_fraction(part)
   return transformers.AutoModelForCausalLM.from_pretrained(
     f"{task.folder}/base",
     dtype=getattr(torch, task.dtype),
