@@ -21,14 +21,19 @@ from synpo_jax.data import prompts
 from synpo_jax.runtime import names
 
 # The coefficients of each paper, as the docstrings in synpo_jax/losses cite
-# them (r_dpo's are ours). aot, bco and kto compare all pairs of an update: they
-# want many, and cost a second forward pass where there are micro-batches.
+# them (those of r_dpo, hypo and synpo_log are ours). aot, bco and kto compare
+# all pairs of an update: they want many, and cost a second forward pass where
+# there are micro-batches.
 LOSSES = {
   "synpo": dict(alpha=30.0, beta=0.2),
+  "synpo_log": dict(alpha=30.0, beta=0.2),
   "dpo": dict(beta=0.1),
   "cdpo": dict(beta=0.1, epsilon=0.1),
   "robust_dpo": dict(beta=0.1, epsilon=0.1),
   "ipo": dict(beta=0.1),
+  "sigmoid_norm": dict(beta=5.0),
+  "dpo_shift": dict(beta=0.01, lam=0.7),
+  "hypo": dict(beta=0.1),
   "hinge": dict(beta=0.05),
   "exo": dict(beta=0.1, epsilon=1e-3),
   "nca": dict(beta=0.01),
@@ -43,6 +48,7 @@ LOSSES = {
   "kto": dict(beta=0.1, desirable=1.0, undesirable=1.0),
   "cpo": dict(beta=0.1, alpha=1.0),
   "simpo": dict(beta=2.0, gamma=0.5),
+  "alphapo": dict(alpha=0.25, beta=2.5, gamma=0.1),
   "orpo": dict(lam=0.1),
   "slic_hf": dict(delta=1.0, lam=0.1),
   "rrhf": dict(lam=1.0),

@@ -33,6 +33,13 @@ def log_ratio_gap(logps, mask, ref_logps):
   return chosen - rejected
 
 
+def log_ratio_gap_per_token(logps, mask, ref_logps):
+  """r_w/n_w - r_l/n_l, n the token counts, float32 [B]."""
+  chosen, rejected = log_ratios(logps, mask, ref_logps)
+  length = jnp.maximum(sequence_stats(logps, mask).length, 1.0)
+  return chosen / length[:, 0] - rejected / length[:, 1]
+
+
 def dpo(logps: Logps, mask: Mask, ref_logps: Refs = None, *, beta) -> Losses:
   """-log s(beta (r_w - r_l)).
 
@@ -78,10 +85,21 @@ def ipo(logps: Logps, mask: Mask, ref_logps: Refs = None, *, beta) -> Losses:
   paper sweeps; 0.1 is in that range). The division by length is not in the
   paper; its authors confirmed to TRL that they trained so.
   """
-  chosen, rejected = log_ratios(logps, mask, ref_logps)
-  length = jnp.maximum(sequence_stats(logps, mask).length, 1.0)
-  gap = chosen / length[:, 0] - rejected / length[:, 1]
+  gap = log_ratio_gap_per_token(logps, mask, ref_logps)
   return (gap - 1 / (2 * beta)) ** 2
+
+
+def sigmoid_norm(
+  logps: Logps, mask: Mask, ref_logps: Refs = None, *, beta
+) -> Losses:
+  """-log s(beta (r_w/n_w - r_l/n_l)): DPO per token, n the token counts.
+
+  Length-normalised DPO, the ablation of SimPO's appendix I, arXiv:2405.14734,
+  and the loss of Tulu 3, arXiv:2411.15124, section 5; its beta, as its release
+  trains with. TRL, which has the loss under this name, leaves its beta at 0.1.
+  """
+  gap = log_ratio_gap_per_token(logps, mask, ref_logps)
+  return -jax.nn.log_sigmoid(beta * gap)
 
 
 def hinge(logps: Logps, mask: Mask, ref_logps: Refs = None, *, beta) -> Losses:
@@ -197,3 +215,29 @@ def r_dpo(
   length = sequence_stats(logps, mask).length
   longer = length[:, 0] - length[:, 1]
   return -jax.nn.log_sigmoid(beta * gap + alpha * longer)
+
+
+def dpo_shift(
+  logps: Logps, mask: Mask, ref_logps: Refs = None, *, beta, lam
+) -> Losses:
+  """-log s(beta (r_w - lam r_l)): DPO that holds the rejected caption less.
+
+  DPO-Shift, Yang et al. 2025, arXiv:2502.07599, with a fixed lambda of at most
+  1, which is DPO; less keeps the chosen caption likelier for a smaller margin.
+  Both coefficients are those of its release's recipes.
+  """
+  chosen, rejected = log_ratios(logps, mask, ref_logps)
+  return -jax.nn.log_sigmoid(beta * (chosen - lam * rejected))
+
+
+def hypo(logps: Logps, mask: Mask, ref_logps: Refs = None, *, beta) -> Losses:
+  """-log s(beta (l_w - l_l - max(0, g))), g = l_w - l_l of the reference.
+
+  Hybrid-DPO, Yuan et al. 2026, arXiv:2602.11902: DPO, but where the reference
+  prefers the rejected caption it counts as neutral, so that no pair is done
+  before the policy itself ranks it right. The beta is DPO's usual one.
+  """
+  gap = log_ratio_gap(logps, mask, ref_logps)
+  reference = ref_logps.astype(jnp.float32)
+  against = jax.nn.relu(reference[:, 1] - reference[:, 0])
+  return -jax.nn.log_sigmoid(beta * (gap - against))

@@ -20,11 +20,24 @@ def synpo(logps: Logps, mask: Mask, *, alpha, beta) -> Losses:
   return -jax.nn.sigmoid(alpha * gap) - beta * stats.avg_prob[:, 0]
 
 
+def synpo_log(logps: Logps, mask: Mask, *, alpha, beta) -> Losses:
+  """-log s(alpha (S_w - S_l)) - beta P_w: SynPO, ranking by log s.
+
+  An ablation of ours, with SynPO's coefficients. The release ranks by s, which
+  leaves pairs that are far wrong alone; log s pulls at them all the harder.
+  With beta 0 it is AlphaPO with alpha -1 and gamma 0.
+  """
+  stats = sequence_stats(logps, mask)
+  gap = stats.geo_prob[:, 0] - stats.geo_prob[:, 1]
+  return -jax.nn.log_sigmoid(alpha * gap) - beta * stats.avg_prob[:, 0]
+
+
 def cpo(logps: Logps, mask: Mask, *, beta, alpha) -> Losses:
   """-log s(beta (l_w - l_l)) - alpha l_w.
 
   Contrastive Preference Optimization, Xu et al. 2024, arXiv:2401.08417,
-  section 3 (whose NLL is of the whole caption, weight 1); beta of 4.2.
+  section 3; beta of 4.2. Its NLL is of the whole caption, weight 1; TRL's is
+  the mean over tokens, which alpha 0 in a mixture with sft gives.
   """
   chosen, rejected = sequence_stats(logps, mask).sum_logp.T
   return -jax.nn.log_sigmoid(beta * (chosen - rejected)) - alpha * chosen
@@ -41,12 +54,26 @@ def simpo(logps: Logps, mask: Mask, *, beta, gamma) -> Losses:
   return -jax.nn.log_sigmoid(beta * (chosen - rejected) - gamma)
 
 
+def alphapo(logps: Logps, mask: Mask, *, alpha, beta, gamma) -> Losses:
+  """-log s(beta (f_w - f_l) - gamma), f = (1 - exp(-alpha m)) / alpha.
+
+  Gupta et al. 2025, arXiv:2501.03884: SimPO, which it is at alpha 0, with the
+  reward of another shape. Coefficients of its table 3 (Mistral-Instruct), as
+  TRL's index of papers gives them. exp ends at e^80, float32 not far behind.
+  """
+  mean = sequence_stats(logps, mask).mean_logp
+  if alpha:
+    mean = -jnp.expm1(jnp.minimum(-alpha * mean, 80.0)) / alpha
+  chosen, rejected = mean.T
+  return -jax.nn.log_sigmoid(beta * (chosen - rejected) - gamma)
+
+
 def orpo(logps: Logps, mask: Mask, *, lam) -> Losses:
   """-m_w - lam log s(log odds_w - log odds_l), odds = exp(m)/(1 - exp(m)).
 
   Odds Ratio Preference Optimization, Hong et al. 2024, arXiv:2403.07691,
-  eqs. 6 and 7; lambda of its table 7. Means are kept below -1e-7, where the
-  odds of a certain caption end.
+  eqs. 6 and 7, NLL per token; lambda of its table 7. Means are kept below
+  -1e-7, where the odds of a certain caption end.
   """
   mean = sequence_stats(logps, mask).mean_logp
   below = jnp.minimum(mean, -jnp.finfo(jnp.float32).eps)

@@ -22,6 +22,11 @@ def synpo(w, z, v, u, k, alpha=30, beta=0.2):
   return -1 / (1 + np.exp(-alpha * gap)) - beta * np.mean(np.exp(w))
 
 
+def synpo_log(w, z, v, u, k, alpha=30, beta=0.2):
+  gap = np.prod(np.exp(w / len(w))) - np.prod(np.exp(z / len(z)))
+  return np.logaddexp(0, -alpha * gap) - beta * np.mean(np.exp(w))
+
+
 def dpo(w, z, v, u, k, beta=0.1):
   return np.logaddexp(0, -beta * (w.sum() - v - z.sum() + u))
 
@@ -38,6 +43,21 @@ def robust_dpo(w, z, v, u, k, beta=0.1, epsilon=0.1):
 
 def ipo(w, z, v, u, k, beta=0.1):
   return (w.mean() - v / len(w) - z.mean() + u / len(z) - 0.5 / beta) ** 2
+
+
+def sigmoid_norm(w, z, v, u, k, beta=5.0):
+  return np.logaddexp(
+    0, beta * ((z.sum() - u) / len(z) - (w.sum() - v) / len(w))
+  )
+
+
+def dpo_shift(w, z, v, u, k, beta=0.01, lam=0.7):
+  policy, reference = w.sum() - lam * z.sum(), v - lam * u
+  return np.logaddexp(0, -beta * (policy - reference))
+
+
+def hypo(w, z, v, u, k, beta=0.1):
+  return -ls(beta * (w.sum() - z.sum() - max(0.0, v - u)))
 
 
 def hinge(w, z, v, u, k, beta=0.05):
@@ -95,6 +115,11 @@ def simpo(w, z, v, u, k, beta=2.0, gamma=0.5):
   return -ls(beta / len(w) * w.sum() - beta / len(z) * z.sum() - gamma)
 
 
+def alphapo(w, z, v, u, k, alpha=0.25, beta=2.5, gamma=0.1):
+  reward = [(1 - np.exp(x.mean()) ** -alpha) / alpha for x in (w, z)]
+  return np.logaddexp(0, gamma - beta * (reward[0] - reward[1]))
+
+
 def orpo(w, z, v, u, k, lam=0.1):
   odds = [np.exp(x.mean()) / -np.expm1(x.mean()) for x in (w, z)]
   return -w.mean() - lam * ls(np.log(odds[0] / odds[1]))
@@ -125,10 +150,14 @@ def sft(w, z, v, u, k):
 
 ORACLE = dict(
   synpo=synpo,
+  synpo_log=synpo_log,
   dpo=dpo,
   cdpo=cdpo,
   robust_dpo=robust_dpo,
   ipo=ipo,
+  sigmoid_norm=sigmoid_norm,
+  dpo_shift=dpo_shift,
+  hypo=hypo,
   hinge=hinge,
   exo=exo,
   nca=nca,
@@ -141,6 +170,7 @@ ORACLE = dict(
   rpo=rpo,
   cpo=cpo,
   simpo=simpo,
+  alphapo=alphapo,
   orpo=orpo,
   slic_hf=slic_hf,
   rrhf=rrhf,
