@@ -257,7 +257,7 @@ def _next(c, workdir: Path) -> str:
   return ending.command(
     "train",
     *told,
-    ("config.model.checkpoint", c.model.checkpoint),
+    ("config.model.checkpoint", c.model.checkpoint or None),
     ("config.data.template", c.model.template),
     ("config.data.pairs", ledger.path(workdir, "pairs")),
     ("config.data.videos", c.root),

@@ -28,6 +28,7 @@ EXPECTED = (ValueError, OSError)
 HELP = ("--help", "-help", "--helpshort", "-h", "-?")
 HELP += ("--helpfull", "-helpfull")  # and the flags of libraries, too
 NAMED = re.compile(r"--config=(?:configs/)?(\w+)(?:\.py)?")
+OPENS = re.compile(r"(?<=://)[^/?#\s]*@")  # user and password in an address
 
 
 class _ConfigParser(ConfigFileFlagParser):
@@ -126,9 +127,15 @@ def config_name() -> str:
 
 
 def given_again(*but: str) -> list[tuple[str, str]]:
-  """--config and its keys as the command line gave them, but for some keys."""
-  values = {name: str(value.now) for name, value in changed().items()}
-  kept = ((f"config.{key}", values[key]) for key in values if key not in but)
+  """--config and its keys as the command line gave them, but for some keys.
+
+  It will be shown: a server's key, and what opens an address, are left out.
+  """
+  kept = (
+    (f"config.{key}", OPENS.sub("", str(value.now)))
+    for key, value in changed().items()
+    if key not in but and key.rpartition(".")[2] != "key"
+  )
   return [("config", config_name()), *kept]
 
 

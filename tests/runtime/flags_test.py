@@ -141,3 +141,20 @@ def test_a_full_disk_is_told_with_the_way_out(number, end):
   with pytest.raises(SystemExit) as left, flags.one_line():
     raise OSError(number, "said", "a/b")
   assert left.value.code == f"error: [Errno {number}] said{end}"
+
+
+def test_no_key_and_no_password_is_given_again(monkeypatch):
+  now = {
+    "judge.openai.key": "sk-secret",
+    "model.endpoint": "http://user:hunter2@host:1/v1",
+    "videos": "a@b/*.mp4",
+    "stages": "clips",
+  }
+  changed = {key: flags.Change("", value) for key, value in now.items()}
+  monkeypatch.setattr(flags, "changed", lambda: changed)
+  monkeypatch.setattr(flags, "config_name", lambda: "pairs")
+  assert flags.given_again("stages") == [
+    ("config", "pairs"),
+    ("config.model.endpoint", "http://host:1/v1"),
+    ("config.videos", "a@b/*.mp4"),
+  ]
