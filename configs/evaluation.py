@@ -28,6 +28,8 @@ def shared():
     # None: the run's, or the checkpoint's own.
     kept_ratio=config_dict.placeholder(float),
     dtype="bfloat16",
+    base="float",  # int8: the decoder's linear layers in a byte a weight
+    kv="float",  # int8: keys and values too; captions differ a little
     template="aurora",  # chat format: a key of data/text.py's TEMPLATES
     pixels=dict(resize="crop", resample="bicubic"),  # or "squash"
     endpoint="",  # address of a server that writes the captions instead
@@ -53,8 +55,8 @@ def shared():
   )
   # Where the work is done; captions do not depend on it.
   c.placing = dict(
-    batch_size=16,  # videos at once
-    prefix_buckets=128,  # prompts are padded to a multiple of this
+    batch_size=16,  # videos whose captions grow at once
+    prefix_buckets=128,  # prompts are padded to 1, 2, 4, 8, 12, 16 ... times it
     frame_buckets=(8, 12, 16),
     attention="auto",  # auto | splash (TPU) | cudnn (GPU) | xla
     mesh=dict(data=-1, fsdp=1, model=1),  # over the devices of one process

@@ -17,7 +17,7 @@ Values are those of the official recipe.
 import ml_collections
 from ml_collections import config_dict
 
-from configs import serving
+from configs import published, serving
 from synpo_jax.data import prompts
 
 
@@ -53,18 +53,23 @@ def official():
     # None: the run's, or the checkpoint's own.
     kept_ratio=config_dict.placeholder(float),
     dtype="bfloat16",
+    base="float",  # int8: the decoder's linear layers in a byte a weight
+    kv="float",  # int8: keys and values too; captions differ a little
     template="aurora",  # chat format: a key of data/text.py's TEMPLATES
     pixels=dict(resize="crop", resample="bicubic"),
     endpoint="",  # address of a server that writes the captions instead
   )
   c.serving = serving.serving()
   c.served = "clips,candidates"  # what model.endpoint writes, where one is set
-  # Where the work is done; captions do not depend on it.
+  # What `plan` goes by, while no checkpoint is named.
+  c.arch = published.arch("auroracap_7b")
+  # Where the work is done; captions do not depend on it. As it is, 7B fits
+  # one GPU of 80 GB, and v5e-8.
   c.placing = dict(
-    batch_size=16,  # videos, or parts of videos, at once
-    prefix_buckets=128,  # prompts are padded to a multiple of this
+    batch_size=8,  # videos, or parts of videos, whose captions grow at once
+    prefix_buckets=128,  # prompts are padded to 1, 2, 4, 8, 12, 16 ... times it
     frame_buckets=(8, 12, 16),
-    mesh=dict(data=-1, fsdp=1, model=1),  # over this host's devices
+    mesh=dict(data=1, fsdp=1, model=-1),  # over this host's devices
     attention="auto",  # auto | splash (TPU) | cudnn (GPU) | xla
   )
   # Each part of a video alone, twice: what the judge compares with.
@@ -148,6 +153,7 @@ def tiny(c):
     checkpoint="synpo_jax/assets/tiny", kept_ratio=None, dtype="float32"
   )
   c.placing.update(batch_size=8, prefix_buckets=32, frame_buckets=(8,))
+  c.placing.mesh.update(data=-1, model=1)
   c.clips.max_new_tokens = 128
   c.candidates.max_new_tokens = 128
   c.candidates.frames.max_frames = 8
@@ -180,6 +186,7 @@ def smol(c):
     template="tokenizer",
   )
   c.placing.update(batch_size=2, prefix_buckets=64, frame_buckets=(8,))
+  c.placing.mesh.update(data=-1, model=1)
   # Greedily it would often say nothing.
   c.clips.update(temperature=0.9, top_k=32, top_p=0.95, max_new_tokens=32)
   c.candidates.update(candidates=4, max_new_tokens=32)

@@ -204,6 +204,8 @@ def _next(c) -> str:
   """The command that makes preference pairs of the same videos."""
   keys = "checkpoint", "adapter", "kept_ratio", "dtype", "template"
   given = [(f"config.model.{key}", c.model[key] or None) for key in keys]
+  smaller = [key for key in ("base", "kv") if c.model[key] != "float"]
+  given += [(f"config.model.{key}", c.model[key]) for key in smaller]
   if c.model.endpoint:
     given = [
       ("config.model.endpoint", serving.shown(c.model.endpoint)),

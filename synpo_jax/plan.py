@@ -36,6 +36,9 @@ FRAMES = flags.DEFINE_integer(
 RESPONSE = flags.DEFINE_integer(
   "response", None, "Tokens of a caption; the config's most, if not given."
 )
+JOB = flags.DEFINE_enum(
+  "job", "train", ["train", "make_pairs"], "What is planned."
+)
 SWEEP = flags.DEFINE_boolean(
   "sweep", False, "Tabulate meshes and micro-batches instead."
 )
@@ -48,20 +51,30 @@ MOST = flags.DEFINE_integer(
 def main():
   """Prints the plan; leaves with 0 if it fits, with 1 if not."""
   environment.prepare()
-  from synpo_jax.planning import inputs, session  # JAX reads that
-
-  inputs.check_loss(CONFIG.value, changed(), config_name())
-  lengths = FRAMES.value, RESPONSE.value
-  report = session.sweep if SWEEP.value else session.judge
-  rows, fits = report(CONFIG.value, TOPOLOGY.value, lengths, MOST.value)
+  rows, fits = _captions() if JOB.value == "make_pairs" else _training()
   if OUT.value:
     folder = buckets.local(OUT.value, "--out")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "plan.json").write_text(json.dumps(rows, indent=2) + "\n")
     print(f"plan: {folder / 'plan.json'}")
-  if fits and not SWEEP.value:
+  if fits and not SWEEP.value and JOB.value == "train":
     ending.show({}, _train(rows[-1]["flags"]))
   sys.exit(0 if fits else 1)
+
+
+def _training():
+  from synpo_jax.planning import inputs, session  # JAX reads the environment
+
+  inputs.check_loss(CONFIG.value, changed(), config_name())
+  lengths = FRAMES.value, RESPONSE.value
+  report = session.sweep if SWEEP.value else session.judge
+  return report(CONFIG.value, TOPOLOGY.value, lengths, MOST.value)
+
+
+def _captions():
+  from synpo_jax.planning import captions
+
+  return captions.judge(CONFIG.value, TOPOLOGY.value)
 
 
 def _train(fitting: list[str]) -> str:

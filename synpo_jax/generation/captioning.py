@@ -1,25 +1,41 @@
-"""From frames and a question to captions: batches, two passes, contrast."""
+"""From frames and a question to captions: tasks of two passes, contrast."""
 
 import collections
+import dataclasses
+import itertools
 from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import UInt8
 
 from synpo_jax.data import video
-from synpo_jax.generation import decode, prompt_batches, shots
-from synpo_jax.generation.decode_loop import Prompts
-from synpo_jax.generation.sampling import Sampling
+from synpo_jax.generation import (
+  decode,
+  engine,
+  footprint,
+  pages,
+  prompt_batches,
+  rooms,
+  schedule,
+  shots,
+)
+from synpo_jax.generation.decode_loop import Choice
+from synpo_jax.generation.engine import Content
+from synpo_jax.generation.sampling import Sampling, check
+from synpo_jax.generation.schedule import Task
 from synpo_jax.generation.shots import Ask, Captioned, Shot, Text
 from synpo_jax.models import sharding
 from synpo_jax.models.captioner import Captioner
 
 
 class Writer(NamedTuple):
-  """A captioner in its place, and how shots are batched for it."""
+  """A captioner in its place, and how captions are grown by it.
+
+  batch_size: videos whose captions grow at once; see `rooms.plan`.
+  """
 
   model: Captioner
   variables: dict
@@ -29,6 +45,7 @@ class Writer(NamedTuple):
   pixels: video.Preprocess
   batch_size: int
   frame_buckets: int | tuple[int, ...]
+  int8_keys: bool  # and values
 
   def prepare(
     self, picture: UInt8[np.ndarray, "y x 3"]
@@ -45,132 +62,135 @@ class Writer(NamedTuple):
         order.append((shot.id, shot.part))
         yield shot
 
-    groups = shots.grouped(
-      noted(),
-      partial(_bucket, self),
-      size=self.batch_size,
-      contrast=ask.contrast,
-    )
-    for group in groups:
-      for shot, texts in zip(group, _caption(self, group, ask), strict=True):
-        done[shot.id, shot.part] = texts
+    for key, texts in _written(self, noted(), ask):
+      done[key] = texts
       while order and order[0] in done:
-        key = order.popleft()
-        yield Captioned(*key, done.pop(key))
+        first = order.popleft()
+        yield Captioned(*first, done.pop(first))
 
 
-def _bucket(writer, count):
-  config = writer.model.config
-  return shots.frame_bucket(config, writer.frame_buckets, count)
+@dataclasses.dataclass(eq=False)
+class About:
+  """What is known of a shot on its way through both passes."""
+
+  key: tuple
+  name: str
+  counts: list[int]  # frames of each stream
+  first: list[str] | None = None  # answers of the first pass
+  tokens: np.ndarray | int = 0  # that it took
 
 
-def _caption(writer, group: list[Shot], ask: Ask) -> list[list[Text]]:
-  """Both passes over one batch."""
-  views = _look(writer, group, ask)
-  names = [shot.name for shot in group]
-  asked = [[ask.question]] * len(group)
-  first, tokens = _answer(writer, ask, views, names, asked)
-  last = first
-  if ask.retrospective:
-    asked = [[shots.again(answer, ask) for answer in row] for row in first]
-    names = [f"{name} again" for name in names]
-    last, more = _answer(writer, ask, views, names, asked)
-    tokens = tokens + more
-  return [
-    [Text(*cell) for cell in zip(*row, strict=True)]
-    for row in zip(first, last, tokens.tolist(), strict=True)
-  ]
+def _written(writer, wanted: Iterator[Shot], ask: Ask):
+  """Yields (key, texts) of shots as they are done."""
+  grower = grower_for(writer, ask)
+  again = collections.deque()  # tasks of second passes, before new ones
+
+  def ahead() -> Task | None:
+    if not again:
+      again.extend(first_tasks(writer, wanted, ask, grower.room.reads))
+    return again.popleft() if again else None
+
+  for task in schedule.run(ahead, grower, grower.room, writer.eos_ids):
+    about = task.content.about
+    answers, lengths = _texts(writer, task)
+    if ask.retrospective and about.first is None:
+      about.first, about.tokens = answers, lengths
+      again.appendleft(_second_task(writer, task, ask))
+      continue
+    first = answers if about.first is None else about.first
+    tokens = (about.tokens + lengths).tolist()
+    cells = zip(first, answers, tokens, strict=True)
+    yield about.key, [Text(*cell) for cell in cells]
 
 
-class Seen(NamedTuple):
-  """Videos of a batch as the decoder reads them."""
+def grower_for(writer: Writer, ask: Ask) -> engine.Engine:
+  """What grows the captions that are asked for, as many at once as fit.
 
-  visual: Float[Array, "N M D"]  # zero frames behind a video's own
-  counts: list[int]  # frames of each of B videos; the rows behind are filler
-
-
-class Views(NamedTuple):
-  """What both passes read of a batch; without contrast there is no `weak`."""
-
-  full: Seen
-  weak: Seen | None
-  weights: list[float]  # of each video's contrast
-
-
-def _look(writer, group: list[Shot], ask: Ask) -> Views:
-  """Runs the tower, once for both passes."""
-  F = max(_bucket(writer, len(shot.frames)) for shot in group)
-  full = _see(writer, [shot.frames for shot in group], F)
-  if not ask.contrast:
-    return Views(full, None, [])
-  f = shots.frame_bucket(writer.model.config, 1, video.contrast_count(F))
-  weak = _see(writer, [shot.weak for shot in group], f)
-  weights = [ask.contrast_weight * shots.has_contrast(shot) for shot in group]
-  return Views(full, weak, weights)
-
-
-def _see(writer, clips, F: int) -> Seen:
-  step = writer.model.config.frames_per_step
-  rows = _rows(writer, len(clips))
-  frames, counts = shots.stack(clips, rows, F, step)
-  placed = _place(writer, frames)
-  return Seen(_embed(writer.model, writer.variables, placed), counts)
-
-
-@partial(jax.jit, static_argnums=0)
-def _embed(model, variables, frames):
-  features = model.apply(variables, frames, method="encode")
-  return model.apply(variables, features, method="connect")
-
-
-def _rows(writer, count: int) -> int:
-  """Rows of a batch: powers of two times the devices that share them."""
-  rows = writer.mesh.shape["data"] * writer.mesh.shape["fsdp"]
-  while rows < count:
-    rows *= 2
-  return rows
-
-
-def _place(writer, arrays):
-  return jax.device_put(arrays, sharding.rows_sharding(writer.mesh))
-
-
-def _answer(writer, ask, views: Views, names, asked):
-  """Answers [B][C] (text) and their lengths [B, C] to questions [B][1 or C].
-
-  Questions that differ share the part of the prompt that does not.
+  Raises ValueError for settings that make no sense, and where memory does not
+  suffice for one video's.
   """
-  filler = _rows(writer, len(names)) - len(names)
-  contrast = None
-  if views.weak is not None:
-    weights = np.float32(views.weights + [0.0] * filler)
-    weak = _batch(writer, views.weak, asked)
-    contrast = decode.Contrast(weak, weights, ask.contrast_cutoff)
-  out = decode.generate(
-    writer.model,
-    writer.variables,
-    _batch(writer, views.full, asked),
-    decode.row_keys(ask.seed, names + names[-1:] * filler),
-    candidates=ask.candidates,
-    max_new_tokens=ask.max_new_tokens,
-    sampling=Sampling(ask.temperature, ask.top_k, ask.top_p),
-    eos_ids=writer.eos_ids,
-    contrast=contrast,
+  sampling = Sampling(ask.temperature, ask.top_k, ask.top_p)
+  check(sampling)
+  choice = Choice(sampling, writer.eos_ids, ask.contrast_cutoff)
+  frames, steps = writer.frame_buckets, writer.format.prefix_buckets
+  most = rooms.lengths(writer.format, frames, ask)
+  frames = rooms.FRAMES if isinstance(frames, int) else max(frames)
+  place = writer.model, writer.variables, writer.mesh
+  room = footprint.fitting(
+    footprint.Plan(*place, choice, steps, frames, writer.int8_keys),
+    most,
+    lambda videos: rooms.plan(most, writer.mesh, videos, ask),
+    writer.batch_size,
+    footprint.usable(writer.mesh),
   )
-  lengths = out.lengths[: len(names)]
-  answers = [
-    [_text(writer, *cell) for cell in zip(*row, strict=True)]
-    for row in zip(out.tokens, lengths)  # noqa: B905 - filler rows are left
+  return engine.Engine(*place, room, choice, steps, most, writer.int8_keys)
+
+
+def _texts(writer, task) -> tuple[list[str], np.ndarray]:
+  """A task's answers, and how many tokens each took."""
+  rows = [task.done[c].tokens for c in range(len(task.tails))]
+  decode_ids = partial(writer.format.tokenizer.decode, skip_special_tokens=True)
+  texts = [decode_ids(ids.tolist()).strip() for ids in rows]
+  return texts, np.array([len(ids) for ids in rows])
+
+
+def first_tasks(writer, wanted, ask: Ask, count: int) -> list[Task]:
+  """The first passes of the next shots, whose frames are looked at together."""
+  group = list(itertools.islice(wanted, count))
+  if not group:
+    return []
+  if ask.contrast and any(shot.weak is None for shot in group):
+    name = next(shot.name for shot in group if shot.weak is None)
+    raise ValueError(f"{name}: contrast needs the shot's weak frames")
+  streams = [_see(writer, [shot.frames for shot in group], count)]
+  if ask.contrast:
+    streams.append(_see(writer, [shot.weak for shot in group], count))
+  tasks = []
+  for n, shot in enumerate(group):
+    visual = [seen[n] for seen, _ in streams]
+    about = About(
+      (shot.id, shot.part), shot.name, [counts[n] for _, counts in streams]
+    )
+    weight = ask.contrast_weight * shots.has_contrast(shot)
+    question = [ask.question] * ask.candidates
+    tasks.append(_task(writer, about, visual, question, ask, weight))
+  return tasks
+
+
+def _second_task(writer, task: Task, ask: Ask) -> Task:
+  """The second pass of a shot, behind its first answers."""
+  about, old = task.content.about, task.content
+  question = [shots.again(answer, ask) for answer in about.first]
+  return _task(writer, about, old.visual, question, ask, old.weight)
+
+
+def _task(writer, about: About, visual, question, ask, weight) -> Task:
+  name = about.name if about.first is None else f"{about.name} again"
+  made = [
+    prompt_batches.make(writer.format, question, count)
+    for count in about.counts
   ]
-  return answers, lengths
+  [keys] = np.asarray(decode.key_data(ask.seed, [name]))
+  return engine.task(
+    Content(
+      [prefix for prefix, _ in made], made[0][1], visual, keys, weight, about
+    )
+  )
 
 
-def _text(writer, tokens, length) -> str:
-  ids = tokens[:length].tolist()
-  return writer.format.tokenizer.decode(ids, skip_special_tokens=True).strip()
-
-
-def _batch(writer, seen: Seen, asked) -> Prompts:
-  rows = seen.visual.shape[0]
-  words = prompt_batches.make(writer.format, seen.counts, asked, rows)
-  return _place(writer, words)._replace(visual=seen.visual)
+def _see(writer, clips, rows: int):
+  """(embeddings [M, D] of each clip, frames of each)."""
+  config = writer.model.config
+  wanted = [
+    shots.frame_bucket(config, writer.frame_buckets, len(clip))
+    for clip in clips
+  ]
+  filled = clips + clips[-1:] * (rows - len(clips))
+  frames, counts = shots.stack(
+    filled, rows, max(wanted), config.frames_per_step
+  )
+  placed = jax.device_put(frames, sharding.rows_sharding(writer.mesh))
+  length = None
+  if not isinstance(writer.frame_buckets, int):
+    length = sum(config.blocks(max(writer.frame_buckets)))
+  return pages.look(writer.model, writer.variables, placed, length), counts

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key, UInt32
 
 from synpo_jax.generation import decode_loop
 from synpo_jax.generation.decode_loop import Choice, Prompts
@@ -157,15 +157,25 @@ def _shards(array) -> int:
 
 def row_keys(seed: int, ids: list[str]) -> Key[Array, " B"]:
   """A key per video from the run's seed and the video's own name only."""
+  return jax.random.wrap_key_data(key_data(seed, ids))
+
+
+def key_data(seed: int, ids: list[str]) -> UInt32[Array, "B 2"]:
+  """The same keys as numbers."""
   words = [
     np.frombuffer(hashlib.sha256(name.encode()).digest()[:8], np.uint32)
     for name in ids
   ]
+  return _folded(seed, np.stack(words))
+
+
+@jax.jit
+def _folded(seed, words):
   root = jax.random.key(seed)
   fold = jax.vmap(
     lambda pair: jax.random.fold_in(jax.random.fold_in(root, pair[0]), pair[1])
   )
-  return fold(jnp.asarray(np.stack(words)))
+  return jax.random.key_data(fold(words))
 
 
 def blocks(max_new_tokens: int) -> list[tuple[int, int]]:

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, UInt8
 from synpo_jax.generation import sampling
 from synpo_jax.generation.sampling import Sampling
 from synpo_jax.models.captioner import visual_embeddings
-from synpo_jax.models.decoder import KV
+from synpo_jax.models.decoder import KV, Pages
 
 ROWS = (1, 1, 0, 0)  # the axis of rows in each array of a KV
 
@@ -82,7 +82,7 @@ def read_tokens(
   tokens: Int[Array, "N T"],
   mask: Bool[Array, "N T"],
   place: Int[Array, "N"],
-  past: tuple[KV, ...],
+  past: tuple[KV | Pages, ...],
 ) -> tuple[KV, Float[Array, "N V"]]:
   """Reads tokens behind `past`: (caches, logits).
 

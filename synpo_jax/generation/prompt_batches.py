@@ -1,4 +1,4 @@
-"""Questions about videos as arrays of token ids for `decode.generate`."""
+"""Questions about videos as token ids, and lengths that these are padded to."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,6 @@ from jaxtyping import Bool, Int
 from synpo_jax.data import batches, text
 from synpo_jax.data.batches import IMAGE_TOKEN
 from synpo_jax.data.chat_templates import Tokenizer
-from synpo_jax.generation.decode_loop import Prompts
 from synpo_jax.models.config import CaptionerConfig
 
 
@@ -18,42 +17,29 @@ class Format(NamedTuple):
   tokenizer: Tokenizer
   template: str  # a key of data.text.TEMPLATES
   config: CaptionerConfig
-  prefix_buckets: int | tuple[int, ...]  # lengths that prompts are padded to
+  prefix_buckets: int | tuple[int, ...]  # as `rung` takes them
 
 
 def make(
-  form: Format, counts: list[int], asked: list[list[str]], rows: int
-) -> Prompts:
-  """`rows` prompts for B videos, NumPy arrays without the videos themselves.
+  form: Format, question: list[str], count: int
+) -> tuple[list[int], list[list[int]]]:
+  """(prefix, tails): what a video's prompts have in common, and the rests.
 
-  counts: frames of each video. asked: one question for each video, or C of
-  them; then the prefix is what a video's C prompts have in common, and the
-  tails hold the rest of each. Rows behind B repeat the last.
+  question: one, or one for each candidate. count: frames of the video. Each
+  tail has a token at least. Raises ValueError where questions come before the
+  video and differ.
   """
-  prompts = [
-    [_prompt(form, question, count) for question in row]
-    for row, count in zip(asked, counts, strict=True)
-  ]
-  prompts += prompts[-1:] * (rows - len(prompts))
-  shared = [_shared(row) for row in prompts]
-  both = list(zip(prompts, shared, strict=True))
-  made = Prompts(*_padded(form, [row[0][:n] for row, n in both]))
-  if len(prompts[0]) == 1:
-    return made
-  padded = _padded(form, [ids[n:] for row, n in both for ids in row])
-  tail, mask = (x.reshape(rows, -1, x.shape[1]) for x in padded)
-  return made._replace(tail=tail, tail_mask=mask)
-
-
-def _prompt(form, question, count) -> list[int]:
   blocks = form.config.blocks(count)
-  return text.prompt_ids(form.tokenizer, form.template, question, blocks=blocks)
+  prompts = [
+    text.prompt_ids(form.tokenizer, form.template, words, blocks=blocks)
+    for words in question
+  ]
+  same = _shared(prompts)
+  return prompts[0][:same], [ids[same:] for ids in prompts]
 
 
 def _shared(row: list[list[int]]) -> int:
-  """Tokens that all prompts of a row begin with; each keeps one for itself."""
-  if len(row) == 1:
-    return len(row[0])
+  """Tokens that all prompts begin with; each keeps one for itself."""
   least = min(map(len, row)) - 1
   columns = zip(*(ids[:least] for ids in row), strict=True)
   same = next((n for n, ids in enumerate(columns) if len(set(ids)) > 1), least)
@@ -62,11 +48,20 @@ def _shared(row: list[list[int]]) -> int:
   return same
 
 
-def _padded(form, rows: list[list[int]]):
-  longest = np.array([max(map(len, rows))])
-  return left_padded(
-    rows, int(batches.round_up(longest, form.prefix_buckets)[0])
-  )
+def rung(length: int, steps: int | tuple[int, ...]) -> int:
+  """The length that so many tokens are padded to; one of few.
+
+  steps: ascending lengths, or a number that the lengths are these multiples
+  of: 1, 2, 4, 8, 12, 16, 24, 32, 48 and so on. Raises ValueError for more
+  tokens than the last of given lengths.
+  """
+  if not isinstance(steps, int):
+    return int(batches.round_up(np.array([length]), steps)[0])
+  wanted, times = -(-length // steps), 1
+  while times < wanted:
+    halfway = times >= 8 and times * 3 // 2 >= wanted
+    times = times * 3 // 2 if halfway else 2 * times
+  return times * steps
 
 
 def left_padded(
@@ -76,5 +71,6 @@ def left_padded(
   ids = np.zeros((len(rows), length), np.int32)
   mask = np.zeros(ids.shape, bool)
   for n, row in enumerate(rows):
-    ids[n, length - len(row) :], mask[n, length - len(row) :] = row, True
+    if row:
+      ids[n, length - len(row) :], mask[n, length - len(row) :] = row, True
   return ids, mask

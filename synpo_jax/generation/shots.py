@@ -1,7 +1,7 @@
-"""What is read of a video and asked of it; which shots share a batch."""
+"""What is read of a video and asked of it, and how frames are stacked."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +13,6 @@ from synpo_jax.data.limits import Limits
 from synpo_jax.models.config import CaptionerConfig
 from synpo_jax.runtime import buckets
 
-WAITING = 4  # batches of shots that may be held back to fill one of a kind
 NAMES_VERSION = "2026-12-a"  # changes when `Shot.name` does
 
 
@@ -161,36 +160,6 @@ def read(
 def has_contrast(shot: Shot) -> bool:
   """Whether the weak frames are others than the full ones."""
   return shot.weak is not None and len(shot.weak) < len(shot.frames)
-
-
-def grouped(
-  shots: Iterable[Shot],
-  bucket: Callable[[int], int],
-  *,
-  size: int,
-  contrast: bool,
-) -> Iterator[list[Shot]]:
-  """Batches of up to `size` shots whose frames fill the same bucket.
-
-  A shot waits for others of its kind, but not for ever: where WAITING batches
-  of shots are held, those go that hold the one waiting longest. Raises
-  ValueError for a shot without the weak frames that contrast needs.
-  """
-  pools, waiting = {}, 0
-  for shot in shots:
-    if contrast and shot.weak is None:
-      raise ValueError(f"{shot.name}: contrast needs the shot's weak frames")
-    key = bucket(len(shot.frames))
-    pools.setdefault(key, []).append(shot)
-    waiting += 1
-    if len(pools[key]) < size:
-      if waiting < WAITING * size:
-        continue
-      key = next(iter(pools))
-    group = pools.pop(key)
-    waiting -= len(group)
-    yield group
-  yield from pools.values()
 
 
 def frame_bucket(config: CaptionerConfig, buckets, count: int) -> int:

@@ -9,7 +9,7 @@ from synpo_jax.data import text, video
 from synpo_jax.endpoints import secrets
 from synpo_jax.generation.captioning import Writer
 from synpo_jax.generation.prompt_batches import Format
-from synpo_jax.models import sharding
+from synpo_jax.models import int8, sharding
 from synpo_jax.models.config import CaptionerConfig
 from synpo_jax.runtime import buckets, workdir
 from synpo_jax.weights import fingerprint, loading
@@ -20,9 +20,9 @@ class Placing(NamedTuple):
   """A config's `placing` section; captions do not depend on it.
 
   mesh: sizes of data, fsdp and model over the devices of this process.
-  attention: "auto", or a back end of `models.attention`. batch_size: shots at
-  once. *_buckets: lengths that prompts and frames are padded to; each
-  combination is compiled once.
+  attention: "auto", or a back end of `models.attention`. batch_size: videos
+  whose captions grow at once. prefix_buckets: as `prompt_batches.rung` takes
+  them. frame_buckets: numbers of frames that clips are padded to.
   """
 
   mesh: dict[str, int]
@@ -39,6 +39,8 @@ def open_writer(
   adapter: str,
   kept_ratio: float | None,
   dtype: str,
+  base: str,
+  kv: str,
   template: str,
   pixels: dict,
   endpoint: str = "",
@@ -53,7 +55,9 @@ def open_writer(
       weights.
     kept_ratio: share of visual tokens that stay; None leaves it to the run,
       else to the checkpoint.
-    dtype: of weights and computation. template: a key of data.text.TEMPLATES.
+    dtype: of weights and computation. base, kv: "float", or "int8" for a
+      byte each of the decoder's linear layers, and of keys and values.
+    template: a key of data.text.TEMPLATES.
     pixels: resize and resample of video.Preprocess.
     endpoint: "": what is served elsewhere is asked by generation.served.
 
@@ -69,11 +73,14 @@ def open_writer(
     kept_ratio = ratio if kept_ratio is None else kept_ratio
     words = run["model"]["tokenizer"]
   _check(checkpoint)
+  _check_int8(base, kv, adapter)
   if workdir.is_run(adapter):
     fingerprint.check_base(adapter, checkpoint)
   dtype = loading.choose_dtype(dtype)
   mesh = sharding.make_mesh(**placing.mesh, devices=jax.local_devices())
   config = _sizes(checkpoint, kept_ratio)
+  if base == "int8":
+    config = config.with_int8_base()
   model = loading.on_mesh(config, mesh, dtype, placing.attention)
   params = loading.load_params(model, checkpoint, mesh)
   if adapter:
@@ -91,6 +98,7 @@ def open_writer(
     video.Preprocess((side, side), **pixels),
     placing.batch_size,
     placing.frame_buckets,
+    kv == "int8",
   )
 
 
@@ -121,6 +129,18 @@ def _check(checkpoint):
     raise ValueError(
       f"model.checkpoint={checkpoint}: an adapter; name it as model.adapter, "
       "and its base as model.checkpoint"
+    )
+
+
+def _check_int8(base: str, kv: str, adapter: str):
+  for key, value in (("base", base), ("kv", kv)):
+    if value not in int8.BASES:
+      known = " or ".join(int8.BASES)
+      raise ValueError(f"model.{key}={value}: choose {known}")
+  if base == "int8" and adapter:
+    raise ValueError(
+      f"model.base=int8 takes no model.adapter={adapter}: export it merged "
+      "(synpo_jax.export) and name that folder as model.checkpoint"
     )
 
 

@@ -15,7 +15,13 @@ from jax.sharding import PartitionSpec as P
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
-from synpo_jax.models import attention_cudnn, attention_splash, attention_xla
+from synpo_jax.models import (
+  attention_cudnn,
+  attention_pages,
+  attention_splash,
+  attention_xla,
+)
+from synpo_jax.models.attention_pages import Pages, Part
 from synpo_jax.models.attention_xla import HIDDEN
 from synpo_jax.models.config import DecoderConfig
 from synpo_jax.models.packed_rows import Slots
@@ -117,7 +123,7 @@ def attend(
   segments: Int[Array, "N T"],
   positions: Int[Array, "N T"],
   slots: Slots | None = None,
-  past: tuple[Past, ...] = (),
+  past: tuple[Past | Pages, ...] = (),
   window: int | None = None,
   slides: Bool[Array, ""] | None = None,
   scale: float,
@@ -213,14 +219,19 @@ def _on_shards(mesh, run, q, k, v, *rows):
 
 def _over_blocks(q, k, v, rows, past, scale, softcap):
   own = Past(k, v, rows.segments > 0, rows.positions)
-  blocks = (own, *past)
+  pages = [block for block in past if isinstance(block, Pages)]
+  past = [block for block in past if not isinstance(block, Pages)]
   views = [attention_xla.view(rows, 0, q.shape[1])]
   views += [_past_view(block, rows.positions, rows.window) for block in past]
+  blocks = (own, *past)
   scores = [
     _scores(q, block.k, view, scale, softcap)
     for block, view in zip(blocks, views, strict=True)
   ]
-  return _mix(scores, [block.v for block in blocks], q.dtype)
+  parts = [_mix(scores, [block.v for block in blocks])]
+  seen = rows.positions, rows.window, scale, softcap
+  parts += [attention_pages.part(q, block, *seen) for block in pages]
+  return attention_pages.joined(parts, q.dtype)
 
 
 def _past_view(block, positions, window) -> Bool[Array, "N T S"]:
@@ -250,7 +261,7 @@ def _scores(q, k, view, scale, softcap) -> Float[Array, "M G c T r S"]:
   return jnp.where(view_M1cT1S, scores, HIDDEN)
 
 
-def _mix(scores, values, dtype) -> Float[Array, "N T H h"]:
+def _mix(scores, values) -> Part:
   """One softmax over all blocks, which are never copied together."""
   tops = [_rows(jnp.max(s, axis=-1)) for s in scores]
   top_NTGr = jax.lax.stop_gradient(jnp.stack(tops).max(axis=0))
@@ -267,9 +278,7 @@ def _mix(scores, values, dtype) -> Float[Array, "N T H h"]:
       preferred_element_type=jnp.float32,
     )
     mixed += part.reshape(M * c, T, G, r, -1)
-  out = mixed / total[..., None]
-  N, T, G, r, h = out.shape
-  return out.reshape(N, T, G * r, h).astype(dtype)
+  return Part(top_NTGr, total, mixed)
 
 
 def _rows(values_MGcTr) -> Float[Array, "N T G r"]:

@@ -16,7 +16,7 @@ from synpo_jax.models.config import (
   WindowTowerConfig,
 )
 from synpo_jax.models.connectors import Connector, PatchMerger
-from synpo_jax.models.decoder import KV, Decoder
+from synpo_jax.models.decoder import KV, Decoder, Pages
 from synpo_jax.models.packed_rows import Slots
 from synpo_jax.models.qwen_vit import WindowTower
 from synpo_jax.models.vit import Tower
@@ -120,7 +120,7 @@ class Captioner(nn.Module):
     x: Float[Array, "N T D"],
     positions: Int[Array, "N T *axes"],
     segments: Int[Array, "N T"],
-    past: tuple[KV, ...] = (),
+    past: tuple[KV | Pages, ...] = (),
     deterministic: bool = True,
     slots: Slots | None = None,
   ) -> tuple[Float[Array, "N T D"], KV]:

@@ -40,6 +40,22 @@ class KV(NamedTuple):
   positions: Int[Array, "N T"]  # of time, where there are three axes
 
 
+class Pages(NamedTuple):
+  """Keys and values in K pages of s positions, all layers.
+
+  As `attention_pages.Pages` has them of one layer. readers: None where pages
+  are kept, until somebody reads them.
+  """
+
+  k: Float[Array, "L K s G h"]
+  v: Float[Array, "L K s G h"]
+  k_scale: Float[Array, "L K s G"] | None
+  v_scale: Float[Array, "L K s G"] | None
+  mask: Bool[Array, "K s"]
+  positions: Int[Array, "K s"]
+  readers: Int[Array, "K c"] | None
+
+
 # cos and sin of half a head, the same for all heads.
 Angles = tuple[Float[Array, "N T 1 half"], Float[Array, "N T 1 half"]]
 
@@ -52,7 +68,18 @@ class View(NamedTuple):
   segments: Int[Array, "N T"]  # as `attention.attend` has them
   positions: Int[Array, "N T"]
   slots: Slots | None  # the layout, where rows are packed
-  past: tuple[tuple[Bool[Array, "M S"], Int[Array, "M S"]], ...]  # of blocks
+  past: tuple[tuple[Array, ...], ...]  # of blocks: what all layers share
+
+
+def _layered(block: KV | Pages) -> int:
+  """How many of a block's arrays each layer has its own of."""
+  return 4 if isinstance(block, Pages) else 2
+
+
+def _of_layer(own, shared) -> attention.Past | attention.Pages:
+  """A block of past keys as one layer sees it."""
+  kind = attention.Pages if len(own) == 4 else attention.Past
+  return kind(*own, *shared)
 
 
 class Attention(nn.Module):
@@ -83,7 +110,7 @@ class Attention(nn.Module):
       segments=view.segments,
       positions=view.positions,
       slots=view.slots,
-      past=tuple(attention.Past(*kv, *where) for kv, where in blocks),
+      past=tuple(_of_layer(*block) for block in blocks),
       window=c.window if any(c.sliding) else None,
       slides=None if all(c.sliding) else slides,
       scale=c.query_scale or c.head_dim**-0.5,
@@ -189,19 +216,20 @@ class Decoder(nn.Module):
     x: Float[Array, "N T D"],
     positions: Int[Array, "N T *axes"],
     segments: Int[Array, "N T"],
-    past: tuple[KV, ...] = (),
+    past: tuple[KV | Pages, ...] = (),
     deterministic: bool = True,
     slots: Slots | None = None,
   ) -> tuple[Float[Array, "N T D"], KV]:
     """Hidden states after the final norm, and the rows' own keys.
 
     `positions` has three axes under M-RoPE. Who sees whom is said at
-    `attention.attend`; a block of `past` has M rows, N a multiple of M.
+    `attention.attend`; a block of `past` has M rows, N a multiple of M, and
+    pages say who reads them.
     """
     c = self.config
     view = self._view(positions, segments, slots, past)
     slides = jnp.asarray(c.sliding or (False,) * c.layers)
-    blocks = tuple((block.k, block.v) for block in past)
+    blocks = tuple(block[: _layered(block)] for block in past)
     x, (k, v) = self.layers(
       x.astype(self.dtype), view, blocks, slides, deterministic
     )
@@ -216,7 +244,7 @@ class Decoder(nn.Module):
       local = rope.angles(positions, slow)
     angles = rope.angles(positions, freqs, c.mrope_sections)
     flat = positions if positions.ndim == 2 else positions[..., 0]
-    behind = tuple((block.mask, block.positions) for block in past)
+    behind = tuple(block[_layered(block) :] for block in past)
     return View(angles, local, segments, flat, slots, behind)
 
   def head_kernel(self) -> Float[Array, "D V"]:

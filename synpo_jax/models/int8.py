@@ -42,3 +42,12 @@ def set_layer(stack, scales, kernel, i) -> tuple[jax.Array, jax.Array]:
   q, scale = quantise(kernel)
   update = jax.lax.dynamic_update_index_in_dim
   return update(stack, q, i, 0), update(scales, scale, i, 0)
+
+
+def quantise_heads(
+  x: Float[Array, "*N h"],
+) -> tuple[Int8[Array, "*N h"], Float[Array, "*N"]]:
+  """(q, scale) of keys or values, a scale for each head of each position."""
+  x = x.astype(jnp.float32)
+  scale = jnp.maximum(jnp.max(jnp.abs(x), axis=-1), TINY) / 127
+  return jnp.round(x / scale[..., None]).astype(jnp.int8), scale

@@ -11,8 +11,8 @@ from synpo_jax.models import decoder
 from synpo_jax.planning import costs, kernels
 from synpo_jax.planning.abstract_step import Step
 from synpo_jax.planning.chips import Slice
+from synpo_jax.runtime.compiled_memory import peak_bytes
 from synpo_jax.training import update
-from synpo_jax.training.memory import peak_bytes
 
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 

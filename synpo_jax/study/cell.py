@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import optax
 
 from synpo_jax.models import sharding
+from synpo_jax.runtime.compiled_memory import peak_bytes
 from synpo_jax.study.grid import Method
 from synpo_jax.study.material import Captioner
 from synpo_jax.training import job, optim, pair_logps, update
-from synpo_jax.training.memory import peak_bytes
 from synpo_jax.weights import learned, loading
 
 

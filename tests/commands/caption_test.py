@@ -87,20 +87,10 @@ def test_weak_frames_are_spread_over_the_whole_video(folder):
   assert clips.numbers(shot.weak) == [0] and not shots.has_contrast(shot)
 
 
-def test_shots_wait_for_their_kind_but_not_for_ever():
-  def shot(number, frames):
-    return shots.Shot(f"{number}", np.zeros((frames, 1, 1, 3), np.uint8))
-
-  kinds = [1] + [2] * 9 + [1]
-  wanted = [shot(n, kind) for n, kind in enumerate(kinds)]
-  groups = shots.grouped(wanted, lambda n: n, size=3, contrast=False)
-  ids = [[int(s.id) for s in group] for group in groups]
-  assert ids == [[1, 2, 3], [4, 5, 6], [7, 8, 9], [0, 10]]
-  wanted = [shot(n, n) for n in range(14)]
-  first = next(iter(shots.grouped(wanted, int, size=3, contrast=False)))
-  assert [s.id for s in first] == ["0"]
-  with pytest.raises(ValueError, match="weak frames"):
-    list(shots.grouped(wanted, int, size=3, contrast=True))
+def test_contrast_needs_weak_frames(ask, seen):
+  bare = seen[0]._replace(weak=None)
+  with pytest.raises(ValueError, match="a.mp4: contrast needs .* weak frames"):
+    ask([bare], contrast_weight=0.5)
 
 
 def test_a_caption_depends_on_its_video_and_the_seed_only(ask, seen):

@@ -1,4 +1,4 @@
-"""What a compiled step needs of its device's memory."""
+"""What a compiled program needs of its device's memory."""
 
 
 def peak_bytes(compiled) -> int | None:
