@@ -29,8 +29,9 @@ from absl import app, flags
 from rich.console import Console
 from rich.markdown import Markdown
 
-from benchmarks import sections
-from benchmarks.decode_kinds import KINDS, SHAPES, Task, repeated
+from benchmarks import decode_mixture, sections
+from benchmarks.decode_kinds import KINDS, repeated
+from benchmarks.decode_task import SHAPES, Task
 
 SMOL = flags.DEFINE_string("smol", None, "Folder that synpo_jax.wheels made.")
 OUT = flags.DEFINE_string(
@@ -41,11 +42,16 @@ README = flags.DEFINE_string(
 )
 ROUNDS = flags.DEFINE_integer("rounds", 3, "Processes of each kind.")
 REPEATS = flags.DEFINE_integer("repeats", 1, "Timed runs in each process.")
-PARTS = flags.DEFINE_list("parts", ["text", "memory", "video"], "What to do.")
+PARTS = flags.DEFINE_list(
+  "parts", ["text", "mixture", "memory", "video"], "What to do."
+)
+VIDEOS = flags.DEFINE_integer("videos", 32, "Prompts of the mixture.")
+MEAN = flags.DEFINE_integer("mean", 58, "Tokens of its captions, on average.")
 CHILD = flags.DEFINE_string("child", None, "One measurement; used inside.")
 
 PROMPTS, NEW, CANDIDATES = (128, 1168), 128, (1, 10)
 LONG = 1168  # tokens of a prompt whose cache matters
+TOGETHER, EACH = 4, 4  # videos at a time of the mixture; captions of each
 TIMES = 10  # how much longer the longer clip is
 MB = 1e6
 
@@ -67,17 +73,17 @@ def child(text: str) -> None:
   print(json.dumps({"seconds": seconds, "peak_mb": peak}))
 
 
-def compare(first: Task, second: Task) -> list[dict]:
-  """Both tasks in turns, with their medians over the rounds."""
-  runs = [[], []]
+def compare(*tasks: Task) -> list[dict]:
+  """The tasks in turns, with their medians over the rounds."""
+  runs = [[] for _ in tasks]
   for _ in range(ROUNDS.value):
-    for task, found in zip((first, second), runs, strict=True):
+    for task, found in zip(tasks, runs, strict=True):
       found.append(measure(task))
   return [
     task._replace(clip=pathlib.Path(task.clip).name)._asdict()
     | {"seconds": statistics.median(s), "peak_mb": statistics.median(mb)}
     for task, (s, mb) in zip(
-      (first, second), (zip(*rows, strict=True) for rows in runs), strict=True
+      tasks, (zip(*rows, strict=True) for rows in runs), strict=True
     )
   ]
 
@@ -90,6 +96,16 @@ def text(checkpoint: str) -> list[list[dict]]:
       task = Task("ours", REPEATS.value, checkpoint, prompt, NEW, candidates)
       found.append(compare(task, task._replace(kind="theirs")))
       show(found[-1])
+  return found
+
+
+def mixture(checkpoint: str) -> list[dict]:
+  """Captions of all sorts of lengths: refilled, in lockstep, theirs."""
+  task = Task("refilled", REPEATS.value, checkpoint, PROMPTS[0], MEAN.value)
+  task = task._replace(candidates=EACH, videos=VIDEOS.value, together=TOGETHER)
+  others = (task._replace(kind=kind) for kind in ("lockstep", "generated"))
+  found = compare(task, *others)
+  show(found)
   return found
 
 
@@ -127,6 +143,27 @@ def text_table(found) -> str:
     name = f"{ours['prompt']} tokens, {ours['candidates']}"
     rows.append([name, *cells, f"{speeds[0] / speeds[1]:.2f}x"])
   return sections.table(rows)
+
+
+def mixture_table(found) -> str:
+  """Tokens that were wanted, by second."""
+  made = int(decode_mixture.drawn(_task(found[0])).sum())
+  rows = [["lengths of all sorts", "tokens/s", "MB", "ratio"]]
+  names = dict(
+    refilled="synpo_jax, refilled",
+    lockstep="synpo_jax, in lockstep (before)",
+    generated="Transformers",
+  )
+  for row in found:
+    ratio = row["seconds"] / found[0]["seconds"]
+    speed = made / row["seconds"]
+    cells = f"{speed:.0f}", f"{row['peak_mb']:.0f}", f"{ratio:.2f}x"
+    rows.append([names[row["kind"]], *cells])
+  return sections.table(rows)
+
+
+def _task(row: dict) -> Task:
+  return Task(**{name: row[name] for name in Task._fields})
 
 
 def memory_line(found) -> str:
@@ -172,6 +209,15 @@ def section(found: dict) -> str:
       "per candidate, sampled:",
       text_table(found["text"]),
     ]
+  if "mixture" in found:
+    one = found["mixture"][0]
+    parts += [
+      f"{one['videos']} prompts of {one['prompt']} tokens with "
+      f"{one['candidates']} captions each, {one['together']} prompts at a "
+      f"time, lengths lognormal, {one['new']} tokens on average (230 +- 90 "
+      "and a cap of 800, scaled); ratio: times the time of the first:",
+      mixture_table(found["mixture"]),
+    ]
   if "memory" in found:
     parts.append(memory_line(found["memory"]))
   if "video" in found:
@@ -187,6 +233,8 @@ def run() -> dict:
   found = {"weights": "real" if smol else "random"}
   if "text" in PARTS.value:
     found["text"] = text(checkpoint)
+  if "mixture" in PARTS.value:
+    found["mixture"] = mixture(checkpoint)
   if "memory" in PARTS.value:
     found["memory"] = memory(checkpoint)
   if "video" in PARTS.value:

@@ -1,41 +1,13 @@
 """What benchmarks.decode measures, each in a process of its own."""
 
 import os
-import time
-from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks import workload
+from benchmarks import decode_mixture
+from benchmarks.decode_task import DRAW, NO_TOKEN, SHAPES, Task, timed
 from synpo_jax.models import initial
 from synpo_jax.weights import config_reading
-
-SHAPES = workload.SIZES["smollm2_135m"]
-DRAW = dict(temperature=0.9, top_k=32, top_p=0.95)
-NO_TOKEN = -1  # as the end: nothing ends early
-
-
-class Task(NamedTuple):
-  """One measurement."""
-
-  kind: str
-  repeats: int
-  checkpoint: str = ""  # folder; "" for random weights
-  prompt: int = 0  # tokens
-  new: int = 0  # tokens of each candidate
-  candidates: int = 0
-  clip: str = ""
-
-
-def timed(work, repeats: int) -> list[float]:
-  """Seconds of each run of `work` behind a first one that is not counted."""
-  work()
-  out = []
-  for _ in range(repeats):
-    start = time.perf_counter()
-    work()
-    out.append(time.perf_counter() - start)
-  return out
 
 
 def ids(task: Task) -> np.ndarray:
@@ -153,3 +125,4 @@ def repeated(path: str, times: int, folder: str) -> str:
 
 
 KINDS = {f.__name__: f for f in (ours, theirs, frames_ours, frames_all)}
+KINDS |= decode_mixture.KINDS
