@@ -9,6 +9,7 @@ pairs.html for looking, and summary.json, which says what was left out.
 Several processes (--distributed) share the first three stages.
 """
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from synpo_jax.generation import serving, shots
 from synpo_jax.judging.judge import JUDGE
 from synpo_jax.pairing import (
   assembly,
+  beside,
   captioners,
   criteria,
   ledger,
@@ -95,7 +97,8 @@ def run(
     for stage in captioners.STAGES:
       if stage in stages:
         how = elsewhere.get(stage)
-        _caption(c, workdir, stage, how, share, faults, open_writer)
+        todo = stage, how, share, faults, open_writer
+        _caption(c, workdir, *todo, judged="judge" in stages)
     if "judge" in stages:
       _judge(c, workdir)
     if "pairs" in stages:
@@ -132,7 +135,7 @@ def _cut(c, workdir, faults, share):
     )
 
 
-def _caption(c, workdir, stage, how, share, faults, open_writer):
+def _caption(c, workdir, stage, how, share, faults, open_writer, judged):
   """The captions that a stage lacks; how: of captioners.asked_elsewhere."""
   asked = c[stage].to_dict()
   settings = dict(model=_captioner(c, how), seed=c.seed, **asked)
@@ -147,11 +150,11 @@ def _caption(c, workdir, stage, how, share, faults, open_writer):
   ask = shots.Ask(seed=c.seed, **asked)
   given = (workdir, stage, how, share, faults, open_writer)
   work = captioners.open_work(c, *given)
-  caption = {
-    "clips": captioning.caption_segments,
-    "candidates": captioning.caption_videos,
-  }
-  caption[stage](work, mark, frames, ask)
+  if stage == "clips":
+    captioning.caption_segments(work, mark, frames, ask)
+    return
+  with _judging(c, workdir, judged) as tell:
+    captioning.caption_videos(work, mark, frames, ask, tell)
 
 
 def _captioner(c, how) -> dict:
@@ -176,7 +179,14 @@ def _check_judge(judge):
     raise FileNotFoundError(f"judge.truth.scenes={judge.truth.scenes}: no file")
 
 
-def _judge(c, workdir):
+def _judging(c, workdir, judged: bool):
+  """Has a model judge candidates while others grow; see pairing.beside."""
+  if not judged or c.judge.kind != "openai":
+    return contextlib.nullcontext(lambda row: None)
+  return beside.judging(lambda rows: _judge(c, workdir, rows))
+
+
+def _judge(c, workdir, arriving=()):
   kind = c.judge.kind
   before = ("clips", "candidates")
   known = ledger.made_with(workdir, *before)
@@ -195,6 +205,7 @@ def _judge(c, workdir):
       workdir,
       _origin(judge, mark),
       c.prices.to_dict(),
+      arriving,
       cache=workdir / ledger.CACHE,
       **settings | {"model": model},
     )

@@ -19,6 +19,7 @@ from synpo_jax.runtime import journal
 from synpo_jax.runtime.settings import digest
 
 REASON = 200  # letters of why a reply is unusable; it may quote the reply
+PAUSE = 0.1  # seconds, before looking again for requests that are to come
 GRACE = 5.0  # seconds that calls under way have when another stops the run
 AGAIN = (
   "An earlier reply of yours could not be used: {reason}. "
@@ -70,7 +71,7 @@ class Reply(NamedTuple):
 
 
 def ask(
-  requests: Iterable[Request],
+  requests: Iterable[Request | None],
   on_answer: Callable[[Answer, Usage], None],
   *,
   cache: Path | str,
@@ -82,7 +83,8 @@ def ask(
   """Asks everything; `on_answer` gets each answer as it comes, in any order.
 
   Args:
-    requests: read as they are needed, `concurrency` at a time.
+    requests: read as they are needed, `concurrency` at a time; None for
+      none yet, while others are under way.
     cache: JSONL of replies; made when it is not there.
     asks: how often one question is asked until its reply can be read.
     temperature: None leaves it to the server.
@@ -123,11 +125,16 @@ class _Job(NamedTuple):
   options: dict  # fields of every request
 
 
-async def _ask(job, requests: Iterator[Request], on_answer, concurrency):
+async def _ask(job, requests: Iterator, on_answer, concurrency):
   stopped = False
 
   async def work():
     for request in requests:  # shared: each worker takes the next one
+      if request is None:
+        await asyncio.sleep(PAUSE)
+        if stopped:
+          return
+        continue
       answer = await _answer(job, request)
       on_answer(answer, job.held.usage())
       if stopped:

@@ -1,6 +1,8 @@
 """Stage 4: a row of scores per video, from a language model or the truth."""
 
 import collections
+import itertools
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from synpo_jax.endpoints import paid
@@ -16,7 +18,11 @@ NO_NOTES = "no clip captions to compare with"
 
 
 def by_model(
-  workdir: Path, origin: dict, prices: dict[str, float], **settings
+  workdir: Path,
+  origin: dict,
+  prices: dict[str, float],
+  arriving: Iterable[dict | None] = (),
+  **settings,
 ) -> judge.Usage:
   """Appends the scores of each new video, in the order of the candidates.
 
@@ -27,16 +33,22 @@ def by_model(
   Args:
     origin: kept in every row: the judge and the hash of its settings.
     prices: of a million prompt and completion tokens, for the running cost.
+    arriving: further rows of candidates as they are written, None while there
+      is none; then the progress of judging is told in lines.
     settings: of judge.ask.
   """
   _forget_unavailable(workdir)
-  with stage(workdir, "judge", _ready(workdir)) as (new, append):
-    order = collections.deque(item["id"] for item in new)
-    rows, left = {}, {}
+  ready = _ready(workdir, some=not arriving)
+  with stage(workdir, "judge", ready, lines=bool(arriving)) as (new, append):
+    order, rows, left = collections.deque(), {}, {}
 
     def requests():
-      for item in new:
+      for item in itertools.chain(new, _arriving(workdir, arriving)):
+        if item is None:
+          yield None
+          continue
         asked = criteria.requests(**item)
+        order.append(item["id"])
         rows[item["id"]] = _blank(item) | origin
         left[item["id"]] = len(asked)
         yield from asked
@@ -94,19 +106,36 @@ def _true_scores(item, true) -> dict:
   return row
 
 
-def _ready(workdir) -> list[dict]:
-  """Videos with candidates and clip captions, in the order of candidates."""
+def _ready(workdir, *, some: bool = True) -> list[dict]:
+  """Videos with candidates and clip captions, in the order of candidates.
+
+  some: whether it is an error that there are no candidates at all.
+  """
   clips = ledger.rows(workdir, "clips")
-  return [
-    {
-      "id": id_,
-      "question": row["question"],
-      "captions": row["captions"],
-      "notes": [text for text in clips[id_]["captions"] if text.strip()],
-    }
-    for id_, row in ledger.rows(workdir, "candidates").items()
-    if id_ in clips
-  ]
+  read = ledger.rows if some else ledger.written
+  rows = read(workdir, "candidates").values()
+  return [_item(row, clips) for row in rows if row["id"] in clips]
+
+
+def _item(row: dict, clips: dict[str, dict]) -> dict:
+  """What is asked about a video's candidates."""
+  notes = clips[row["id"]]["captions"]
+  return {
+    "id": row["id"],
+    "question": row["question"],
+    "captions": row["captions"],
+    "notes": [text for text in notes if text.strip()],
+  }
+
+
+def _arriving(workdir, rows) -> Iterator[dict | None]:
+  """Items of rows as they come, of videos that have clip captions."""
+  clips = ledger.rows(workdir, "clips") if rows else {}
+  for row in rows:
+    if row is None:
+      yield None
+    elif row["id"] in clips:
+      yield _item(row, clips)
 
 
 def _blank(item) -> dict:

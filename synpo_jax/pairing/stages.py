@@ -56,18 +56,23 @@ class Stage(NamedTuple):
 
 @contextlib.contextmanager
 def stage(
-  workdir: Path, name: str, items: list[dict], share=ledger.ALONE
+  workdir: Path,
+  name: str,
+  items: list[dict],
+  share=ledger.ALONE,
+  lines: bool = False,
 ) -> Iterator[Stage]:
   """Opens a stage's file for the rows of this share's items that it lacks.
 
-  Items are known by their "id".
+  Items are known by their "id". lines: progress in lines, beside a bar.
   """
   mine = [item for item in items if ledger.is_mine(item["id"], share)]
   with journal.extend(ledger.path(workdir, name, share)) as (_, keep):
     rows = ledger.written(workdir, name)
     new = [item for item in mine if item["id"] not in rows]
     known = len(mine) - len(new)
-    with progress.bar(name, len(mine), done=known) as advance:
+    bar = progress.lines if lines else progress.bar
+    with bar(name, len(mine), done=known) as advance:
 
       def append(row, note=""):
         keep(row)
@@ -136,10 +141,13 @@ def caption_segments(work: Work, mark: str, frames: int, ask: Ask) -> None:
         append(row | shots.origin(texts), work.note(tokens))
 
 
-def caption_videos(work: Work, mark: str, frames: dict, ask: Ask) -> None:
+def caption_videos(
+  work: Work, mark: str, frames: dict, ask: Ask, tell: Callable[[dict], None]
+) -> None:
   """Stage 3. Appends the candidate captions of each new video.
 
-  frames: the fields of a video.FrameRule; the rest as above.
+  frames: the fields of a video.FrameRule; the rest as above. tell: gets every
+  row that was written.
   """
   cuts = ledger.rows(work.workdir, "segments")
   todo = (work.workdir, "candidates", list(cuts.values()), work.share)
@@ -152,6 +160,7 @@ def caption_videos(work: Work, mark: str, frames: dict, ask: Ask) -> None:
       row |= _texts(texts) | {"seed": ask.seed, "config": mark}
       tokens += row["tokens"]
       append(row | shots.origin(texts), work.note(tokens))
+      tell(row)
 
 
 def _texts(texts: list[Text]) -> dict:

@@ -18,13 +18,13 @@ def bar(title, total, *, done=0):
   once delays (as compiling), and not those that are not `usual`. `note` is
   shown behind the bar.
   """
-  make = _terminal_bar if sys.stderr.isatty() else _plain_lines
-  with make(title, total, done) as advance:
+  make = _terminal_bar if sys.stderr.isatty() else lines
+  with make(title, total, done=done) as advance:
     yield advance
 
 
 @contextlib.contextmanager
-def _terminal_bar(title, total, done):
+def _terminal_bar(title, total, *, done):
   columns = (
     rich_progress.TextColumn("{task.description}"),
     rich_progress.BarColumn(),
@@ -44,7 +44,8 @@ def _terminal_bar(title, total, done):
 
 
 @contextlib.contextmanager
-def _plain_lines(title, total, done):
+def lines(title, total, *, done=0):
+  """As `bar`, in lines; total: of items known at the start, others may come."""
   said = before = time.monotonic()
   at, timed, spent = done, 0, 0.0  # timed items took so many seconds
 

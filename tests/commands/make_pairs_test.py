@@ -1,6 +1,7 @@
 import io
 import json
 import shutil
+import threading
 
 import numpy as np
 import pytest
@@ -305,3 +306,26 @@ def test_what_was_unavailable_is_asked_again_later(done, videos, tmp_path):
   assert len(log.bodies) == 24
   name = "pairs.jsonl"
   assert (tmp_path / name).read_bytes() == (done[0] / name).read_bytes()
+
+
+def test_candidates_are_judged_while_others_grow(videos, tmp_path, done):
+  """The writer waits, at the fourth video, for replies on the first."""
+  asked = threading.Event()
+
+  def behave(n, body):
+    asked.set()
+    return fake_pairs.honest(n, body)
+
+  class Waiting(fake_pairs.Writer):
+    def write(self, shots, ask):
+      for number, captioned in enumerate(super().write(shots, ask)):
+        if number == 3 and captioned.part is None:
+          assert asked.wait(30)
+        yield captioned
+
+  with serve(behave) as (url, log):
+    c = fake_pairs.config(videos, url)
+    make_pairs.run(c, tmp_path, lambda placing, **model: Waiting())
+    assert len(log.bodies) == len(done[2].bodies)  # nothing twice
+  for name in ("judgements.jsonl", "pairs.jsonl"):
+    assert lines(tmp_path, name) == lines(done[0], name)
