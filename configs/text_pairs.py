@@ -32,8 +32,8 @@ def get_config(arg=""):
     template="tokenizer",  # its own chat template
     min_score_gap=None,
     max_len=2048,
-    prefix_buckets=128,
-    response_buckets=(128, 256, 512, 1024),
+    prefix_buckets=16,
+    response_buckets=tuple(range(32, 1025, 32)),
     batch_size=1,
     accumulation=64,
   )

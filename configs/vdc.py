@@ -206,10 +206,12 @@ def data():
     max_len=2560,  # positions: visual + text + caption
     too_long="drop",  # drop | shorten the captions that do not fit
     # Prompts are padded to a multiple of this, captions and frames to one of
-    # these. Near sizes are joined until 8 are left: no more are compiled.
-    prefix_buckets=128,
-    response_buckets=(128, 256, 384, 512, 768),
+    # these; near sizes are joined until so many shapes are left. Each is a
+    # program to compile: 16 pad less, for runs of hours.
+    prefix_buckets=16,
+    response_buckets=tuple(range(32, 769, 32)),
     frame_buckets=(8, 16),
+    most_shapes=8,
     batch_size=1,  # pairs per micro-batch, all devices together
     accumulation=32,  # micro-batches per update
     workers=8,  # processes that decode, and that read ahead

@@ -16,84 +16,11 @@ import numpy as np
 from jaxtyping import Int
 
 from synpo_jax.data.batch import Batch
+from synpo_jax.data.padding import Bucket
 from synpo_jax.data.token_rows import Rows
 
 IMAGE_TOKEN = -200  # a placeholder id: one visual embedding goes here
 FILLER = -1
-MOST_BUCKETS = 8  # of a run: each is a program to compile
-
-Bucket = tuple[int, int, int]  # lengths of prefix and response, frames
-
-
-def round_up(lengths: Int[np.ndarray, "N"], steps) -> Int[np.ndarray, "N"]:
-  """Smallest bucket that holds each length.
-
-  `steps` is an int, whose multiples are the buckets, or an ascending sequence
-  of buckets; a length beyond the last of them is an error.
-  """
-  if isinstance(steps, int):
-    return -(-lengths // steps) * steps
-  steps = np.asarray(steps)
-  if lengths.size and lengths.max() > steps[-1]:
-    raise ValueError(f"no bucket of {steps.tolist()} holds {lengths.max()}")
-  return steps[np.searchsorted(steps, lengths)]
-
-
-def bucket_sizes(
-  rows: Rows, prefix_buckets, response_buckets, frame_buckets
-) -> Int[np.ndarray, "N 3"]:
-  """(P, R, F) that each row is padded to; R fits its longest caption."""
-  longest = rows.response.lengths().reshape(-1, rows.captions).max(axis=1)
-  frames = round_up(rows.frames, frame_buckets)
-  return np.stack(
-    [
-      round_up(rows.prefix.lengths(), prefix_buckets),
-      round_up(longest, response_buckets),
-      np.where(rows.frames > 0, frames, 0),
-    ],
-    axis=1,
-  )
-
-
-def joined(
-  sizes: Int[np.ndarray, "N 3"], captions: int, most: int = MOST_BUCKETS
-) -> Int[np.ndarray, "N 3"]:
-  """The same rows in at most `most` buckets.
-
-  Again and again those two become one whose union pads the fewest positions,
-  and is no longer than the longest was (P + captions * R) while there are
-  such. Rows without video stay among themselves, in one bucket at least.
-  """
-  kinds, which, rows = np.unique(
-    sizes, axis=0, return_inverse=True, return_counts=True
-  )
-  group = np.arange(len(kinds))  # of each first bucket
-  while len(kinds) > most:
-    stays, goes = _cheapest(kinds, rows, captions)
-    if stays == goes:
-      break
-    kinds[stays] = np.maximum(kinds[stays], kinds[goes])
-    rows[stays] += rows[goes]
-    kinds, rows = np.delete(kinds, goes, axis=0), np.delete(rows, goes)
-    group[group == goes] = stays
-    group -= group > goes
-  return kinds[group[which.ravel()]]
-
-
-def _cheapest(kinds, rows, captions) -> tuple[int, int]:
-  """Two buckets to make one of; the same one twice where none may be."""
-  unions = np.maximum(kinds[:, None], kinds)
-  length = unions[..., 0] + captions * unions[..., 1]
-  own, video = length.diagonal(), kinds[:, 2] > 0
-  more = rows[:, None] * (length - own[:, None]) + rows * (length - own)
-  cost = np.where(length > own.max(), np.inf, more)
-  never = video[:, None] != video
-  np.fill_diagonal(never, True)
-  if np.isinf(cost[~never]).all():
-    cost = more
-  cost = np.where(never, np.inf, cost)
-  stays, goes = divmod(int(cost.argmin()), len(kinds))
-  return stays, stays if never.all() else goes
 
 
 def plan(

@@ -16,6 +16,7 @@ from synpo_jax.data import (
   accounts,
   batches,
   chunks,
+  padding,
   pairs,
   shards,
   token_rows,
@@ -38,7 +39,7 @@ class Settings:
   caption together. too_long: what happens to longer captions. *_buckets:
   lengths that prompts, captions and frames are padded to: an int for its
   multiples or an ascending list; near ones are joined until at most
-  batches.MOST_BUCKETS are left of all. batch_size: pairs per micro-batch, all
+  most_shapes are left of all. batch_size: pairs per micro-batch, all
   processes together. accumulation: micro-batches per update. workers:
   processes that decode, and that read ahead; 0 does it all in this one.
   limits: the fields of limits.Limits, or None for none.
@@ -55,6 +56,7 @@ class Settings:
   prefix_buckets: int | Sequence[int]
   response_buckets: int | Sequence[int]
   frame_buckets: int | Sequence[int]
+  most_shapes: int
   batch_size: int
   accumulation: int
   workers: int
@@ -164,10 +166,10 @@ def _tokenised(kept, names, frames, s: Settings, tokenizer, blocks, captions):
 
 def _sizes(rows: token_rows.Rows, s: Settings):
   """The bucket of every row."""
-  sizes = batches.bucket_sizes(
+  sizes = padding.bucket_sizes(
     rows, s.prefix_buckets, s.response_buckets, s.frame_buckets
   )
-  return batches.joined(sizes, rows.captions)
+  return padding.joined(sizes, rows.captions, s.most_shapes)
 
 
 def with_features(

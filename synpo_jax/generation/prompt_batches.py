@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int
 
-from synpo_jax.data import batches, text
+from synpo_jax.data import padding, text
 from synpo_jax.data.batches import IMAGE_TOKEN
 from synpo_jax.data.chat_templates import Tokenizer
 from synpo_jax.models.config import CaptionerConfig
@@ -56,7 +56,7 @@ def rung(length: int, steps: int | tuple[int, ...]) -> int:
   tokens than the last of given lengths.
   """
   if not isinstance(steps, int):
-    return int(batches.round_up(np.array([length]), steps)[0])
+    return int(padding.round_up(np.array([length]), steps)[0])
   wanted, times = -(-length // steps), 1
   while times < wanted:
     halfway = times >= 8 and times * 3 // 2 >= wanted

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
-from synpo_jax.data import batches, prompts, text, video
+from synpo_jax.data import padding, prompts, text, video
 from synpo_jax.data.limits import Limits
 from synpo_jax.models.config import CaptionerConfig
 from synpo_jax.runtime import buckets
@@ -170,7 +170,7 @@ def frame_bucket(config: CaptionerConfig, buckets, count: int) -> int:
   step = config.frames_per_step
   whole = np.array([-(-count // step) * step])
   try:
-    return int(batches.round_up(whole, buckets)[0])
+    return int(padding.round_up(whole, buckets)[0])
   except ValueError as error:
     raise ValueError(f"frame_buckets: {error} frames; add one") from None
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from synpo_jax import losses
-from synpo_jax.data import batches
+from synpo_jax.data import padding
 from synpo_jax.data.batch import Batch
 from synpo_jax.models import captioner, sharding
 from synpo_jax.training import job, update
@@ -79,7 +79,7 @@ def pair_shape(c, sizes, frames=None, response=None) -> Shape:
 
 
 def _round(length, buckets) -> int:
-  return int(batches.round_up(np.array([length]), buckets)[0])
+  return int(padding.round_up(np.array([length]), buckets)[0])
 
 
 def build(c, devices, frames=None, response=None) -> Step:

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from synpo_jax.data import batches, token_rows
+from synpo_jax.data import batches, padding, token_rows
 from synpo_jax.data.batches import FILLER
 
 # ---- The plan of an epoch.
@@ -61,39 +61,6 @@ def test_epochs_and_seeds_shuffle_rows_and_updates():
   assert kinds != sorted(kinds)
 
 
-def test_rounding_up():
-  lengths = np.array([0, 1, 31, 32, 33])
-  np.testing.assert_array_equal(
-    batches.round_up(lengths, 32), [0, 32, 32, 32, 64]
-  )
-  np.testing.assert_array_equal(
-    batches.round_up(lengths, (16, 40)), [16, 16, 40, 40, 40]
-  )
-  with pytest.raises(ValueError, match="no bucket of \\[16, 32\\] holds 33"):
-    batches.round_up(lengths, (16, 32))
-
-
-def test_few_buckets_are_left_of_many_lengths():
-  """Each holds its rows; nothing is longer than need be; little is padded."""
-  rng = np.random.default_rng(0)
-  prefix = batches.round_up(36 + 110 * rng.integers(8, 17, 3000), 128)
-  response = batches.round_up(rng.integers(30, 760, 3000), 128)
-  frames = rng.choice([0, 8, 16], 3000, p=[0.05, 0.35, 0.6])
-  sizes = np.stack([prefix, response, frames], axis=1)
-  sizes = sizes[prefix + response < 2500]
-  assert len(np.unique(sizes, axis=0)) > 100
-  now = batches.joined(sizes, 2)
-  assert len(np.unique(now, axis=0)) == batches.MOST_BUCKETS == 8
-  assert (now >= sizes).all() and ((now[:, 2] > 0) == (sizes[:, 2] > 0)).all()
-  before, after = (s[:, 0] + 2 * s[:, 1] for s in (sizes, now))
-  assert after.max() == before.max()
-  assert after.sum() < 1.25 * before.sum()
-  np.testing.assert_array_equal(batches.joined(now, 2), now)
-  ladder = np.array([[2048, 128, 8], [128, 1024, 8], [128, 1024, 0]])
-  whole = [[2048, 1024, 8], [2048, 1024, 8], [128, 1024, 0]]
-  np.testing.assert_array_equal(batches.joined(ladder, 2, most=1), whole)
-
-
 # ---- The arrays of an update.
 
 
@@ -121,7 +88,7 @@ def visual(number):
 
 
 def make_batches(rows, index=0, count=1, batch_size=4, accumulation=2):
-  sizes = batches.bucket_sizes(rows, 16, (8, 12), (2, 4))
+  sizes = padding.bucket_sizes(rows, 16, (8, 12), (2, 4))
   return batches.Batches(
     rows,
     sizes,

@@ -66,6 +66,7 @@ def make(files, llama, **changed):
     too_long="drop",
     prefix_buckets=16,
     response_buckets=(8, 16),
+    most_shapes=8,
     frame_buckets=(2, 4),
     batch_size=4,
     accumulation=1,

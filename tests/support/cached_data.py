@@ -71,6 +71,7 @@ def read(setting, cache, size=(48, 48), rule=RULE, **changed):
     too_long="drop",
     prefix_buckets=(128,),
     response_buckets=(16,),
+    most_shapes=8,
     frame_buckets=(4,),
     batch_size=2,
     accumulation=1,
