@@ -130,7 +130,7 @@ def _of_value(sources, file, node, path, value, seen):
   node: the statement or keyword that sets it; None where nothing does.
   """
   source = sources[file]
-  if node is not None and (said := _note(source, node)):
+  if node is not None and path and (said := _note(source, node)):
     yield path, said
   if not isinstance(value, ast.Call):
     return
