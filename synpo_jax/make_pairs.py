@@ -287,14 +287,15 @@ def main():
   place, out = buckets.at(WORKDIR.value), console.Console()
   if CONFIG.value is not None:
     hosts.start()
-    model = CONFIG.value.model
-    if captioners.loads_checkpoint(CONFIG.value):
-      model.checkpoint = hub.pinned(model.checkpoint)
+    c = CONFIG.value
     share = ledger.Share(jax.process_index(), jax.process_count())
-    summary = run(CONFIG.value, place, share=share)
+    captioners.asked_elsewhere(c, _stages(c.stages, share))
+    if captioners.loads_checkpoint(c):
+      c.model.checkpoint = hub.pinned(c.model.checkpoint)
+    summary = run(c, place, share=share)
     terminal.show_summary(out, summary, place)
     if hosts.is_first():
-      ending.show({"rows and replies": place}, _next(CONFIG.value, place))
+      ending.show({"rows and replies": place}, _next(c, place))
   elif SAMPLE.value is None:
     raise ValueError("give --config to make pairs, --sample to look at them")
   if SAMPLE.value is not None:

@@ -25,7 +25,7 @@ def asked_elsewhere(c, stages: list[str]) -> dict[str, Serving]:
     if name not in STAGES:
       raise ValueError(f"served: {name!r} is none of {', '.join(STAGES)}")
   how = Serving(**c.serving.to_dict())
-  if set(STAGES) & set(stages) <= set(chosen):
+  if not loads_checkpoint(c):
     serving.check_unused(c.model.to_dict())
   found = [name for name in chosen if name in stages]
   for name in found:

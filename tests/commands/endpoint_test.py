@@ -131,11 +131,8 @@ def test_the_command_ends_in_one_line(tmp_path):
       *(sys.executable, "-m", "synpo_jax.make_pairs", "--config=pairs"),
       *(f"--workdir={tmp_path}/run", "--config.served=candidates"),
       *("--config.model.endpoint=http://h:1/v1", "--config.serving.model=m"),
-      "--config.stages=candidates",
-      *(
-        "--config.candidates.contrast_weight=0.5",
-        "--config.stages=candidates",
-      ),
+      *("--config.stages=candidates", "--config.model.checkpoint=no/model"),
+      "--config.candidates.contrast_weight=0.5",
     ],
     capture_output=True,
     text=True,
