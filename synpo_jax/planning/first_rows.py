@@ -61,7 +61,7 @@ def look(c) -> list[Shown]:
       preprocess=video.Preprocess(size=(side, side), **c.pixels),
       tokenizer=tokenizer,
       blocks=config.blocks if config.tower else lambda frames: [],
-      captions=losses.captions(c.loss.name),
+      captions=losses.make(**c.loss.to_dict()).captions,
       epochs=1,
       seed=c.seed,
     )
@@ -74,7 +74,8 @@ def _most(data) -> int:
 
 def _first(c) -> list[dict]:
   """Rows as the files hold them, from the first whose scores are far apart."""
-  captions, gap = losses.captions(c.loss.name), c.data.min_score_gap
+  captions = losses.make(**c.loss.to_dict()).captions
+  gap = c.data.min_score_gap
   scored = captions == 2 and gap is not None
   streams = (files.stream(file) for file in files.find(c.data.pairs))
   found = []

@@ -73,19 +73,20 @@ def check_loss(c, changed: dict[str, Change], config: str) -> str:
   for updates of one pair where it compares pairs.
   """
   name, given = c.loss.name, c.loss.coefficients.to_dict()
-  losses.check_name(name)
+  if not losses.is_mixture(given):
+    losses.check_name(name)
   before = changed["loss.name"].before if "loss.name" in changed else name
   kept = [key for key in given if f"loss.coefficients.{key}" not in changed]
+  kept = [] if losses.is_mixture(given) else kept
   if name != before and kept and "loss.coefficients" not in changed:
     raise ValueError(
       f"--config.loss.name={name} would keep {', '.join(kept)} of {before}; "
       f"give --config={_with_loss(config, name)} instead"
     )
-  losses.check_coefficients(name, given)
+  loss = losses.make(**c.loss.to_dict())
   together = c.data.batch_size * c.data.accumulation
-  losses.check_together(name, together, f"an update holds {together}")
-  told = ", ".join(f"{key}={value}" for key, value in given.items())
-  return f"{name} {told}".strip()
+  losses.check_together(loss, together, f"an update holds {together}")
+  return str(loss)
 
 
 def _with_loss(config: str, name: str) -> str:
@@ -127,7 +128,7 @@ def check_tokenizer(c) -> str:
 
 def check_pairs(c) -> str:
   """How many of the first rows can be read; all must."""
-  captions = losses.captions(c.loss.name)
+  captions = losses.make(**c.loss.to_dict()).captions
   scored = captions == 2 and c.data.min_score_gap is not None
   return _check_rows(c, c.data.pairs, captions, scored)
 

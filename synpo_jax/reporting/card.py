@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import pathlib
 
+from synpo_jax import losses
 from synpo_jax.models.config import CaptionerConfig
 from synpo_jax.runtime import buckets, hub, json_file, settings
 from synpo_jax.runtime.workdir import newest, run_config
@@ -86,13 +87,24 @@ def _what(config, base, form, sees) -> str:
   text = f"{form} a {kind}, `{base or 'random weights'}`"
   if "loss" in config:
     loss = config["loss"]
-    values = ", ".join(f"{k} {v:g}" for k, v in loss["coefficients"].items())
+    values = _coefficients(loss["coefficients"])
     text += f", trained on preference pairs with the loss `{loss['name']}`"
     text += f" ({values})" if values else ""
   if config["lora"]["rank"]:
     lora = config["lora"]
     text += f"; adapter of rank {lora['rank']}, alpha {lora['alpha']:g}"
   return f"{text}."
+
+
+def _coefficients(values: dict) -> str:
+  """Coefficients of a loss, or of each of a mixture's, in words."""
+  told = (
+    f"{name}: {_coefficients(value)}"
+    if isinstance(value, dict)
+    else f"{name} {value:g}"
+    for name, value in values.items()
+  )
+  return ("; " if losses.is_mixture(values) else ", ").join(told)
 
 
 def _data(workdir) -> str:

@@ -6,6 +6,7 @@ only change a coefficient take the rate of their plain loss.
 """
 
 import ast
+import copy
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -43,6 +44,8 @@ BASE = Cell("base", kind="base")
 def parse(name: str, losses: dict[str, dict]) -> Method:
   """The method of a name: a loss, or as "synpo alpha=10" one changed.
 
+  A mixture's is changed as "mpo dpo.weight=1".
+
   losses: coefficients by loss. Raises ValueError for names not in there.
   """
   loss, *changes = name.split()
@@ -50,15 +53,17 @@ def parse(name: str, losses: dict[str, dict]) -> Method:
     raise ValueError(
       f"methods: {name!r}: {loss!r} is none of {', '.join(sorted(losses))}"
     )
-  coefficients = dict(losses[loss])
+  coefficients = copy.deepcopy(dict(losses[loss]))
   for change in changes:
     key, _, value = change.partition("=")
-    if key not in coefficients:
+    part, _, own = key.rpartition(".")
+    held = coefficients.get(part, {}) if part else coefficients
+    if own not in held:
       raise ValueError(
         f"methods: {name!r}: {loss} has no coefficient {key!r}, but "
         f"{', '.join(sorted(coefficients)) or 'none'}"
       )
-    coefficients[key] = float(ast.literal_eval(value))
+    held[own] = float(ast.literal_eval(value))
   return Method(name, loss, coefficients)
 
 

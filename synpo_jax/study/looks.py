@@ -21,8 +21,8 @@ from synpo_jax.world.scores import KEYS
 class Lens(NamedTuple):
   """What measures any adapter: compiled once for all methods.
 
-  norms: loss of two captions -> the jitted norms of its rewards' gradients;
-  there are two rewards (`update.make_reward_norms`), so two programs.
+  norms: whether log-probs are summed -> the jitted norms of the rewards'
+  gradients (`update.make_reward_norms`).
   """
 
   score: Callable  # heldout.make_scorer's
@@ -45,8 +45,8 @@ def make_lens(c, captioner) -> Lens:
   model, whole = captioner.model, sharding.replicated(mesh)
 
   @functools.cache
-  def norms(name):
-    made = update.make_reward_norms(model, scoring, name=name)
+  def norms(summed):
+    made = update.make_reward_norms(model, scoring, summed=summed)
     return jax.jit(made, out_shardings=whole)
 
   def certainty(trained, frozen, batch):
@@ -61,7 +61,7 @@ def make_lens(c, captioner) -> Lens:
 
   return Lens(
     heldout.make_scorer(model, scoring, mesh),
-    lambda loss: norms("dpo" if loss in losses.NEEDS_REFERENCE else "synpo"),
+    norms,
     jax.jit(certainty, out_shardings=whole),
     c.candidates.new,
   )
@@ -128,11 +128,12 @@ def at_gradients(lens: Lens, captioner, method: Method, every: int):
   slope of the loss at a pair's gap, as a share of the slope at none.
   """
   frozen = {"params": captioner.params}
+  loss = losses.make(method.loss, method.coefficients)
 
   def watch(step, adapter, batch):
-    if batch is None or step % every or losses.captions(method.loss) == 1:
+    if batch is None or step % every or loss.captions == 1:
       return {}
-    found = lens.norms(method.loss)(adapter, frozen, batch)
+    found = lens.norms(loss.needs_reference)(adapter, frozen, batch)
     found = {name: float(value) for name, value in found.items()}
     if method.loss == "synpo":
       s = np.asarray(lens.certainty(adapter, frozen, batch))

@@ -173,7 +173,7 @@ def _train(site, one, watch=cell.see_nothing, epochs=1) -> cell.Trained:
     site.captioner,
     site.ground,
     site.pairs,
-    captions=losses.captions(method.loss),
+    captions=losses.make(method.loss, method.coefficients).captions,
     epochs=epochs,
     seed=one.seed,
   )

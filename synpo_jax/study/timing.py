@@ -48,7 +48,11 @@ def measure(c, captioner, ground, pairs, bench) -> list[dict]:
 def _ready(c, captioner, ground, pairs, bench, method):
   """An update of the method, compiled, and run once."""
   data = material.read_data(
-    c, captioner, ground, pairs, captions=losses.captions(method.loss)
+    c,
+    captioner,
+    ground,
+    pairs,
+    captions=losses.make(method.loss, method.coefficients).captions,
   )
   compiled = bench(captioner, method, data)
   batch = sharding.put_batch(data.batches[0], captioner.mesh)

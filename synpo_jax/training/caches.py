@@ -49,7 +49,7 @@ def make(c, model, variables, mesh) -> Caches:
       frames_at_once=c.cache.frames_at_once,
       verify=c.cache.verify,
     )
-  needed = c.loss.name in losses.NEEDS_REFERENCE
+  needed = losses.make(**c.loss.to_dict()).needs_reference
   if needed and learned and not c.cache.references:
     raise ValueError(
       f"loss {c.loss.name} compares with the weights at the start, and "

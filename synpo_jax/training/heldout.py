@@ -42,7 +42,7 @@ def score_before(ready, c, state, workdir: pathlib.Path) -> Scored | None:
 def of_pairs(ready, c, trained) -> dict[str, float]:
   """Scores of the held-out pairs."""
   held = ready.heldout
-  if c.loss.name in losses.COUPLED:  # as many pairs meet as in an update
+  if losses.make(**c.loss.to_dict()).coupled:  # pairs meet as in an update
     grouped = held.batches.grouped(c.data.accumulation)
     held = held._replace(batches=grouped)
   return score_pairs(

@@ -90,15 +90,13 @@ def prepare(c, workdir) -> Job:
   """
   named = mirror.address(workdir) or workdir
   alike.check({**c.to_dict(), "--workdir": str(named)}, OWN_KEYS)
-  losses.check_name(c.loss.name)
-  losses.check_coefficients(c.loss.name, c.loss.coefficients)
+  loss = losses.make(**c.loss.to_dict())
   mesh, model, texts = opened = open_model(c)
   if hosts.is_first():
     claim_workdir(workdir, c.to_dict(), free=FREE_KEYS)
   if c.world.clips:
     make_world(**c.world)
-  captions = losses.captions(c.loss.name)
-  data = read_data(c, opened, captions=captions, epochs=c.epochs)
+  data = read_data(c, opened, captions=loss.captions, epochs=c.epochs)
   check_together(c, data)
   if model.config.tower is not None:
     pipeline.check_seen(data, c.data.to_dict())
@@ -124,7 +122,9 @@ def check_together(c, data):
   least, most = data.batches.fewest(), c.data.batch_size * c.data.accumulation
   rows = len(data.batches.rows.pair)
   losses.check_together(
-    c.loss.name, least, f"of {rows} pairs, {most} an update, one is left alone"
+    losses.make(**c.loss.to_dict()),
+    least,
+    f"of {rows} pairs, {most} an update, one is left alone",
   )
 
 
@@ -220,11 +220,12 @@ def make_steps(c, model, trained, mesh, updates) -> Steps:
   """
   tx, rate = optim.make(**c.optim, updates=updates)
   scoring = pair_logps.make_scoring(**c.step, mesh=mesh)
-  loss = dict(name=c.loss.name, coefficients=dict(c.loss.coefficients))
+  loss = c.loss.to_dict()
   objective = update.make_objective(model, scoring, **loss)
   dropout = c.lora.rank > 0 and c.lora.dropout > 0
   train = update.make_train_step(objective, tx, dropout=dropout)
-  norms = update.make_reward_norms(model, scoring, name=c.loss.name)
+  summed = losses.make(**loss).needs_reference
+  norms = update.make_reward_norms(model, scoring, summed=summed)
   shardings = state_shardings(trained, tx, mesh)
   everywhere = sharding.replicated(mesh)
   return Steps(

@@ -72,14 +72,13 @@ def _nested(flat):
 
 
 def make_objective(model, scoring, *, name, coefficients):
-  """A loss of `losses.LOSSES`, as gradients.Objective.
+  """A loss or a mixture (`losses.make`), as gradients.Objective.
 
   Raises ValueError for a loss with a reference where no adapter can be
   switched off.
   """
-  loss_fn = losses.LOSSES[name]
-  needs_reference = name in losses.NEEDS_REFERENCE
-  if needs_reference and model.lora is None:
+  loss_fn = losses.make(name, coefficients)
+  if loss_fn.needs_reference and model.lora is None:
     raise ValueError(
       f"loss {name} compares with the model without its adapter: "
       "set lora.rank, or choose a loss without a reference"
@@ -93,18 +92,15 @@ def make_objective(model, scoring, *, name, coefficients):
     logps = pair_logps.pair_logps(
       model, variables, batch, scoring, train_head=train_head, rngs=rngs
     )
-    if not needs_reference or batch.ref_logps is not None:
+    if not loss_fn.needs_reference or batch.ref_logps is not None:
       return logps, batch.ref_logps
     return logps, pair_logps.reference_logps(model, variables, batch, scoring)
 
   def judge(logps, ref_logps, mask, weight):
-    extra = {"ref_logps": ref_logps} if needs_reference else {}
-    if name in losses.COUPLED:
-      extra["weight"] = weight
-    loss_B = loss_fn(logps, mask, **extra, **coefficients)
+    loss_B = loss_fn(logps, mask, ref_logps, weight)
     return pair_sums(logps, mask, loss_B, weight)
 
-  return Objective(score, judge, name in losses.COUPLED)
+  return Objective(score, judge, loss_fn.coupled)
 
 
 def pair_sums(logps, mask, loss_B, weight_B):
@@ -190,15 +186,14 @@ def make_eval_step(objective):
   return functools.partial(value, objective)
 
 
-def make_reward_norms(model, scoring, *, name):
+def make_reward_norms(model, scoring, *, summed):
   """Returns (trained, frozen, batch) -> gradient norms of the two rewards.
 
-  The reward is S, or the summed log-prob where the loss has a reference (the
-  reference itself has no gradient). Each norm is that of the gradient of the
+  The reward is S; or, `summed`, the log-prob, as where the loss has a reference
+  (which itself has no gradient). Each norm is that of the gradient of the
   mean reward over the batch's pairs, divided by the number of trained
   elements, without dropout: the official release's pos/neg_l2_norm.
   """
-  summed = name in losses.NEEDS_REFERENCE
 
   def reward(trained, frozen, batch, caption):
     logps = pair_logps.pair_logps(model, merge(trained, frozen), batch, scoring)

@@ -282,9 +282,13 @@ def test_fillers_change_no_other_row(name):
 @pytest.mark.parametrize("name", sorted(losses.COUPLED))
 def test_one_pair_alone_is_refused_where_pairs_are_compared(name):
   with pytest.raises(ValueError, match=f"loss.name={name} .*holds 1;"):
-    losses.check_together(name, 1, "an update holds 1")
-  losses.check_together(name, 2, "")
-  losses.check_together("dpo", 1, "")
+    losses.check_together(made(name), 1, "an update holds 1")
+  losses.check_together(made(name), 2, "")
+  losses.check_together(made("dpo"), 1, "")
+
+
+def made(name):
+  return losses.make(name, vdc.LOSSES[name])
 
 
 # --- what a loss is at some of its coefficients ---

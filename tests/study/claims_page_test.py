@@ -2,6 +2,7 @@
 
 import pytest
 
+from configs import vdc
 from synpo_jax.study import figure, grid, looks, pooling, table, verdicts
 from synpo_jax.study.grid import Cell
 
@@ -36,6 +37,14 @@ def test_methods_by_name():
     grid.parse("sinpo", LOSSES)
   with pytest.raises(ValueError, match="no coefficient 'gamma'"):
     grid.parse("synpo gamma=1", LOSSES)
+
+
+def test_a_method_may_be_a_mixture_changed_in_one_of_its_losses():
+  method = grid.parse("mpo sft.weight=2", vdc.MIXTURES)
+  assert method.coefficients == vdc.MIXTURES["mpo"] | {"sft": {"weight": 2.0}}
+  assert vdc.MIXTURES["mpo"]["sft"] == {"weight": 1.0}
+  with pytest.raises(ValueError, match="mpo has no coefficient 'sft.beta'"):
+    grid.parse("mpo sft.beta=1", vdc.MIXTURES)
 
 
 def row(method, lr, seed, kind="cell", **values):

@@ -63,7 +63,7 @@ def make_batch(micro_batches, size):
 
 def objective(made, name):
   scoring = Scoring("shared", 4, head_sharding=None, rows_sharding=None)
-  coefficients = vdc.LOSSES[name]
+  coefficients = (vdc.LOSSES | vdc.MIXTURES)[name]
   return update.make_objective(
     made, scoring, name=name, coefficients=coefficients
   )
@@ -77,7 +77,7 @@ def learned(model, name, layout, key=None):
   return sums, np.concatenate([x.ravel() for x in jax.tree.leaves(grads)])
 
 
-@pytest.mark.parametrize("name", sorted(losses.COUPLED))
+@pytest.mark.parametrize("name", [*sorted(losses.COUPLED), "mpo"])
 @pytest.mark.slow
 def test_every_cut_of_an_update_gives_the_same_gradient(model, name):
   sums, whole = learned(model, name, (1, 8))
@@ -89,7 +89,7 @@ def test_every_cut_of_an_update_gives_the_same_gradient(model, name):
       np.testing.assert_allclose(cut_sums[key], value, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", sorted(losses.COUPLED))
+@pytest.mark.parametrize("name", [*sorted(losses.COUPLED), "mpo"])
 def test_the_loss_is_that_of_all_pairs_of_the_update(model, name):
   """Against float64 NumPy over the real pairs; so where it is evaluated."""
   made, *state = model
@@ -102,7 +102,10 @@ def test_the_loss_is_that_of_all_pairs_of_the_update(model, name):
     (*(x[m] for x, m in zip(logps[b], flat.response_mask[b], strict=True)), *r)
     for b, r in enumerate(np.float64(flat.ref_logps))
   ]
-  values, _ = expected(name, rows[:REAL], LENGTH, **vdc.LOSSES[name])
+  values = 0.0
+  for term in losses.make(name, (vdc.LOSSES | vdc.MIXTURES)[name]).terms:
+    own, _ = expected(term.name, rows[:REAL], LENGTH, **term.coefficients)
+    values += term.weight * own
   sums, _ = learned(model, name, (4, 2))
   np.testing.assert_allclose(sums["loss"], values.sum(), rtol=1e-5)
   assert sums["pairs"] == REAL

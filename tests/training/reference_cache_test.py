@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 
+from configs import vdc
 from synpo_jax.data import records
 from synpo_jax.models import sharding
 from synpo_jax.training import (
@@ -179,7 +180,7 @@ def test_references_stay_those_of_the_start_where_whole_weights_train(
   pairs, cache = tmp_path / "pairs.jsonl", tmp_path / "cache"
   data = read(setting, cache, pairs=str(pairs))
   c = setting.c.copy_and_resolve_references()
-  c.trainable, c.loss.name = "(lora|params/decoder)/.*", "dpo"
+  c.trainable, c.loss = "(lora|params/decoder)/.*", DPO
   c.cache.features, c.data.cache = False, str(cache)
   cached = caches.make(c, setting.model, setting.variables, setting.mesh)(data)
   host = cached.batches[0]
@@ -221,10 +222,12 @@ def test_what_training_changes_is_not_cached(setting, filled):
 
   with pytest.raises(ValueError, match="cache.features needs a frozen tower"):
     make("params/.*")
-  c.cache.features, c.cache.references, c.loss.name = False, False, "dpo"
+  c.cache.features, c.cache.references, c.loss = False, False, DPO
   assert make("lora/.*")(filled) is filled  # the adapter off is the start
   said = "weights at the start, .* changes projector; set cache.references=True"
   with pytest.raises(ValueError, match=said):
     make("(lora|params/projector)/.*")
-  c.loss.name = "synpo"  # has no reference
+  c.loss = dict(
+    name="synpo", coefficients=vdc.LOSSES["synpo"]
+  )  # has no reference
   assert make("params/.*")(filled) is filled

@@ -38,7 +38,7 @@ def the_studys_lens(c, run):
 def the_studys_norms(c, run):
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(heldout, "make_scorer", lambda *_: None)
-    looks.make_lens(study(c), run).norms("dpo")
+    looks.make_lens(study(c), run).norms(True)
 
 
 def the_studys_step(c, run):

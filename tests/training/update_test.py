@@ -169,7 +169,9 @@ def test_dpo_compares_with_the_adapter_off(case):
 @pytest.mark.parametrize("loss", ["synpo", "dpo"])
 def test_reward_gradient_norms(case, loss):
   norms = jax.jit(
-    update.make_reward_norms(case.model, scoring("shared"), name=loss)
+    update.make_reward_norms(
+      case.model, scoring("shared"), summed=loss == "dpo"
+    )
   )
   for kind, batch in (
     ("batch", case.batch),
