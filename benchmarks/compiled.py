@@ -161,9 +161,9 @@ def text(found) -> str:
 AuroraCap-7B's train step (LoRA rank 128, 32 pairs an update, {FRAMES} frames,
 captions in a bucket of {RESPONSE}), compiled ahead of time for slices that
 were not there: nothing below is a measured time. Figures are of one chip and
-one update. The bound takes peak FLOP/s, peak memory bandwidth and all links
-at once as given, whichever is slowest; the bytes of memory behind it are an
-estimate. Made by `python -m benchmarks.compiled` with {used}.
+one update. The bound takes peak FLOP/s, vector units, memory bandwidth and all
+links at once as given, whichever is slowest; the bytes of memory behind it are
+an estimate. Made by `python -m benchmarks.compiled` with {used}.
 
 {table}
 """

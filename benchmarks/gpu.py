@@ -52,6 +52,7 @@ def tasks(args, size, shape, impl):
         dtype=args.dtype,
         device=args.device,
         checkpointing=checkpointing,
+        dropout=args.dropout,
         overrides=overrides,
       )
       for pairs in counts
@@ -145,6 +146,7 @@ def flags(argv):
   add("--dtype", default="bfloat16")
   add("--device", default="cuda", help="cpu, to try the script out")
   add("--most_pairs", type=int, default=MOST_PAIRS)
+  add("--dropout", type=float, default=workload.RECIPE["dropout"])
   add("--repeats", type=int, default=5)
   add("--threads", type=int, default=16)
   add("--peers-python", help="interpreter with PyTorch and PEFT")

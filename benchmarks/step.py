@@ -75,6 +75,7 @@ def row(children: list[Child]) -> dict:
     timed=len(seconds),
     machine=machine(),
     load=os.getloadavg()[0],
+    dropout=first.task.dropout,
     malloc=os.environ.get("GLIBC_TUNABLES", "default"),
     **first.facts,
     **{name: first.rows[0][name] for name in COMPARED},
@@ -131,6 +132,7 @@ def flags(argv):
   add("--rank", type=int, default=128, help="of the adapter")
   add("--peers-python", help="interpreter with PyTorch, TRL and PEFT")
   add("--without-peers", action="store_true", help="ours only")
+  add("--dropout", type=float, default=workload.RECIPE["dropout"])
   add("--check", action="store_true", help="fail where losses differ")
   add("--set", default="", help="of our config: step.head_chunk=256,…")
   return parser.parse_args(argv)
@@ -151,6 +153,7 @@ def tasks_of(args, shape, impls) -> list[workload.Task]:
       dtype="float32",
       device="cpu",
       checkpointing=False,
+      dropout=args.dropout,
       overrides=overrides,
     )
     for impl in impls
@@ -198,6 +201,8 @@ def show(found: dict) -> None:
 
 def run(args) -> list[dict]:
   """Measures everything that was asked for."""
+  if args.check and args.dropout:
+    raise ValueError("--check compares losses: give --dropout=0 too")
   impls = chosen_impls(args)
   pythons = pythons_of(args, impls)
   shapes = [workload.shape(text) for text in args.shapes.split(",")]
@@ -221,6 +226,9 @@ def main(argv=None):
     path = pathlib.Path(args.json)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(rows, indent=1) + "\n")
+  if args.dropout:
+    print("losses are not compared: each draws its own dropout")
+    return
   faults = check(rows)
   print("\n".join(faults) if faults else "losses and gradients agree")
   if faults and args.check:

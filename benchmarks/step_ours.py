@@ -36,7 +36,7 @@ def config(task: workload.Task, adapter: sizes.LoraConfig):
   loss, layout = IMPLS[task.impl]
   c = text_pairs.get_config(f"loss={loss}")
   c.model.update(checkpoint=f"{task.folder}/base", dtype=task.dtype)
-  c.lora.update(rank=adapter.rank, alpha=adapter.alpha, dropout=0.0)
+  c.lora.update(rank=adapter.rank, alpha=adapter.alpha, dropout=task.dropout)
   c.optim.warmup_frac = 0.0
   c.step.layout_name = layout
   c.update_from_flattened_dict(task.overrides)

@@ -62,8 +62,11 @@ def dpo_loss(model, ids, labels):
 
 def make_plain(task: workload.Task):
   """Our step in PyTorch."""
+  folder = f"{task.folder}/adapter"
+  config = peft.PeftConfig.from_pretrained(folder)
+  config.lora_dropout = task.dropout
   model = peft.PeftModel.from_pretrained(
-    torch_parts.base_model(task), f"{task.folder}/adapter", is_trainable=True
+    torch_parts.base_model(task), folder, is_trainable=True, config=config
   )
   if task.checkpointing:
     model.enable_input_require_grads()

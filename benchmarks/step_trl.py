@@ -3,8 +3,9 @@
 Everything is at the trainers' defaults but for what the comparison fixes:
 float32, no gradient checkpointing (faster), no truncation, the recipe's rate
 and decay, the official DPO beta, and for SimPO no extra likelihood term
-(cpo_alpha=0). So there is no padding-free batch and no packing, dropout is
-off, and the reference is the model with its adapter disabled, every step.
+(cpo_alpha=0); and the adapter's dropout, which they would switch off, stays on.
+So there is no padding-free batch and no packing, and the reference is the model
+with its adapter disabled, every step.
 """
 
 import datasets
@@ -25,6 +26,7 @@ COMMON = dict(
   weight_decay=RECIPE["weight_decay"],
   lr_scheduler_type="constant",
   gradient_checkpointing=False,
+  disable_dropout=False,
   report_to="none",
   disable_tqdm=True,
   save_strategy="no",
@@ -61,9 +63,11 @@ def rows(task: workload.Task):
   )
 
 
-def adapter(folder):
+def adapter(task: workload.Task):
   """(LoRA config, its tensors under the names that PEFT's folders have)."""
+  folder = f"{task.folder}/adapter"
   config = peft.LoraConfig.from_pretrained(folder)
+  config.lora_dropout = task.dropout
   config.inference_mode = False
   file = f"{folder}/adapter_model.safetensors"
   return config, safetensors.torch.load_file(file)
@@ -99,7 +103,7 @@ SIMPO = dict(beta=2.0, simpo_gamma=0.5)
 
 def make(task: workload.Task):
   """Returns a function that makes one update, for `child.serve`."""
-  config, tensors = adapter(f"{task.folder}/adapter")
+  config, tensors = adapter(task)
   trainer = make_trainer(task, config)
   loaded = peft.set_peft_model_state_dict(trainer.model, tensors)
   if loaded.unexpected_keys:

@@ -68,7 +68,7 @@ SIZES = {
 }
 EOS = 2
 RECIPE = dict(  # of the official release, for every implementation
-  lr=5e-6, weight_decay=0.01, alpha=30.0, beta=0.2, dpo_beta=0.1
+  lr=5e-6, weight_decay=0.01, alpha=30.0, beta=0.2, dpo_beta=0.1, dropout=0.05
 )
 
 
@@ -105,6 +105,7 @@ class Task(NamedTuple):
   dtype: str  # of the frozen weights and of the computation
   device: str  # "cpu" or "cuda"
   checkpointing: bool  # PyTorch's rows recompute layers in the backward pass
+  dropout: float  # of the adapter
   overrides: dict  # of our config, by dotted key
 
   def text(self) -> str:

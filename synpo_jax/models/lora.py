@@ -9,17 +9,19 @@ import math
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from synpo_jax.models import int8
+from synpo_jax.models import dropout, int8
 from synpo_jax.models.config import LoraConfig
 
 
 class LoraDense(nn.Module):
   """x @ kernel + bias + (alpha / rank) * dropout(x) @ a @ b.
 
-  int8: the kernel is held as `models.int8` says.
+  int8: the kernel is held as `models.int8` says. Elements that dropout keeps
+  are divided by the share that it keeps (`dropout.kept` of 256).
   """
 
   features: int
@@ -30,8 +32,8 @@ class LoraDense(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x: Float[Array, "... D"], deterministic: bool = True
-  ) -> Float[Array, "... E"]:
+    self, x: Float[Array, "*N T D"], deterministic: bool = True
+  ) -> Float[Array, "*N T E"]:
     # One long matrix: XLA's CPU backend is twice as slow at the weight
     # gradients of a batch of matrices.
     x_MD = x.astype(self.dtype).reshape(-1, x.shape[-1])
@@ -44,8 +46,13 @@ class LoraDense(nn.Module):
       b = self.variable(
         "lora", "b", jnp.zeros, (self.lora.rank, self.features), jnp.float32
       ).value
-      x_MD = nn.Dropout(self.lora.dropout)(x_MD, deterministic=deterministic)
+      kept = dropout.kept(self.lora.dropout)
       scale = self.lora.alpha / self.lora.rank
+      if kept < dropout.WHOLE and not deterministic:
+        drawn = dropout.draw(self.make_rng("dropout"), x.shape, kept)
+        keeps = dropout.keeps(checkpoint_name(drawn, "kept"), x.shape)
+        x_MD = jnp.where(keeps.reshape(x_MD.shape), x_MD, 0)
+        scale *= dropout.WHOLE / kept
       y_ME = y_ME + adapter(x_MD, a, b, scale)
     return y_ME.reshape(*x.shape[:-1], self.features)
 

@@ -3,20 +3,23 @@
 Sources: Google's pages "TPU v4", "v5e", "v5p" and "v6e" (docs.cloud.google.com
 /tpu/docs); NVIDIA's data sheets of the A100 80GB SXM, H100 SXM and H200 SXM.
 Peaks are dense bfloat16. Links count one direction, all of a chip's together:
-half of the figures that are called bidirectional.
+half of the figures that are called bidirectional. Vector units are not
+published for TPUs: 8 x 128 lanes of 4 units a core, at the clock that the peak
+implies (v6e: taken as v5p's); GPUs' are half of their 32-bit integer peak,
+which counts a multiply-add as two.
 """
 
 import math
 import re
 from typing import NamedTuple
 
-from synpo_jax.runtime.starting import GPU_PART
+from synpo_jax.runtime.starting import GPU_PART as GPU
 
 GIB = 2**30
 
 
 class Chip(NamedTuple):
-  """One accelerator. FLOP/s, bytes, bytes/s."""
+  """One accelerator. FLOP/s, bytes, bytes/s, operations on elements/s."""
 
   name: str
   peak: float
@@ -24,6 +27,7 @@ class Chip(NamedTuple):
   usable: float  # what a program may fill
   bandwidth: float
   links: float
+  vector: float
   platform: str  # "tpu" | "cuda"
 
 
@@ -32,13 +36,13 @@ class Chip(NamedTuple):
 CHIPS = {
   chip.name: chip
   for chip in (
-    Chip("v4", 275e12, 32 * GIB, 30.75 * GIB, 1.228e12, 300e9, "tpu"),
-    Chip("v5e", 197e12, 16 * GIB, 15.75 * GIB, 0.819e12, 200e9, "tpu"),
-    Chip("v5p", 459e12, 95 * GIB, 95.73 * GIB, 2.765e12, 600e9, "tpu"),
-    Chip("v6e", 918e12, 32 * GIB, 31.24 * GIB, 1.640e12, 400e9, "tpu"),
-    Chip("a100", 312e12, 80e9, GPU_PART * 80e9, 2.039e12, 300e9, "cuda"),
-    Chip("h100", 989e12, 80e9, GPU_PART * 80e9, 3.35e12, 450e9, "cuda"),
-    Chip("h200", 989e12, 141e9, GPU_PART * 141e9, 4.8e12, 450e9, "cuda"),
+    Chip("v4", 275e12, 32 * GIB, 30.75 * GIB, 1.228e12, 300e9, 8.6e12, "tpu"),
+    Chip("v5e", 197e12, 16 * GIB, 15.75 * GIB, 0.819e12, 200e9, 6.1e12, "tpu"),
+    Chip("v5p", 459e12, 95 * GIB, 95.73 * GIB, 2.765e12, 600e9, 14.3e12, "tpu"),
+    Chip("v6e", 918e12, 32 * GIB, 31.24 * GIB, 1.640e12, 400e9, 7.2e12, "tpu"),
+    Chip("a100", 312e12, 80e9, GPU * 80e9, 2.039e12, 300e9, 9.7e12, "cuda"),
+    Chip("h100", 989e12, 80e9, GPU * 80e9, 3.35e12, 450e9, 16.7e12, "cuda"),
+    Chip("h200", 989e12, 141e9, GPU * 141e9, 4.8e12, 450e9, 16.7e12, "cuda"),
   )
 }
 

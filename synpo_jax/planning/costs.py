@@ -4,7 +4,7 @@ import math
 import re
 from typing import NamedTuple
 
-from synpo_jax.planning import hlo, products, traffic
+from synpo_jax.planning import elements, hlo, products, traffic
 
 COLLECTIVES = (
   "all-gather",
@@ -19,13 +19,32 @@ class Totals(NamedTuple):
   """FLOPs of matrix products, bytes of memory traffic, kernels, links.
 
   kernels: how often each custom kernel runs, by its name. received: bytes
-  that arrive over links, by kind of collective.
+  that arrive over links, by kind of collective. vector: operations on single
+  elements, of which `random` make random numbers.
   """
 
-  flops: float
-  traffic: float
-  kernels: dict[str, float]
-  received: dict[str, float]
+  flops: float = 0.0
+  traffic: float = 0.0
+  kernels: dict[str, float] = {}
+  received: dict[str, float] = {}
+  vector: float = 0.0
+  random: float = 0.0
+
+  def plus(self, other: "Totals") -> "Totals":
+    """Both together."""
+    pairs = zip(self, other, strict=True)
+    return Totals(
+      *(added(a, b) if isinstance(a, dict) else a + b for a, b in pairs)
+    )
+
+  def times(self, runs: int) -> "Totals":
+    """As often as a loop runs."""
+    return Totals(
+      *(
+        {k: n * runs for k, n in a.items()} if isinstance(a, dict) else a * runs
+        for a in self
+      )
+    )
 
 
 class _Region(NamedTuple):
@@ -67,13 +86,12 @@ def _region(program, name, done) -> _Region:
   """Totals of a computation and all it calls; `done` remembers them."""
   if name not in done:
     ops = program.computations[name]
-    flops, traffic, kernels, channels = 0.0, 0.0, {}, {}
+    total, channels = Totals(), {}
     for op in ops.values():
       part = _operation(program, ops, op, name, done)
-      flops, traffic = flops + part.totals.flops, traffic + part.totals.traffic
-      kernels = added(kernels, part.totals.kernels)
+      total = total.plus(part.totals)
       channels = _joined(channels, part.channels)
-    done[name] = _Region(Totals(flops, traffic, kernels, {}), channels)
+    done[name] = _Region(total, channels)
   return done[name]
 
 
@@ -89,36 +107,39 @@ def _operation(program, ops, op, inside, done) -> _Region:
   if op.opcode == "conditional":
     branches = [_region(program, name, done) for name in called(op)]
     return max(branches, key=lambda region: region.totals.flops)
-  flops, kernels, channels = products.flops(ops, op), {}, {}
-  moved = traffic.of(program, ops, op)
+  total, channels = _own(program, ops, op), {}
   kind = op.opcode.removesuffix("-start")
   if kind in COLLECTIVES:
     channel = re.search(r"channel_id=(\d+)", op.text)
     key = channel[1] if channel else f"{inside}/{op.name}"
     channels[key] = collective(ops, op, inside)
-  if op.opcode == "custom-call":
-    kernels = _kernel(op)
   for name in called(op):
     part = _region(program, name, done)
-    flops += part.totals.flops
-    moved += 0.0 if op.opcode == "fusion" else part.totals.traffic
-    kernels = added(kernels, part.totals.kernels)
+    inner = part.totals
+    if op.opcode == "fusion":  # whose parts stay on the chip
+      inner = inner._replace(traffic=0.0)
+    total = total.plus(inner)
     channels = _joined(channels, part.channels)
-  return _Region(Totals(flops, moved, kernels, {}), channels)
+  return _Region(total, channels)
+
+
+def _own(program, ops, op) -> Totals:
+  """Totals of one instruction, without what it calls."""
+  return Totals(
+    flops=products.flops(ops, op),
+    traffic=traffic.of(program, ops, op),
+    kernels=_kernel(op) if op.opcode == "custom-call" else {},
+    vector=elements.operations(ops, op),
+    random=elements.random(ops, op),
+  )
 
 
 def _loop(program, ops, op, done) -> _Region:
   """A loop's body, as often as it runs."""
   body, trips = _attribute(op, "body"), trip_count(program, ops, op)
   total, channels = _region(program, body, done)
-  scaled = Totals(
-    total.flops * trips,
-    total.traffic * trips,
-    {name: n * trips for name, n in total.kernels.items()},
-    {},
-  )
   return _Region(
-    scaled,
+    total.times(trips),
     {key: (kind, size * trips) for key, (kind, size) in channels.items()},
   )
 

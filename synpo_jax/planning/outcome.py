@@ -36,13 +36,16 @@ class Memory(NamedTuple):
 class Work(NamedTuple):
   """What a device does in an update, and the seconds that takes at best.
 
-  flops, bytes of its memory, bytes it receives by kind of collective.
+  flops, bytes of its memory, bytes it receives by kind of collective,
+  operations on single elements and those of them that make random numbers.
   """
 
   flops: float
   traffic: float
   received: dict[str, float]
-  seconds: dict[str, float]  # compute, memory, links
+  vector: float
+  random: float
+  seconds: dict[str, float]  # compute, memory, links, vector
 
   @property
   def bound(self) -> float:
@@ -111,8 +114,12 @@ def saved(step: Step) -> float:
   split = sum(size for name, size in widths.items() if name in names)
   whole = c.width * (2 if "middle" in names else 1)  # the layer's input too
   share = split / shape["model"] + whole
+  size = share * jnp.dtype(step.model.dtype).itemsize
+  if "kept" in names and step.model.lora and step.model.lora.dropout:
+    inputs = 5 * c.width + (queries + c.mlp_width) / shape["model"]
+    size += inputs / 8
   rows = tokens(step) / (shape["data"] * shape["fsdp"])
-  return rows * c.layers * share * jnp.dtype(step.model.dtype).itemsize
+  return rows * c.layers * size
 
 
 def scoring_head(step: Step) -> float:
@@ -158,5 +165,7 @@ def work(step: Step, text: str, where: Slice) -> Work:
     "compute": flops / where.per_device("peak"),
     "memory": total.traffic / where.per_device("bandwidth"),
     "links": sum(total.received.values()) / where.per_device("links"),
+    "vector": total.vector / where.per_device("vector"),
   }
-  return Work(flops, total.traffic, total.received, seconds)
+  counted = total.traffic, total.received, total.vector, total.random
+  return Work(flops, *counted, seconds)

@@ -2,6 +2,7 @@
 
 from rich.table import Table
 
+from synpo_jax.models import dropout
 from synpo_jax.planning import choices
 from synpo_jax.planning.chips import GIB
 from synpo_jax.planning.targets import Target
@@ -25,6 +26,9 @@ def heading(c, target: Target, trial: Trial) -> list[str]:
     f"step: loss {c.loss.name}, layout {c.step.layout_name}, remat "
     f"{choice.remat}, attention {step.model.attention.name}",
   ]
+  lora = step.model.lora
+  if lora and lora.dropout:
+    lines.append(f"dropout: {dropout.describe(lora.dropout)}")
   if target.estimate:
     lines.append(
       f"estimate: compiled for {target.estimate} in the place of "
@@ -57,12 +61,15 @@ def work_table(target: Target, trial: Trial) -> Table:
     ("compute", f"{work.flops / 1e12:.1f} TFLOP", "peak", "TFLOP/s"),
     ("memory", f"{work.traffic / 1e9:.1f} GB", "bandwidth", "GB/s"),
     ("links", f"{links / 1e9:.2f} GB", "links", "GB/s"),
+    ("vector", f"{work.vector / 1e9:.0f} G operations", "vector", "G/s"),
   )
   for name, amount, figure, unit in rows:
     rate = where.per_device(figure) / (1e12 if unit == "TFLOP/s" else 1e9)
     table.add_row(name, amount, f"{rate:.0f} {unit}", _s(work.seconds[name]))
   for kind, size in sorted(work.received.items()):
     table.add_row(f"  {kind}", f"{size / 1e9:.2f} GB", "", "")
+  drawn = f"{work.random / 1e9:.0f} G operations"
+  table.add_row("  random numbers", drawn, "", "")
   return table
 
 

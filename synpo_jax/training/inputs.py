@@ -7,11 +7,13 @@ import pathlib
 from absl import logging
 
 from synpo_jax.data import files
+from synpo_jax.models import dropout
 from synpo_jax.runtime import alike, digests, hosts, journal, workdir
 from synpo_jax.weights import fingerprint
 
 FILES = ("data.pairs", "heldout.pairs", "heldout.scenes")
 FILES += ("captioning.references",)
+MASKS = "lora.dropout's stream"  # which masks a step and a seed make
 # Of the sections that a run may change when it goes on: known by path, too.
 MOVABLE = ("language.references", "language.texts")
 
@@ -30,7 +32,7 @@ def claim(folder: str | pathlib.Path, now: dict[str, str]) -> dict[str, str]:
 
   Raises:
     ValueError: an input is another one now, or another one in one of several
-      processes; one line with all that differ.
+      processes, one line with all that differ; or dropout is drawn otherwise.
   """
   alike.check({f"the content of {name}": of for name, of in now.items()})
   then = workdir.saved_inputs(folder)
@@ -42,6 +44,7 @@ def claim(folder: str | pathlib.Path, now: dict[str, str]) -> dict[str, str]:
     )
     return now
   then = then or {}
+  _same_masks(folder, then, now)
   changed = [name for name in now if then.get(name, now[name]) != now[name]]
   if changed:
     raise ValueError(
@@ -55,6 +58,16 @@ def claim(folder: str | pathlib.Path, now: dict[str, str]) -> dict[str, str]:
     path = pathlib.Path(folder) / fingerprint.IDENTITY
     journal.replace(path, f"{text}\n".encode())
   return then | now
+
+
+def _same_masks(folder, then, now):
+  """Raises ValueError for a run whose dropout was drawn otherwise."""
+  if then and now.get(MASKS) != then.get(MASKS) and MASKS in now:
+    raise ValueError(
+      f"{folder}: the version that began this run drew other masks for "
+      f"lora.dropout (by {workdir.newest(folder)}); go on with that version, "
+      "or choose another --workdir"
+    )
 
 
 def _are(names: list[str]) -> str:
@@ -77,6 +90,8 @@ def read(c, data, held) -> dict[str, str]:
   for name, read_ in (("data.videos", data), ("heldout.videos", held)):
     if read_ is not None and read_.frames is not None:
       found[name] = of_frames(read_.frames)
+  if c.lora.rank and c.lora.dropout:
+    found[MASKS] = dropout.STREAM
   return found
 
 

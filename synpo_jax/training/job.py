@@ -15,7 +15,7 @@ from jax.experimental import multihost_utils
 
 from synpo_jax import losses
 from synpo_jax.data import accounts, pipeline, text, video
-from synpo_jax.models import attention, captioner, sharding
+from synpo_jax.models import attention, captioner, dropout, sharding
 from synpo_jax.runtime import alike, buckets, hosts, mirror
 from synpo_jax.runtime.workdir import claim_workdir
 from synpo_jax.training import (
@@ -222,8 +222,8 @@ def make_steps(c, model, trained, mesh, updates) -> Steps:
   scoring = pair_logps.make_scoring(**c.step, mesh=mesh)
   loss = c.loss.to_dict()
   objective = update.make_objective(model, scoring, **loss)
-  dropout = c.lora.rank > 0 and c.lora.dropout > 0
-  train = update.make_train_step(objective, tx, dropout=dropout)
+  drops = c.lora.rank > 0 and c.lora.dropout > 0
+  train = update.make_train_step(objective, tx, dropout=drops)
   summed = losses.make(**loss).needs_reference
   norms = update.make_reward_norms(model, scoring, summed=summed)
   shardings = state_shardings(trained, tx, mesh)
@@ -267,6 +267,8 @@ def announce(opened, variables, data):
   backend = model.attention
   backend = attention.describe(backend, model.config.decoder, model.dtype)
   hosts.say(f"attention: {backend}")
+  if model.lora and model.lora.dropout:
+    hosts.say(f"dropout: {dropout.describe(model.lora.dropout)}")
   for line in data.forms:
     hosts.say(line)
   counts, updates = accounts.summary(data.counts), f"{data.updates} updates"

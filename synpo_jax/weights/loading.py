@@ -10,7 +10,14 @@ from jax.sharding import Mesh
 from jax.typing import DTypeLike
 
 from synpo_jax.models import attention as attentions
-from synpo_jax.models import captioner, config, initial, int8, sharding
+from synpo_jax.models import (
+  captioner,
+  config,
+  dropout,
+  initial,
+  int8,
+  sharding,
+)
 from synpo_jax.weights import adapters, config_reading, folders, learned
 
 DTYPES = {
@@ -65,6 +72,7 @@ def make_model(
   if base == "int8":
     sizes = sizes.with_int8_base()
   lora = config.LoraConfig(**adapter) if adapter["rank"] else None
+  dropout.kept(adapter["dropout"])  # or says why not
   return on_mesh(sizes, mesh, dtype, attention, lora, remat)
 
 

@@ -45,6 +45,7 @@ def test_implementations_of_the_step_agree(tmp_path):
     "--rank=4",
     "--repeats=1",
     f"--peers-python={sys.executable}",
+    "--dropout=0",
     "--check",
     f"--json={out}",
     torch=True,
@@ -75,6 +76,7 @@ def test_a_difference_is_named():
   [
     (["--shapes=8x4", "--without-peers"], "write PREFIX:RESPONSE"),
     (["--impls=sympo"], "'sympo' is not one of"),
+    (["--check"], "--check compares losses: give --dropout=0 too"),
     (["--peers-python=/nowhere"], "peers.py setup"),
   ],
 )
@@ -91,7 +93,9 @@ def test_the_peers_environment_is_set_up_by_name_only():
 
 
 def test_tokens_are_the_same_for_all():
-  task = workload.Task("x", workload.Shape(5, 3), "tiny", 2, "", "", "", 0, {})
+  task = workload.Task(
+    "x", workload.Shape(5, 3), "tiny", 2, "", "", "", 0, 0.1, {}
+  )
   again = workload.task(task.text())
   assert again == task
   for a, b in zip(workload.pair(task), workload.pair(again), strict=True):

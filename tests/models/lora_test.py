@@ -138,15 +138,25 @@ def grad_of(model):
   return jax.value_and_grad(partial(objective, model))
 
 
-def dots(jaxpr):
-  """Matrix products in a jaxpr, those of inner ones included."""
-  found = sum(eqn.primitive.name == "dot_general" for eqn in jaxpr.eqns)
+def count_of(name, jaxpr):
+  """How often a jaxpr has an operation, those of inner ones included."""
+  found = sum(eqn.primitive.name == name for eqn in jaxpr.eqns)
   for eqn in jaxpr.eqns:
     for value in eqn.params.values():
       inner = getattr(value, "jaxpr", value)
       if hasattr(inner, "eqns"):
-        found += dots(inner)
+        found += count_of(name, inner)
   return found
+
+
+@pytest.mark.parametrize(
+  "remat, times", [("none", 7), ("save_dots", 7), ("full", 14)]
+)
+def test_dropout_is_drawn_once_for_a_kernel(variables, remat, times):
+  """A bit an element is saved; "full" saves nothing and draws again."""
+  step = grad_of(Captioner(TINY, LORA, remat=remat))
+  args = variables["lora"], variables["params"], jax.random.key(3)
+  assert count_of("rem", jax.make_jaxpr(step)(*args).jaxpr) == times
 
 
 @pytest.mark.slow
@@ -157,7 +167,7 @@ def test_remat_changes_memory_only(variables):
     model = Captioner(TINY, LORA, remat=remat)
     step = jax.jit(grad_of(model))
     args = variables["lora"], variables["params"], key
-    counts[remat] = dots(jax.make_jaxpr(step)(*args).jaxpr)
+    counts[remat] = count_of("dot_general", jax.make_jaxpr(step)(*args).jaxpr)
     if remat in ("none", "full"):
       results[remat] = step(*args)
   assert counts["none"] < counts["save_attention"] < counts["full"]

@@ -61,7 +61,8 @@ def test_what_needs_more_than_a_failure_is_not_tried():
 
 def made_up(peak, choice):
   memory = Memory(4e9, 1e9, 2e9, 0.0, peak - 7e9, peak, 16e9)
-  work = Work(2e12, 1e12, {"all-gather": 8e9}, dict(compute=2.0, links=4.0))
+  seconds = dict(compute=2.0, links=4.0)
+  work = Work(2e12, 1e12, {"all-gather": 8e9}, 4e9, 1e9, seconds)
   return Trial(choice, None, Outcome(memory, work, 32, 60.0))
 
 
@@ -194,6 +195,8 @@ def test_a_slice_that_is_not_there(tmp_path):
   assert done.returncode == 0, done.stderr
   assert "verdict: fits" in done.stdout
   assert "compute" in done.stdout and "pairs an hour" in done.stdout
+  assert "dropout: 13 of 256 (5.08%)" in done.stdout
+  assert "random numbers" in done.stdout
   (row,) = json.loads((tmp_path / "plan.json").read_text())
   assert row["flags"] == [
     "--config.data.batch_size=4",
@@ -205,3 +208,4 @@ def test_a_slice_that_is_not_there(tmp_path):
   assert 0 <= memory["optimiser"] - 2 * adapter < 64  # and counters
   assert memory["peak"] > weights + 3 * adapter
   assert row["work"]["received"]["all-gather"] > 0
+  assert 0 < row["work"]["random"] < row["work"]["vector"] / 2

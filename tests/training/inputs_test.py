@@ -44,6 +44,7 @@ def c(tmp_path):
     "language": ["references", "texts"],
   }
   c = ConfigDict({"model": {"checkpoint": str(tmp_path / "base")}})
+  c.lora = {"rank": 4, "dropout": 0.1}
   for section, keys in names.items():
     c[section] = {}
     for key in keys:
@@ -90,6 +91,24 @@ def test_what_a_run_reads_is_what_it_began_with(c, run, tmp_path):
     with pytest.raises(ValueError, match=f"run: {key}.videos is not what"):
       inputs.claim(run, inputs.read(c, data, held))
   assert inputs.claim(run, inputs.read(c, DATA, HELD)) == kept
+
+
+def test_a_run_whose_dropout_was_drawn_otherwise_is_refused(c, run):
+  """By a later version, or by one that did not write it down."""
+  now = inputs.read(c, DATA, HELD)
+  [(path, then)] = [
+    (path, json.loads(path.read_text()))
+    for path in run.glob(f"checkpoints/*/{workdir.INPUTS}/metadata")
+  ]
+  for stream in ("other", None):
+    said = then | {inputs.MASKS: stream}
+    if stream is None:
+      del said[inputs.MASKS]
+    path.write_text(json.dumps(said))
+    with pytest.raises(ValueError, match="masks for lora.dropout .*go on with"):
+      inputs.claim(run, now)
+  c.lora.dropout = 0.0  # draws none
+  inputs.claim(run, inputs.read(c, DATA, HELD))
 
 
 def test_all_files_of_a_glob_are_what_a_run_began_with(c, run, tmp_path):
