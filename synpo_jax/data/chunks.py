@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow_datasets as tfds
 from jaxtyping import UInt8
+from tensorflow_datasets.proto import tf_example_pb2
 
 from synpo_jax.data import records
 from synpo_jax.runtime.terminal import in_short
@@ -56,11 +57,29 @@ class Clips(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       disable_shuffling=True,
     )
 
+  def _example_writer(self):
+    return _Ordered(file_format=self.info.file_format)
+
   def _split_generators(self, dl_manager):
     return {"clips": enumerate(self._examples)}
 
   def _generate_examples(self):
     raise AssertionError("the split generators hand over the examples")
+
+
+class _Ordered(tfds.core.ExampleWriter):
+  """Writes the fields of a record in one order; protobuf's differs by process.
+
+  So equal clips make equal files.
+  """
+
+  def write(self, path, examples):
+    return super().write(path, ((k, _ordered(x)) for k, x in examples))
+
+
+def _ordered(content: bytes) -> bytes:
+  example = tf_example_pb2.Example.FromString(content)
+  return example.SerializeToString(deterministic=True)
 
 
 def inventory(folder: Path) -> dict[str, Place]:

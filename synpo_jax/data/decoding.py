@@ -7,6 +7,7 @@ import functools
 import itertools
 import multiprocessing
 import os
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -67,8 +68,24 @@ def _watched(path: File, grace, limits, **asked) -> video.Clip | str:
 def _pool(workers: int) -> futures.ProcessPoolExecutor:
   # Not forked: JAX's threads may hold locks.
   return futures.ProcessPoolExecutor(
-    workers, mp_context=multiprocessing.get_context("spawn")
+    workers,
+    mp_context=multiprocessing.get_context("spawn"),
+    initializer=_follow,
   )
+
+
+def _follow():
+  """Ends this process, a decoder's, with the one that it decodes for.
+
+  Its pool would wait for ever for one that was killed.
+  """
+  parent = multiprocessing.parent_process()
+
+  def wait():
+    parent.join()
+    os._exit(1)
+
+  threading.Thread(target=wait, daemon=True).start()
 
 
 def _parallel(jobs: Iterator[Job], task, workers: int) -> Iterator[Outcome]:

@@ -11,19 +11,22 @@ TensorFlow itself is neither installed nor imported.
 
 import contextlib
 import dataclasses
-import io
 import itertools
 import json
 import os
 import shutil
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-import tensorflow_datasets as tfds
-
-from synpo_jax.data import chunks, decoding, records, several, video
+from synpo_jax.data import (
+  chunks,
+  decoding,
+  records,
+  several,
+  video,
+  windows,
+)
 from synpo_jax.data.limits import Limits
 from synpo_jax.runtime import buckets, exchange, journal, progress, settings
 
@@ -71,23 +74,32 @@ def build(
     OSError: the cache cannot be written; one line that names its folder.
   """
   folder, remote = exchange.place(cache, fingerprint(rule, preprocess))
-  keys = {name: _key(path) for name, path in paths.items()}
+  keys = {name: key(path) for name, path in paths.items()}
   asked = dict(rule=rule, preprocess=preprocess, limits=limits)
-  with _alone(folder):
+  with alone(folder):
     exchange.pull(folder, remote)
-    stored = chunks.inventory(folder)
     mine = paths if remote is None else _mine(paths, share)
-    todo = {keys[n]: p for n, p in mine.items() if keys[n] not in stored}
-    failed = _decode_chunks(folder, remote, todo, workers, **asked)
+    todo = plan({keys[n]: p for n, p in mine.items()}, folder, remote)
+    failed = _decode(folder, remote, todo, workers, **asked)
     if remote is None:
-      return _store(folder, keys, failed, paths, missing)
+      return collect(folder, keys, failed, paths, missing)
   failed = _together(remote, failed, share)
-  with _alone(folder):
+  with alone(folder):
     exchange.pull(folder, remote)
-    return _store(folder, keys, failed, paths, missing)
+    return collect(folder, keys, failed, paths, missing)
 
 
-def _store(folder: Path, keys, failed, paths, missing) -> Store:
+def plan(files, folder: Path, remote: Path | None) -> list[windows.Window]:
+  """The chunks that are to be made, of files by key.
+
+  folder: where the finished ones are. remote: the bucket they go to, if any.
+  """
+  taken = {path.name for path in folder.glob("chunk-*")}
+  stored = chunks.inventory(folder)
+  return windows.plan(files, stored, None if remote else taken, CHUNK)
+
+
+def collect(folder: Path, keys, failed, paths, missing) -> Store:
   """What a folder holds of some videos, and a report of the others."""
   stored = chunks.inventory(folder)
   broken = {n: failed[k] for n, k in keys.items() if k in failed}
@@ -131,10 +143,10 @@ def fingerprint(rule: video.FrameRule, preprocess: video.Preprocess) -> str:
   return settings.digest(setting, 16)
 
 
-def _key(path: Path | several.Parts) -> str:
+def key(path: Path | several.Parts) -> str:
   """What tells a file, or several, from others and from earlier content."""
   if isinstance(path, several.Parts):
-    return json.dumps([str(path), *map(_key, path.paths)])
+    return json.dumps([str(path), *map(key, path.paths)])
   if isinstance(path, buckets.BucketPath):
     return json.dumps([str(path), path.version()])
   stat = path.stat()
@@ -144,7 +156,7 @@ def _key(path: Path | several.Parts) -> str:
 
 
 @contextlib.contextmanager
-def _alone(folder: Path):
+def alone(folder: Path):
   """Others who build the same setting wait here, then find it built."""
   with records.alone(folder):
     for leftover in folder.glob("building-*"):
@@ -152,78 +164,24 @@ def _alone(folder: Path):
     yield
 
 
-def _decode_chunks(folder, remote, todo, workers, **asked) -> dict[str, str]:
+def _decode(folder, remote, plan, workers, **asked) -> dict[str, str]:
   """Builds chunk after chunk; returns why videos failed, by key.
 
   remote: where each goes as well, if the cache is in a bucket.
   """
-  failed = {}
-  if not todo:
+  failed, jobs = {}, [job for window in plan for job in window.jobs]
+  if not jobs:
     return failed
-  with progress.bar("decoding videos", len(todo)) as advance:
-    workers, size = min(workers, len(todo)), asked["preprocess"].size
-    results = decoding.decode(todo.items(), workers=workers, **asked)
-    while some := list(itertools.islice(results, 1)):
-      window = itertools.chain(some, itertools.islice(results, CHUNK - 1))
-      built = _build_chunk(folder, size, window, failed, advance)
-      if built:
-        os.rename(built, folder / _chunk_name(folder, remote is not None))
+  with progress.bar("decoding videos", len(jobs)) as advance:
+    workers, size = min(workers, len(jobs)), asked["preprocess"].size
+    results = decoding.decode(jobs, workers=workers, **asked)
+    for window in plan:
+      some = itertools.islice(results, len(window.jobs))
+      draft = folder / f"building-{os.getpid()}"
+      if windows.build(draft, size, some, failed, advance):
+        os.rename(draft, folder / window.name)
         exchange.push(folder, remote)
   return failed
-
-
-def _build_chunk(folder, size, results, failed: dict, advance):
-  """Stores the clips among the results; notes the reasons of the others.
-
-  Returns the folder, or None where there is no clip.
-  """
-  rows, building = [], folder / f"building-{os.getpid()}"
-
-  def examples():
-    for key, outcome in results:
-      advance(note=f"{len(failed)} failed" if failed else "")
-      if isinstance(outcome, str):
-        failed[key] = outcome
-        continue
-      frames = outcome.frames
-      place = {"record": len(rows), "frames": len(frames)}
-      place["digest"] = chunks.digest_of(frames)
-      place["seconds"] = _spacing(outcome)
-      rows.append({"key": key, **place})
-      yield {
-        "video": json.loads(key)[0],
-        "frames": frames,
-        "indices": outcome.indices,
-        "duration": outcome.duration,
-        "total": outcome.total,
-      }
-
-  supply = examples()
-  if (first := next(supply, None)) is None:
-    return
-  clips = chunks.Clips(
-    size=size, examples=itertools.chain([first], supply), data_dir=building
-  )
-  with contextlib.redirect_stdout(io.StringIO()), records.writing_to(folder):
-    tfds.disable_progress_bar()
-    clips.download_and_prepare()
-  journal.rewrite(building / chunks.LIST, rows)
-  return building
-
-
-def _chunk_name(folder: Path, is_shared: bool) -> str:
-  """A name for the next chunk; of several hosts none gives another's."""
-  if is_shared:
-    return f"chunk-{uuid.uuid4().hex}"
-  taken = (int(x.name.rpartition("-")[2]) for x in folder.glob("chunk-*"))
-  return f"chunk-{max(taken, default=-1) + 1:05d}"
-
-
-def _spacing(clip: video.Clip) -> float:
-  """Seconds from one sampled frame to the next, on average."""
-  first, last = int(clip.indices[0]), int(clip.indices[-1])
-  gaps = max(1, len(clip.indices) - 1)
-  return clip.duration * (last - first) / (clip.total * gaps)
 
 
 def _report(folder: Path, bad: dict[str, str], paths) -> Path:

@@ -6,14 +6,19 @@ import json
 import os
 import pickle
 import shutil
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tensorflow_datasets.proto import tf_example_pb2
 
 from synpo_jax.data import chunks, decoding, records, shards, video
 from tests.support import clips, crashing, small_files
+from tests.support.paths import ROOT
 
 RULE = video.FrameRule(min_frames=2, max_frames=4, frames_per_second=1.0)
 PREPROCESS = video.Preprocess(size=(12, 16))
@@ -224,6 +229,37 @@ def test_a_crashing_decoder_costs_only_its_file():
   assert list(outcomes) == names
   assert outcomes.pop("kill") == f"kill: {decoding.CRASHED}"
   assert outcomes == {name: f"read {name}" for name in outcomes}
+
+
+def test_a_decoder_ends_with_the_process_that_it_decodes_for():
+  waits = (
+    "import time; from synpo_jax.data import decoding\n"
+    "pool = decoding._pool(1)\n"
+    "print(pool.submit(__import__('os').getpid).result(), flush=True)\n"
+    "time.sleep(60)"
+  )
+  start = [sys.executable, "-c", waits]
+  with subprocess.Popen(start, cwd=ROOT, stdout=subprocess.PIPE) as parent:
+    decoder = int(parent.stdout.readline())
+    parent.kill()
+  for _ in range(100):
+    if not Path(f"/proc/{decoder}").exists():
+      return
+    time.sleep(0.1)
+  os.kill(decoder, signal.SIGKILL)
+  raise AssertionError("the decoder is still there")
+
+
+def test_the_fields_of_a_record_have_one_order():
+  """Which protobuf's own has not: it differs from process to process."""
+  one, other = (
+    tf_example_pb2.Example(features={"feature": {name: {}}})
+    for name in ("z", "a")
+  )
+  contents = [x.SerializeToString() for x in (one, other)]
+  there, back = b"".join(contents), b"".join(contents[::-1])
+  assert chunks._ordered(there) == chunks._ordered(back)
+  assert chunks._ordered(there).index(b"a") < chunks._ordered(there).index(b"z")
 
 
 def test_worker_processes_give_the_same(paths, tmp_path):
