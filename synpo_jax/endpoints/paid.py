@@ -5,7 +5,7 @@ The file only grows; a reply lies in it under the SHA-256 of what was asked.
 
 import asyncio
 import collections
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,7 +28,7 @@ class Usage(NamedTuple):
 class Replies(NamedTuple):
   """The replies that are there, and what this run spent on others."""
 
-  rows: dict  # by key
+  rows: Mapping  # by key
   append: Callable[[dict], None]
   waiting: dict  # key -> future of the same question under way
   spent: collections.Counter  # fields of Usage
@@ -37,8 +37,8 @@ class Replies(NamedTuple):
     return Usage(**self.spent)
 
 
-def replies(rows: dict, append: Callable[[dict], None]) -> Replies:
-  """Those of a journal opened by "key" (runtime.journal.extend)."""
+def replies(rows: Mapping, append: Callable[[dict], None]) -> Replies:
+  """Those of a journal opened by "key" (runtime.journal.extend), and others."""
   return Replies(rows, append, {}, collections.Counter())
 
 

@@ -40,6 +40,7 @@ class Writer:
   """A served model, asked for captions as captioning.Writer is.
 
   endpoint: its address. cache: JSONL of its answers, made when it is not there.
+  others: further ones, of other processes, that are read as well.
   lost: told the id of a shot that no caption comes of, and why.
   fingerprint: of the system that wrote the captions so far; "" where it gives
   none, None where there are no captions.
@@ -50,6 +51,7 @@ class Writer:
   cache: Path
   lost: Callable[[str, str], None]
   fingerprint: str | None = None
+  others: tuple[Path, ...] = ()
   usage: paid.Usage = paid.Usage()
 
   def prepare(
@@ -76,7 +78,8 @@ class Writer:
         schema="none",
         **self.how.treatment(),
       )
-      held = paid.replies(rows, append)
+      read = (journal.read(path, "key") for path in self.others)
+      held = paid.replies(collections.ChainMap(rows, *read), append)
       job = Job(endpoint, held, self, ask, self.how.concurrency)
       with _beside(job) as submit:
         for key, texts in _in_order(job, submit, wanted):
@@ -166,10 +169,12 @@ def _beside(job: Job) -> Iterator[Callable]:
     raise
   finally:
     job.stopped = True
-    asyncio.run_coroutine_threadsafe(_end(job, grace), loop).result()
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-    loop.close()
+    ended = asyncio.run_coroutine_threadsafe(_end(job, grace), loop)
+    with contextlib.suppress(TimeoutError):  # a program at its end
+      ended.result(grace + GRACE)
+      loop.call_soon_threadsafe(loop.stop)
+      thread.join()
+      loop.close()
 
 
 async def _end(job, grace):

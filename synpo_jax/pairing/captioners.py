@@ -62,12 +62,14 @@ def open_work(
   if how is None:
     writer = open_writer(c.placing.to_dict(), **here(c))
   else:
+    own = ledger.answers(workdir, share)
     writer = served.Writer(
       c.model.endpoint,
       how,
-      ledger.answers(workdir, share),
+      own,
       faults.__setitem__,
       serving.fingerprint(ledger.written(workdir, stage).values()),
+      tuple(path for path in ledger.all_answers(workdir) if path != own),
     )
   return Work(
     workdir,

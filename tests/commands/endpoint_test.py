@@ -2,8 +2,10 @@
 
 import io
 import json
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from rich.console import Console
@@ -11,9 +13,14 @@ from rich.console import Console
 from configs import caption as recipe
 from synpo_jax import caption, make_pairs
 from synpo_jax.pairing import ledger
-from tests.support import captioner_server, fake_pairs, json_rows
+from tests.support import (
+  captioner_server,
+  fake_pairs,
+  json_rows,
+  next_commands,
+)
 from tests.support.captioner_server import answer, honest
-from tests.support.judge_server import serve
+from tests.support.judge_server import HANG, serve
 
 
 @pytest.fixture(scope="module")
@@ -165,6 +172,49 @@ def test_pairs_are_made_of_a_server_s_captions(videos, tmp_path):
   row = lines(tmp_path, "candidates.jsonl")[0]
   assert row["served"] == served and len(set(row["captions"])) == 4
   assert "served at http://" in (tmp_path / "pairs.html").read_text()
+
+
+def test_processes_share_the_asking_and_find_each_other_s_answers(
+  videos, tmp_path
+):
+  with serve(fake_pairs.both) as (url, log):
+    c = fake_pairs.served(videos, url)
+    c.stages = "segments,candidates"
+    for index in range(3):
+      make_pairs.run(c, tmp_path, share=ledger.Share(index, 3))
+    asked = len(log.bodies)
+    for path in tmp_path.glob("candidates.*.jsonl"):
+      path.unlink()
+    make_pairs.run(c, tmp_path)
+    assert len(log.bodies) == asked == 3 * (1 + 4)
+  assert len(lines(tmp_path, "candidates.jsonl")) == 3
+
+
+def test_ctrl_c_ends_it_while_the_server_says_nothing(videos, tmp_path):
+  with serve(lambda n, body: HANG) as (url, log):
+    run = subprocess.Popen(
+      [
+        *(sys.executable, "-m", "synpo_jax.caption", "--config=caption"),
+        *(f"--config.root={videos}", f"--config.output={tmp_path}/x.jsonl"),
+        *(f"--config.model.endpoint={url}", "--config.serving.model=m"),
+      ],
+      stderr=subprocess.PIPE,
+      text=True,
+    )
+    while not log.bodies and run.poll() is None:
+      time.sleep(0.01)
+    run.send_signal(signal.SIGINT)
+    told = run.communicate(timeout=60)[1].splitlines()
+  assert run.returncode == 130
+  assert "broken.mp4: cannot be read" in told[0]
+  assert len(told) == 2 and "captions so far are in config.output" in told[1]
+
+
+def test_what_to_type_next_opens_nothing(videos, tmp_path):
+  c = config(videos, tmp_path / "x.jsonl", "http://u:hunter2@h:1/v1")
+  entry, given = next_commands.check(caption._next(c))
+  assert entry == "make_pairs" and given["config.serving.model"] == "served"
+  assert given["config.model.endpoint"] == "http://h:1/v1"
 
 
 def test_a_stage_each_as_one_likes(videos, tmp_path):
