@@ -53,6 +53,7 @@ def get_config(arg="greedy"):
   )
   c.serving = serving.serving()
   c.frames = dict(min_frames=8, max_frames=16, frames_per_second=0.5)
+  c.frames.rounding = "down"  # of their places; nearest: as Qwen3-VL does
   c.frames.fixed = whole()  # their number for all videos; None: as above
   c.captions = dict(
     candidates=1,

@@ -39,6 +39,7 @@ def shared():
     min_frames=8,
     max_frames=16,
     frames_per_second=0.5,
+    rounding="down",  # of their places; nearest: as Qwen3-VL does
     fixed=config_dict.placeholder(int),  # for all videos; None: as above
   )
   c.captions = dict(

@@ -93,6 +93,7 @@ def official():
       min_frames=8,
       max_frames=16,
       frames_per_second=0.5,
+      rounding="down",  # of their places; nearest: as Qwen3-VL does
       fixed=config_dict.placeholder(int),  # for all videos; None: as above
     ),
     question=prompts.TRAINING_QUESTION,

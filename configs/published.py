@@ -143,6 +143,89 @@ QWEN_2_5_VL_72B = dict(
   ),
 )
 
+QWEN_3_VL_TEXT = dict(
+  model_type="qwen3_vl_text",
+  vocab_size=151936,
+  num_key_value_heads=8,
+  head_dim=128,
+  hidden_act="silu",
+  rms_norm_eps=1e-6,
+  rope_theta=5e6,
+  rope_scaling=dict(
+    rope_type="default", mrope_interleaved=True, mrope_section=[24, 20, 20]
+  ),
+  attention_bias=False,
+)
+QWEN_3_VL_VISION = dict(  # of the two small ones
+  model_type="qwen3_vl",
+  depth=24,
+  hidden_size=1024,
+  intermediate_size=4096,
+  num_heads=16,
+  hidden_act="gelu_pytorch_tanh",
+  patch_size=16,
+  spatial_merge_size=2,
+  temporal_patch_size=2,
+  num_position_embeddings=2304,
+  deepstack_visual_indexes=[5, 11, 17],
+)
+QWEN_3_VL = dict(
+  model_type="qwen3_vl",
+  image_token_id=151655,
+  video_token_id=151656,
+  vision_start_token_id=151652,
+  vision_end_token_id=151653,
+)
+
+QWEN_3_VL_2B = dict(
+  QWEN_3_VL,
+  text_config=dict(
+    QWEN_3_VL_TEXT,
+    hidden_size=2048,
+    intermediate_size=6144,
+    num_hidden_layers=28,
+    num_attention_heads=16,
+    tie_word_embeddings=True,
+  ),
+  vision_config=dict(QWEN_3_VL_VISION, out_hidden_size=2048),
+  tie_word_embeddings=True,
+)
+
+QWEN_3_VL_4B = dict(
+  QWEN_3_VL,
+  text_config=dict(
+    QWEN_3_VL_TEXT,
+    hidden_size=2560,
+    intermediate_size=9728,
+    num_hidden_layers=36,
+    num_attention_heads=32,
+    tie_word_embeddings=True,
+  ),
+  vision_config=dict(QWEN_3_VL_VISION, out_hidden_size=2560),
+  tie_word_embeddings=True,
+)
+
+QWEN_3_VL_8B = dict(
+  QWEN_3_VL,
+  text_config=dict(
+    QWEN_3_VL_TEXT,
+    hidden_size=4096,
+    intermediate_size=12288,
+    num_hidden_layers=36,
+    num_attention_heads=32,
+    tie_word_embeddings=False,
+  ),
+  vision_config=dict(
+    QWEN_3_VL_VISION,
+    depth=27,
+    hidden_size=1152,
+    intermediate_size=4304,
+    deepstack_visual_indexes=[8, 16, 24],
+    out_hidden_size=4096,
+  ),
+  tie_word_embeddings=False,
+)
+
 PUBLISHED = {
   "auroracap_7b": dict(
     llm=text.VICUNA_7B, visual_encoder=CLIP_H_378, projector=dict(depth=2)
@@ -152,6 +235,9 @@ PUBLISHED = {
   "qwen2_5_vl_7b": QWEN_2_5_VL_7B,
   "qwen2_5_vl_32b": QWEN_2_5_VL_32B,
   "qwen2_5_vl_72b": QWEN_2_5_VL_72B,
+  "qwen3_vl_2b": QWEN_3_VL_2B,
+  "qwen3_vl_4b": QWEN_3_VL_4B,
+  "qwen3_vl_8b": QWEN_3_VL_8B,
   "llava_next_video_7b": LLAVA_NEXT_VIDEO_7B,
   "llava_1_5_7b": LLAVA_1_5_7B,
   "llama_3_1_8b": text.LLAMA_3_1_8B,

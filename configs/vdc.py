@@ -72,6 +72,10 @@ LANGUAGE_MODEL = dict(data=dict(template="tokenizer"))
 QWEN_VL = dict(  # reads two frames at a time
   data=dict(template="qwen_vl", frame_buckets=(16,)), frames=dict(fixed=16)
 )
+QWEN_3_VL = dict(  # as its processor samples frames; the last fills a pair
+  data=dict(template="qwen3_vl"),
+  frames=dict(min_frames=4, frames_per_second=2.0, rounding="nearest"),
+)
 PEERS = {
   "llava_1_5_7b": dict(  # 576 positions a frame, 4,096 in all
     data=dict(template="vicuna", max_len=3200, frame_buckets=(4,)),
@@ -86,6 +90,9 @@ PEERS = {
   "qwen2_5_vl_7b": QWEN_VL,
   "qwen2_5_vl_32b": QWEN_VL,
   "qwen2_5_vl_72b": QWEN_VL,
+  "qwen3_vl_2b": QWEN_3_VL,
+  "qwen3_vl_4b": QWEN_3_VL,
+  "qwen3_vl_8b": QWEN_3_VL,
 }
 
 
@@ -135,6 +142,7 @@ def paper(loss):
   c.data = data()
   # Frames of a video: so many a second within these limits, evenly spread.
   c.frames = dict(min_frames=8, max_frames=16, frames_per_second=0.5)
+  c.frames.rounding = "down"  # of their places; nearest: as Qwen3-VL does
   # Their number for all videos; None leaves it to the above.
   c.frames.fixed = config_dict.placeholder(int)
   # crop | squash; bicubic | bilinear | lanczos

@@ -136,6 +136,9 @@ PARAMETERS = {  # of the decoders, as published
   "auroracap_7b": 6_738_415_616,
   "qwen2_5_vl_3b": 3_085_938_688,
   "qwen2_5_vl_7b": 7_615_616_512,
+  "qwen3_vl_2b": 1_720_574_976,
+  "qwen3_vl_4b": 4_022_468_096,
+  "qwen3_vl_8b": 8_190_735_360,
   "llama_3_1_8b": 8_030_261_248,
   "llama_3_2_1b": 1_235_814_400,
   "mistral_7b": 7_248_023_552,
@@ -149,6 +152,9 @@ WHOLE = {  # tower and connector too, as the folders' tensors add up
   "qwen2_5_vl_7b": 8_292_166_656,
   "qwen2_5_vl_32b": 33_452_718_336,
   "qwen2_5_vl_72b": 73_410_777_344,
+  "qwen3_vl_2b": 2_127_532_032,
+  "qwen3_vl_4b": 4_437_815_808,
+  "qwen3_vl_8b": 8_767_123_696,
 }
 
 
@@ -181,7 +187,11 @@ def test_the_7b_defaults_are_the_papers():
   assert (c.data.batch_size, c.data.accumulation) == (1, 32)
   assert (c.data.max_len, c.data.min_score_gap) == (2560, 4.0)
   assert c.frames.to_dict() == dict(
-    min_frames=8, max_frames=16, frames_per_second=0.5, fixed=None
+    min_frames=8,
+    max_frames=16,
+    frames_per_second=0.5,
+    fixed=None,
+    rounding="down",
   )
   assert c.model.kept_ratio == 0.1
   assert c.loss.coefficients.to_dict() == dict(alpha=30.0, beta=0.2)

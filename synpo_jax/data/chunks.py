@@ -25,7 +25,12 @@ class Place(NamedTuple):
   record: int
   frames: int
   digest: str  # SHA-256 of the pixels: equal where the frames are
-  seconds: float  # from one of the frames to the next, on average
+  times: tuple[float, ...]  # seconds from the video's start to each frame
+
+  @property
+  def seconds(self) -> float:
+    """From one of the frames to the next, on average."""
+    return (self.times[-1] - self.times[0]) / max(1, self.frames - 1)
 
 
 class Clips(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -99,12 +104,15 @@ def inventory(folder: Path) -> dict[str, Place]:
   return places
 
 
-def _place(chunk, line, video, *, record, frames, digest, seconds) -> Place:
+def _place(chunk, line, video, *, record, frames, digest, times) -> Place:
   """A place as a line of the list has it; raises ValueError for nonsense."""
   whole = type(record) is int and type(frames) is int
   if not (whole and record >= 0 and frames > 0 and isinstance(digest, str)):
     raise ValueError(f"record {record!r}, frames {frames!r}, digest {digest!r}")
-  stored = record, frames, digest, float(seconds)
+  times = tuple(map(float, times))
+  if len(times) != frames:
+    raise ValueError(f"{LIST} line {line} says {len(times)} times are {frames}")
+  stored = record, frames, digest, times
   return Place(str(chunk), line, video, *stored)
 
 
@@ -124,18 +132,31 @@ def digest_of(frames: UInt8[np.ndarray, "F Y X 3"]) -> str:
 class Frames:
   """Frames by number of the video; opens its shards where it is used.
 
-  Only places travel to worker processes, not open files.
+  There are whole steps of them, so many frames as the model reads together:
+  a video's last frame fills its last step. Only places travel to worker
+  processes, not open files.
   """
 
-  def __init__(self, places: list[Place], size: tuple[int, int]):
+  def __init__(
+    self, places: list[Place], size: tuple[int, int], frames_per_step: int = 1
+  ):
     self._places, self._size, self._sources = places, size, {}
+    self._step = frames_per_step
 
   def __len__(self) -> int:
     return len(self._places)
 
   def count(self, number: int) -> int:
     """Frames of a video, without reading them."""
-    return self._places[number].frames
+    return self._places[number].frames + self._missing(number)
+
+  def times(self, number: int) -> tuple[float, ...]:
+    """Seconds from the start of a video to each of its frames."""
+    times = self._places[number].times
+    return times + times[-1:] * self._missing(number)
+
+  def _missing(self, number: int) -> int:
+    return -self._places[number].frames % self._step
 
   def seconds(self, number: int) -> float:
     """From one frame of a video to the next, on average."""
@@ -160,7 +181,10 @@ class Frames:
     if found != (place.video, place.frames, place.digest):
       why = f"{LIST} line {place.line} says what record {place.record} is not"
       raise _damaged(place.folder, ValueError(why))
-    return frames
+    missing = self._missing(number)
+    if not missing:
+      return frames
+    return np.concatenate([frames, frames[-1:].repeat(missing, axis=0)])
 
   def _source(self, folder: str):
     if folder not in self._sources:

@@ -106,6 +106,7 @@ def make(
   captions: int,
   epochs: int,
   seed: int,
+  frames_per_step: int = 1,
   process_index: int = 0,
   process_count: int = 1,
   together: Callable[[str], None] = exchange.ALONE.together,
@@ -113,6 +114,7 @@ def make(
   """Reads, checks, decodes and tokenises; the batches follow on demand.
 
   captions: 2 for pairs, 1 for the chosen alone. blocks: CaptionerConfig.blocks.
+  frames_per_step: that the model reads together; a video has whole steps.
   together: waits for all processes.
 
   Raises ValueError or FileNotFoundError, one line (or one per faulty row).
@@ -122,7 +124,7 @@ def make(
   read = pairs.read_pairs(s.pairs, captions=captions, **how)
   share = exchange.Share(process_index, process_count, together)
   kept, names, frames, lost = _with_videos(
-    read.pairs, s, rule, preprocess, share
+    read.pairs, s, rule, preprocess, frames_per_step, share
   )
   rows, misfits, unfit = _tokenised(
     kept, names, frames, s, tokenizer, blocks, captions
@@ -151,7 +153,7 @@ def make(
 
 def _tokenised(kept, names, frames, s: Settings, tokenizer, blocks, captions):
   """Rows of tokens, and what happened to those that do not fit."""
-  numbers, lengths = _lookup(kept, names, frames)
+  numbers, lengths, times = _lookup(kept, names, frames)
   return tokens.tokenise(
     kept,
     numbers,
@@ -161,6 +163,7 @@ def _tokenised(kept, names, frames, s: Settings, tokenizer, blocks, captions):
     blocks=blocks,
     captions=captions,
     limits=_limits(s),
+    times=times,
   )
 
 
@@ -193,7 +196,7 @@ def with_references(data: Data, logps: Float[np.ndarray, "N C"]) -> Data:
   return data._replace(batches=extended)
 
 
-def _with_videos(read: list[pairs.Pair], s: Settings, rule, preprocess, share):
+def _with_videos(read: list[pairs.Pair], s, rule, preprocess, step, share):
   """Rows whose video can be used; names, frames, counts of what is lost."""
   wanted = [p.video for p in read if p.video is not None]
   if not wanted:
@@ -216,7 +219,8 @@ def _with_videos(read: list[pairs.Pair], s: Settings, rule, preprocess, share):
     f"videos quarantined (see {store.report})": len(store.quarantined),
     accounts.QUARANTINED: len(read) - len(kept),
   }
-  frames = chunks.Frames(list(store.places.values()), preprocess.size)
+  places = list(store.places.values())
+  frames = chunks.Frames(places, preprocess.size, step)
   return kept, names, frames, lost
 
 
@@ -236,10 +240,11 @@ def check_seen(data: Data, settings: dict) -> None:
 
 
 def _lookup(kept: list[pairs.Pair], names: list[str], frames):
-  """Number of the video, and of its frames, for each pair."""
+  """Number of the video, and of its frames, and their times, of each pair."""
   number = {name: i for i, name in enumerate(names)} | {None: -1}
   numbers = [number[pair.video] for pair in kept]
-  return numbers, [frames.count(n) if n >= 0 else 0 for n in numbers]
+  times = [frames.times(n) if n >= 0 else () for n in numbers]
+  return numbers, list(map(len, times)), times
 
 
 def _limits(s: Settings) -> tokens.Limits:

@@ -31,7 +31,7 @@ from synpo_jax.data.limits import Limits
 from synpo_jax.runtime import buckets, exchange, journal, progress, settings
 
 CHUNK = 128  # videos; what a killed build loses at most
-LAYOUT = 3  # of the stored records; a new one makes new fingerprints
+LAYOUT = 4  # of the stored records; a new one makes new fingerprints
 QUARANTINE = "quarantine.jsonl"
 
 

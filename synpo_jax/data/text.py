@@ -30,7 +30,10 @@ class Written(NamedTuple):
 
 
 class Chat(NamedTuple):
-  """The tokenizer's own chat template; how a block stands in the question."""
+  """The tokenizer's own chat template; how a block stands in the question.
+
+  {seconds} before a block is the time of its frames.
+  """
 
   before: str
   gap: str
@@ -52,6 +55,11 @@ TEMPLATES = {
   ),
   "tokenizer": Chat(before="", gap="\n", after="\n"),
   "qwen_vl": Chat(before="<|vision_start|>", gap="", after="<|vision_end|>"),
+  "qwen3_vl": Chat(
+    before="<{seconds} seconds><|vision_start|>",
+    gap="<|vision_end|><{seconds} seconds><|vision_start|>",
+    after="<|vision_end|>",
+  ),
 }
 
 
@@ -62,6 +70,7 @@ def prompt_ids(
   *,
   blocks: Sequence[int],
   history: Sequence[Message] = (),
+  times: Sequence[float] = (),
 ) -> list[int]:
   """Token ids of a prompt, up to where the caption starts.
 
@@ -70,6 +79,8 @@ def prompt_ids(
     blocks: visual embeddings of each block (an image, or a whole video; see
       CaptionerConfig.blocks); empty for text-only rows.
     history: earlier turns, for templates of the tokenizer's own.
+    times: seconds to each frame, so many for each block, where the template
+      tells them (`tells_time`).
 
   Raises:
     ValueError: the template cannot express what is asked.
@@ -87,7 +98,8 @@ def prompt_ids(
     ids = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
   else:
     turns = [*history, ("user", question)]
-    pieces, ids = _rendered(tokenizer, form, turns, len(blocks), guarded), []
+    visual = _visual(form, len(blocks), times)
+    pieces, ids = _rendered(tokenizer, visual, turns, len(blocks), guarded), []
   for piece, block in zip(pieces, [*blocks, 0], strict=True):
     if guarded:
       ids += added_tokens.encode(tokenizer, piece)
@@ -111,10 +123,38 @@ def _written(form: Written, question: str, blocks: int) -> list[str]:
   return [form.head, *[form.gap] * (blocks - 1), tail]
 
 
-def _rendered(tokenizer, form: Chat, turns, blocks, guarded) -> list[str]:
-  """Pieces of the tokenizer's chat template around the visual blocks."""
+def tells_time(template: str) -> bool:
+  """Whether a template writes the time of each block."""
+  return "{seconds}" in getattr(_form(template), "before", "")
+
+
+def check_time(template: str, stamped: bool) -> None:
+  """Raises ValueError for one that leaves out what a stamped model reads."""
+  if stamped and not tells_time(template):
+    raise ValueError(
+      f"template={template!r} does not tell the time of each pair of frames, "
+      "which this model reads; set template to qwen3_vl"
+    )
+
+
+def _visual(form: Chat, blocks: int, times: Sequence[float]) -> str:
+  """The blocks as they stand in the question, MARK for each."""
+  if not blocks:
+    return ""
   visual = form.before + form.gap.join([MARK] * blocks) + form.after
-  visual = visual if blocks else ""
+  if "{seconds}" not in visual:
+    return visual
+  step, rest = divmod(len(times), blocks)
+  if rest or not step:
+    raise ValueError(f"{len(times)} times were given for {blocks} blocks")
+  for start in range(0, len(times), step):
+    middle = (times[start] + times[start + step - 1]) / 2
+    visual = visual.replace("{seconds}", f"{middle:.1f}", 1)
+  return visual
+
+
+def _rendered(tokenizer, visual: str, turns, blocks, guarded) -> list[str]:
+  """Pieces of the tokenizer's chat template around the visual blocks."""
   try:
     text = _render(tokenizer, turns, visual, guarded)
   except chat_templates.Failed as error:
@@ -252,7 +292,7 @@ def check_vocabulary(tokenizer: Tokenizer, template: str, vocab: int) -> None:
 
   vocab: rows of the model's embedding table.
   """
-  prompt = prompt_ids(tokenizer, template, "a", blocks=[1])
+  prompt = prompt_ids(tokenizer, template, "a", blocks=[1], times=[0.0])
   marks = added_tokens.controls(tokenizer)
   written = [*prompt, end_id(tokenizer, template)]
   used = {number: marks[number] for number in written if number in marks}

@@ -51,16 +51,20 @@ def tokenise(
   blocks: Callable[[int], list[int]],
   captions: int,
   limits: Limits,
+  times: Sequence[Sequence[float]] = (),
 ) -> tuple[token_rows.Rows, Counter, dict[int, str]]:
   """Tokens of all pairs that fit; how many were shortened or dropped, and why;
   and why of each pair that was dropped, by its number.
 
   videos, frames: of each pair, the number of its video (-1: none) and its
-  frames. blocks: visual embeddings per block for a number of frames.
+  frames. blocks: visual embeddings per block for a number of frames. times:
+  of each pair, the seconds to each frame, where the template tells them.
   """
   if limits.too_long not in ("drop", "shorten"):
     raise ValueError(f"too_long={limits.too_long!r}: choose drop or shorten")
-  prompts = _prompts(pairs, frames, tokenizer, template, blocks)
+  if not text.tells_time(template):
+    times = [()] * len(pairs)
+  prompts = _prompts(pairs, frames, times, tokenizer, template, blocks)
   responses = _responses(pairs, tokenizer, template, captions)
   kept, dropped, cut = [], {}, 0
   for number, (prefix, answers) in enumerate(
@@ -87,11 +91,11 @@ def tokenise(
   return rows, counts, dropped
 
 
-def _prompts(pairs, frames, tokenizer, template, blocks) -> list[list[int]]:
-  """Prompt of each pair; most share theirs, so each is made once."""
+def _prompts(pairs, frames, times, tokenizer, template, blocks):
+  """Prompt ids of each pair; many share theirs, so each is made once."""
   known, prompts = {}, []
-  for pair, count in zip(pairs, frames, strict=True):
-    key = (pair.question, pair.history, count)
+  for pair, count, seconds in zip(pairs, frames, times, strict=True):
+    key = (pair.question, pair.history, count, tuple(seconds))
     if key not in known:
       try:
         known[key] = text.prompt_ids(
@@ -100,6 +104,7 @@ def _prompts(pairs, frames, tokenizer, template, blocks) -> list[list[int]]:
           pair.question,
           blocks=blocks(count) if count else [],
           history=pair.history,
+          times=seconds,
         )
       except ValueError as error:
         raise ValueError(f"row {pair.id!r}: {error}") from error

@@ -9,6 +9,7 @@ that can really be decoded.
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -49,14 +50,30 @@ class Clip(NamedTuple):
   indices: Int[np.ndarray, "F"]  # of `frames`, in order of presentation
   promised: int  # frames the header speaks of; 0 where it says nothing
 
+  @property
+  def rate(self) -> float:
+    """Frames per second."""
+    return self.total / self.duration if self.duration else math.inf
 
-def spread(first: int, last: int, count: int) -> Int[np.ndarray, "n"]:
+  @property
+  def times(self) -> tuple[float, ...]:
+    """Seconds from the start to each frame, by their rate."""
+    return tuple((self.indices / self.rate).tolist())
+
+
+ROUNDING = {"down": np.trunc, "nearest": np.round}
+
+
+def spread(
+  first: int, last: int, count: int, rounding: str = "down"
+) -> Int[np.ndarray, "n"]:
   """`count` frame indices from first to last, both included.
 
   Truncated points of a float64 linspace, as in the official release: integer
-  arithmetic picks other frames in some cases.
+  arithmetic picks other frames in some cases. rounding: a key of ROUNDING.
   """
-  return np.linspace(first, last, count).astype(np.int64)
+  points = np.linspace(first, last, count)
+  return ROUNDING[rounding](points).astype(np.int64)
 
 
 def contrast_count(count: int) -> int:
@@ -70,14 +87,21 @@ class FrameRule:
 
   `frames_per_second` frames of each second, but at least `min_frames` and at
   most `max_frames`, never more than there are; `fixed` overrides all of it.
+  rounding: a key of ROUNDING; Qwen3-VL's processor takes the nearest.
   """
 
   min_frames: int
   max_frames: int
   frames_per_second: float | int
   fixed: int | None = None
+  rounding: str = "down"
 
   def __post_init__(self):
+    if self.rounding not in ROUNDING:
+      raise ValueError(
+        f"frames.rounding={self.rounding!r}: choose one of "
+        f"{', '.join(ROUNDING)}"
+      )
     if not 1 <= self.min_frames <= self.max_frames:
       raise ValueError(
         f"frames: min_frames={self.min_frames} and max_frames="
@@ -95,7 +119,8 @@ class FrameRule:
 
   def __call__(self, duration: float, total: int) -> Int[np.ndarray, "F"]:
     """Indices of the frames to take, ascending."""
-    return spread(0, total - 1, self.count(duration, total))
+    count = self.count(duration, total)
+    return spread(0, total - 1, count, self.rounding)
 
 
 @dataclasses.dataclass(frozen=True)

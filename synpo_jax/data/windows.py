@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import tensorflow_datasets as tfds
 
-from synpo_jax.data import chunks, decoding, records, video
+from synpo_jax.data import chunks, decoding, records
 from synpo_jax.runtime import journal
 
 
@@ -118,7 +118,7 @@ def _examples(results, rows: list[dict], failed, advance) -> Iterator[dict]:
     frames = outcome.frames
     place = {"record": len(rows), "frames": len(frames)}
     place["digest"] = chunks.digest_of(frames)
-    place["seconds"] = _spacing(outcome)
+    place["times"] = outcome.times
     rows.append({"key": key, **place})
     yield {
       "video": json.loads(key)[0],
@@ -127,10 +127,3 @@ def _examples(results, rows: list[dict], failed, advance) -> Iterator[dict]:
       "duration": outcome.duration,
       "total": outcome.total,
     }
-
-
-def _spacing(clip: video.Clip) -> float:
-  """Seconds from one sampled frame to the next, on average."""
-  first, last = int(clip.indices[0]), int(clip.indices[-1])
-  gaps = max(1, len(clip.indices) - 1)
-  return clip.duration * (last - first) / (clip.total * gaps)

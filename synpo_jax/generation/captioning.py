@@ -3,7 +3,7 @@
 import collections
 import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -76,6 +76,7 @@ class About:
   key: tuple
   name: str
   counts: list[int]  # frames of each stream
+  times: list[Sequence[float]]  # seconds to those that were sampled
   first: list[str] | None = None  # answers of the first pass
   tokens: np.ndarray | int = 0  # that it took
 
@@ -149,7 +150,10 @@ def first_tasks(writer, wanted, ask: Ask, count: int) -> list[Task]:
   for n, shot in enumerate(group):
     visual = [seen[n] for seen, _ in streams]
     about = About(
-      (shot.id, shot.part), shot.name, [counts[n] for _, counts in streams]
+      (shot.id, shot.part),
+      shot.name,
+      [counts[n] for _, counts in streams],
+      [shot.times, shot.weak_times][: len(streams)],
     )
     weight = ask.contrast_weight * shots.has_contrast(shot)
     question = [ask.question] * ask.candidates
@@ -167,8 +171,8 @@ def _second_task(writer, task: Task, ask: Ask) -> Task:
 def _task(writer, about: About, visual, question, ask, weight) -> Task:
   name = about.name if about.first is None else f"{about.name} again"
   made = [
-    prompt_batches.make(writer.format, question, count)
-    for count in about.counts
+    prompt_batches.make(writer.format, question, *stream)
+    for stream in zip(about.counts, about.times, strict=True)
   ]
   [keys] = np.asarray(decode.key_data(ask.seed, [name]))
   return engine.task(

@@ -96,7 +96,7 @@ def programs(plan: Plan, room, most: Lengths, prompts, own) -> dict:
   out = {}
   if plan.frames:
     count = sum(model.config.blocks(plan.frames))
-    width = model.config.decoder.width
+    width = model.config.visual_width
     visual = (array((count, width), model.dtype, spread=False),) * b
     side = model.config.tower.image_size
     clips = array((b, plan.frames, side, side, 3), jnp.uint8)

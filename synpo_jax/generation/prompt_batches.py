@@ -1,5 +1,6 @@
 """Questions about videos as token ids, and lengths that these are padded to."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -21,17 +22,19 @@ class Format(NamedTuple):
 
 
 def make(
-  form: Format, question: list[str], count: int
+  form: Format, question: list[str], count: int, times: Sequence[float] = ()
 ) -> tuple[list[int], list[list[int]]]:
   """(prefix, tails): what a video's prompts have in common, and the rests.
 
-  question: one, or one for each candidate. count: frames of the video. Each
-  tail has a token at least. Raises ValueError where questions come before the
-  video and differ.
+  question: one, or one for each candidate. count: frames of the video. times:
+  seconds to those that were sampled; the last is that of frames that fill the
+  last step, too. Each tail has a token at least. Raises ValueError where
+  questions come before the video and differ.
   """
-  blocks = form.config.blocks(count)
+  times = [*times, *times[-1:] * (count - len(times))]
+  seen = dict(blocks=form.config.blocks(count), times=times)
   prompts = [
-    text.prompt_ids(form.tokenizer, form.template, words, blocks=blocks)
+    text.prompt_ids(form.tokenizer, form.template, words, **seen)
     for words in question
   ]
   same = _shared(prompts)

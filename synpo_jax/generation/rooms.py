@@ -8,6 +8,7 @@ from synpo_jax.generation.schedule import Lengths, Room
 
 BLOCK, PAGE = 32, 128  # positions of a row's own page, and of a prompt's
 FRAMES = 16  # of a video, where frame buckets have no end
+FAR = 5999.9  # seconds from a video's start to a frame, as long to write as any
 # What is held for each row, of the most that it may generate: so much of what
 # it generates, and so much for a first answer in front of it. Where rows turn
 # out longer, fewer grow at once.
@@ -28,7 +29,7 @@ def lengths(form: prompt_batches.Format, frame_buckets, ask) -> Lengths:
   count = -(-frames // step) * step
 
   def tokens(question):
-    return len(prompt_batches.make(form, [question], count)[0])
+    return len(prompt_batches.make(form, [question], count, [FAR])[0])
 
   first = tokens(ask.question)
   if not ask.retrospective:

@@ -1,7 +1,7 @@
 """What is read of a video and asked of it, and how frames are stacked."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +24,8 @@ class Shot(NamedTuple):
   weak: UInt8[np.ndarray, "f Y X 3"] | None = None  # for contrastive decoding
   part: int | None = None  # None for all of a video
   file: Path | None = None  # the video's own, for those who show all of it
+  times: Sequence[float] = ()  # seconds to each frame, from the start
+  weak_times: Sequence[float] = ()
 
   @property
   def name(self) -> str:
@@ -143,7 +145,7 @@ def read(
     return Shot(id_, clip.frames, file=buckets.at(path)), clip
   if not contrast:
     clip = video.read(path, rule, prepare, limits)
-    return Shot(id_, clip.frames), clip
+    return Shot(id_, clip.frames, times=clip.times), clip
   wanted = {}
 
   def both(duration, total):
@@ -153,8 +155,14 @@ def read(
     return np.union1d(full, weak)
 
   clip = video.read(path, both, prepare, limits)
-  picks = (np.searchsorted(clip.indices, wanted[x]) for x in ("full", "weak"))
-  return Shot(id_, *(clip.frames[pick] for pick in picks)), clip
+  full, weak = (
+    np.searchsorted(clip.indices, wanted[x]) for x in ("full", "weak")
+  )
+  told = {
+    "times": [clip.times[i] for i in full],
+    "weak_times": [clip.times[i] for i in weak],
+  }
+  return Shot(id_, clip.frames[full], clip.frames[weak], **told), clip
 
 
 def has_contrast(shot: Shot) -> bool:

@@ -86,6 +86,7 @@ def open_writer(
   if adapter:
     params = loading.merge_adapter(params, adapter, model, mesh)
   tokenizer = text.load_tokenizer(words or checkpoint)
+  text.check_time(template, config.stamped)
   text.check_vocabulary(tokenizer, template, config.decoder.vocab)
   side = config.tower.image_size
   _tell_time(checkpoint, config)
@@ -103,8 +104,8 @@ def open_writer(
 
 
 def _tell_time(checkpoint: str, config: CaptionerConfig) -> None:
-  """Says how Qwen-VL counts the time of a clip."""
-  if config.decoder.mrope_sections:
+  """Says how Qwen2.5-VL counts the time of a clip."""
+  if config.decoder.mrope_sections and not config.stamped:
     logging.warning(
       "%s: each %d frames count as %g s in every clip, whatever lies between "
       "them; seconds_per_step in its config.json sets that",

@@ -73,14 +73,20 @@ class Captioner(nn.Module):
 
   def connect(
     self, features: Float[Array, "B S K Dv"]
-  ) -> Float[Array, "B M D"]:
-    """The embeddings of a video, step after step."""
+  ) -> Float[Array, "B M W"]:
+    """The embeddings of a video, step after step.
+
+    W is D; for a tower with deep features so many times D more, which
+    `decode` adds to what leaves its first layers (DeepStack).
+    """
     return self.projector(features)
 
   def embed(
-    self, tokens: Int[Array, "N T"], visual: Float[Array, "N M D"] | None
-  ) -> Float[Array, "N T D"]:
+    self, tokens: Int[Array, "N T"], visual: Float[Array, "N M W"] | None
+  ) -> Float[Array, "N T W"]:
     """Embeddings; the i-th IMAGE_TOKEN of a row takes the row's visual i.
+
+    Without `visual` W is D. Text has zeros behind its embeddings.
 
     Where a learned embedding closes the video, a row's last IMAGE_TOKEN takes
     the last visual, however many of the frames before it are the row's own.
@@ -94,10 +100,12 @@ class Captioner(nn.Module):
     if self.config.connector.newline:
       closes_NT = count_NT == count_NT[:, -1:]
       index_NT = jnp.where(closes_NT, visual.shape[1] - 1, index_NT)
-    picked_NTD = jnp.take_along_axis(
+    picked_NTW = jnp.take_along_axis(
       visual.astype(x_NTD.dtype), index_NT[..., None], axis=1, mode="clip"
     )
-    return jnp.where(is_image_NT[..., None], picked_NTD, x_NTD)
+    deeper = visual.shape[-1] - x_NTD.shape[-1]
+    x_NTW = jnp.pad(x_NTD, ((0, 0), (0, 0), (0, deeper)))
+    return jnp.where(is_image_NT[..., None], picked_NTW, x_NTW)
 
   def positions(
     self, tokens: Int[Array, "N T"], mask: Bool[Array, "N T"]
@@ -105,19 +113,22 @@ class Captioner(nn.Module):
     """Positions of real tokens, and the first free one of a row.
 
     Padding may lie anywhere; its positions mean nothing. Under M-RoPE there
-    are three axes, and a row's video is one unbroken run of IMAGE_TOKENs.
+    are three axes, and a row's video is one unbroken run of IMAGE_TOKENs, or
+    one for each step, as the connector says.
     """
     if not self.config.decoder.mrope_sections:
       return positions.counted(mask)
-    side, pace = 1, 0.0
+    side, connector = 1, self.config.connector
     if self.config.tower is not None:
-      side, connector = self.config.tower.side, self.config.connector
-      pace = connector.positions_per_second * connector.seconds_per_step
+      side = self.config.tower.side
+    if connector is None or connector.stamped:
+      return positions.with_steps(tokens == IMAGE_TOKEN, mask, side)
+    pace = connector.positions_per_second * connector.seconds_per_step
     return positions.with_video(tokens == IMAGE_TOKEN, mask, side, pace)
 
   def decode(
     self,
-    x: Float[Array, "N T D"],
+    x: Float[Array, "N T W"],
     positions: Int[Array, "N T *axes"],
     segments: Int[Array, "N T"],
     past: tuple[KV | Pages, ...] = (),

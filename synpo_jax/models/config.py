@@ -37,6 +37,7 @@ class DecoderConfig:
   rope_scaling: RopeScaling | None = None
   rope_local_theta: float | None = None  # sliding layers' own base (Gemma-3)
   mrope_sections: tuple[int, ...] = ()  # Qwen-VL: time, height, width
+  mrope_interleaved: bool = False  # the axes take turns (Qwen3-VL)
   qkv_bias: bool = False
   o_bias: bool = False
   mlp_bias: bool = False
@@ -93,8 +94,9 @@ class TowerConfig:
 
 @dataclasses.dataclass(frozen=True)
 class WindowTowerConfig:
-  """Qwen2.5-VL's tower: several frames at a time, attention in windows."""
+  """Qwen-VL's towers: several frames at a time, attention in windows."""
 
+  layout: str  # "qwen2_5_vl" | "qwen3_vl"; names the checkpoint's tensors
   image_size: int  # pixels of the (square) frames we feed
   patch: int
   frames: int  # read together: a step
@@ -105,9 +107,14 @@ class WindowTowerConfig:
   layers: int
   heads: int
   mlp_width: int
+  activation: str  # "silu" (times a gate) | "gelu_tanh"
+  layer_norms: bool  # else norms are by root mean square
+  patch_bias: bool
   norm_eps: float
   mean: tuple[float, float, float]  # of pixels in 0..1
   std: tuple[float, float, float]
+  table: int = 0  # patches on a side of the position table; 0: there is none
+  deep: tuple[int, ...] = ()  # DeepStack: layers whose outputs leave it too
 
   @property
   def side(self) -> int:
@@ -129,7 +136,8 @@ class ConnectorConfig:
   stride: int = 1  # of the pooling
   newline: bool = False  # a learned embedding closes the video
   one_block: bool = False  # one marker in the prompt for the whole video
-  positions_per_second: int = 0  # M-RoPE: of the time axis
+  stamped: bool = False  # each step stands behind its time in words
+  positions_per_second: int = 0  # M-RoPE: of the time axis, in one block
   seconds_per_step: float = 1.0
   ids: tuple[tuple[str, int], ...] = ()  # other programs' placeholders
 
@@ -160,6 +168,16 @@ class CaptionerConfig:
     """Frames that the tower reads together; every video has whole steps."""
     windowed = isinstance(self.tower, WindowTowerConfig)
     return self.tower.frames if windowed else 1
+
+  @property
+  def stamped(self) -> bool:
+    """Whether each step of a video stands behind its time in words."""
+    return self.connector is not None and self.connector.stamped
+
+  @property
+  def visual_width(self) -> int:
+    """Numbers of a visual embedding, with what DeepStack adds behind it."""
+    return self.decoder.width * (1 + len(getattr(self.tower, "deep", ())))
 
   @property
   def tokens_per_frame(self) -> int:

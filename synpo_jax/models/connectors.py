@@ -1,5 +1,6 @@
 """What stands between a tower and a decoder: pooling, MLP, closing token."""
 
+import dataclasses
 import math
 
 import flax.linen as nn
@@ -11,6 +12,7 @@ from jaxtyping import Array, Float
 
 from synpo_jax.models.config import ConnectorConfig, WindowTowerConfig
 from synpo_jax.models.norms import rms_norm
+from synpo_jax.models.vit import draw_norm, layer_norm
 
 
 class Connector(nn.Module):
@@ -43,23 +45,40 @@ class Connector(nn.Module):
 
 
 class PatchMerger(nn.Module):
-  """Qwen2.5-VL: the patches of a square, each normalised, through one MLP."""
+  """Qwen-VL: the patches of a square, each normalised, through one MLP.
+
+  Deep features (DeepStack) go through a merger of their own for each layer,
+  with a norm over the whole square; what they become stands behind the
+  embeddings on the last axis, so that W is D times one more than the layers.
+  """
 
   tower: WindowTowerConfig
   width: int  # of the decoder
   dtype: DTypeLike
+  whole: bool = False  # the norm is over a square
 
   @nn.compact
-  def __call__(self, x: Float[Array, "B F K Dv"]) -> Float[Array, "B M D"]:
-    ones = nn.initializers.ones
-    norm = self.param(
-      "norm", lambda key: {"scale": ones(key, (self.tower.width,))}
-    )
-    patches = x.reshape(*x.shape[:3], -1, self.tower.width)
-    patches = rms_norm(norm["scale"], patches, self.tower.norm_eps)
-    x = patches.reshape(x.shape).astype(self.dtype)
-    x = mlp(x, x.shape[-1], self.width, self.dtype)
-    return x.reshape(x.shape[0], -1, self.width)
+  def __call__(self, x: Float[Array, "B F K Dv"]) -> Float[Array, "B M W"]:
+    c = self.tower
+    own, *deep = jnp.split(x, 1 + len(c.deep), axis=-1)
+    shape = own.shape
+    x = own if self.whole else own.reshape(*shape[:3], -1, c.width)
+    x = self._norm(x).astype(self.dtype).reshape(shape)
+    x = mlp(x, shape[-1], self.width, self.dtype)
+    parts = [x.reshape(shape[0], -1, self.width)]
+    plain = dataclasses.replace(c, deep=())
+    for number, part in enumerate(deep):
+      name = f"deep_{number}"
+      merger = PatchMerger(plain, self.width, self.dtype, True, name=name)
+      parts.append(merger(part))
+    return jnp.concatenate(parts, axis=-1)
+
+  def _norm(self, x) -> Float[Array, "*N D"]:
+    layer_norms, size = self.tower.layer_norms, x.shape[-1]
+    norm = self.param("norm", lambda _: draw_norm((size,), layer_norms))
+    if layer_norms:
+      return layer_norm(norm, x, self.tower.norm_eps)
+    return rms_norm(norm["scale"], x, self.tower.norm_eps)
 
 
 def mlp(x, hidden: int, width: int, dtype) -> Float[Array, "*N D"]:
@@ -90,11 +109,17 @@ def bilinear_pool(
 
 def bilinear(old: int, new: int) -> Float[np.ndarray, "new old"]:
   """Matrix that resizes `old` samples to `new` between the nearest two."""
-  place = np.maximum((np.arange(new) + 0.5) * old / new - 0.5, 0)
+  return between(np.maximum((np.arange(new) + 0.5) * old / new - 0.5, 0), old)
+
+
+def between(
+  place: Float[np.ndarray, " new"], old: int
+) -> Float[np.ndarray, "new old"]:
+  """Matrix that reads samples at `place`, linearly between the nearest two."""
   below = np.floor(place).astype(int)
   above = np.minimum(below + 1, old - 1)
-  matrix = np.zeros((new, old))
-  rows = np.arange(new)
+  matrix = np.zeros((len(place), old))
+  rows = np.arange(len(place))
   np.add.at(matrix, (rows, below), 1 - (place - below))
   np.add.at(matrix, (rows, above), place - below)
   return matrix.astype(np.float32)

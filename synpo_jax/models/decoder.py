@@ -70,6 +70,7 @@ class View(NamedTuple):
   positions: Int[Array, "N T"]
   slots: Slots | None  # the layout, where rows are packed
   past: tuple[tuple[Array, ...], ...]  # of blocks: what all layers share
+  deep: Float[Array, "n N T D"] | None  # DeepStack's: of the first n layers
 
 
 def _layered(block: KV | Pages) -> int:
@@ -163,7 +164,10 @@ class MLP(nn.Module):
 
 
 class Layer(nn.Module):
-  """One layer, as `nn.scan` calls it: carries x, returns its keys."""
+  """One layer, as `nn.scan` calls it: carries x, returns its keys.
+
+  place: whether its attention has a window, and its number.
+  """
 
   config: DecoderConfig
   lora: LoraConfig | None
@@ -171,8 +175,8 @@ class Layer(nn.Module):
   backend: Backend
 
   @nn.compact
-  def __call__(self, x, view: View, past, slides, deterministic):
-    c = self.config
+  def __call__(self, x, view: View, past, place, deterministic):
+    c, (slides, number) = self.config, place
     norm = partial(RMSNorm, c.norm_eps, c.unit_offset_norm, self.dtype)
     attn = Attention(c, self.lora, self.dtype, self.backend, name="attn")
     y, kv = attn(norm(name="attn_norm")(x), view, past, slides, deterministic)
@@ -183,6 +187,8 @@ class Layer(nn.Module):
     y = mlp(norm(name="mlp_norm")(x), deterministic)
     if c.post_norms:
       y = norm(name="mlp_post_norm")(y)
+    if view.deep is not None:
+      y += jnp.take(view.deep, number, axis=0, mode="fill", fill_value=0)
     return x + y, kv
 
 
@@ -214,7 +220,7 @@ class Decoder(nn.Module):
 
   def __call__(
     self,
-    x: Float[Array, "N T D"],
+    x: Float[Array, "N T W"],
     positions: Int[Array, "N T *axes"],
     segments: Int[Array, "N T"],
     past: tuple[KV | Pages, ...] = (),
@@ -223,30 +229,33 @@ class Decoder(nn.Module):
   ) -> tuple[Float[Array, "N T D"], KV]:
     """Hidden states after the final norm, and the rows' own keys.
 
-    `positions` has three axes under M-RoPE. Who sees whom is said at
-    `attention.attend`; a block of `past` has M rows, N a multiple of M, and
+    x may hold D numbers more for each of the first layers, added behind it
+    (DeepStack). `positions` has three axes under M-RoPE. Who sees whom is said
+    at `attention.attend`; a block of `past` has M rows, N a multiple of M, and
     pages say who reads them.
     """
     c = self.config
-    view = self._view(positions, segments, slots, past)
+    x, *deep = jnp.split(x.astype(self.dtype), x.shape[-1] // c.width, axis=-1)
+    deep = jnp.stack(deep) if deep else None
+    view = self._view(positions, segments, slots, past, deep)
     slides = jnp.asarray(c.sliding or (False,) * c.layers)
+    places = slides, jnp.arange(c.layers)
     blocks = tuple(block[: _layered(block)] for block in past)
-    x, (k, v) = self.layers(
-      x.astype(self.dtype), view, blocks, slides, deterministic
-    )
+    x, (k, v) = self.layers(x, view, blocks, places, deterministic)
     return self.norm(x), KV(k, v, segments > 0, view.positions)
 
-  def _view(self, positions, segments, slots, past) -> View:
+  def _view(self, positions, segments, slots, past, deep) -> View:
     c = self.config
     freqs = rope.frequencies(c.head_dim, c.rope_theta, c.rope_scaling)
     local = None
     if c.rope_local_theta is not None:
       slow = rope.frequencies(c.head_dim, c.rope_local_theta, None)
       local = rope.angles(positions, slow)
-    angles = rope.angles(positions, freqs, c.mrope_sections)
+    sections = c.mrope_sections, c.mrope_interleaved
+    angles = rope.angles(positions, freqs, *sections)
     flat = positions if positions.ndim == 2 else positions[..., 0]
     behind = tuple(block[_layered(block) :] for block in past)
-    return View(angles, local, segments, flat, slots, behind)
+    return View(angles, local, segments, flat, slots, behind, deep)
 
   def head_kernel(self) -> Float[Array, "D V"]:
     """The matrix that turns hidden states into logits."""

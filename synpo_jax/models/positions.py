@@ -45,6 +45,28 @@ def with_video(
   return positions, length - count + span
 
 
+def with_steps(
+  is_visual: Bool[Array, "N T"], mask: Bool[Array, "N T"], side: int
+) -> tuple[Int[Array, "N T 3"], Int[Array, "N"]]:
+  """As `with_video`, for steps that each stand on their own in the text.
+
+  Qwen3-VL (arXiv 2511.21631): every step of `side` x `side` tokens starts at
+  the next position and stays at it in time, which the text before it tells.
+  """
+  order, length = counted(mask)
+  index = jnp.cumsum(is_visual.astype(jnp.int32), axis=1)
+  visual = jnp.maximum(index - 1, 0)
+  steps = jnp.where(is_visual, visual, index) // side**2  # before each token
+  text = order - index + steps * side
+  start = text + 1
+  within = visual % side**2
+  axes = jnp.stack([jnp.zeros_like(within), within // side, within % side], -1)
+  axes = start[..., None] + axes
+  positions = jnp.where(is_visual[..., None], axes, text[..., None])
+  count = index[:, -1]
+  return positions, length - count + count // side**2 * side
+
+
 def _paced(steps: Int[Array, "*N"], pace: float) -> Int[Array, "*N"]:
   """Whole positions that `steps` steps of the video take."""
   return jnp.floor(steps * pace).astype(jnp.int32)

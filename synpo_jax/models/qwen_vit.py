@@ -1,10 +1,12 @@
-"""The tower of Qwen2.5-VL: windowed attention over pairs of frames.
+"""The towers of Qwen-VL: attention over pairs of frames, perhaps in windows.
 
-RMS norms, gated MLPs with biases, rotary positions of row and column, and
-attention within windows but for a few layers that see the whole grid (Qwen
-team 2025, arXiv 2502.13923). Patches that the connector will join lie side by
-side, windows after each other; neither order matters to attention. Every step
-(a pair of frames) is attended to on its own.
+Rotary positions of row and column, and attention within windows but for some
+layers that see the whole grid. Qwen2.5-VL (arXiv 2502.13923) has RMS norms and
+gated MLPs; Qwen3-VL (2511.21631) layer norms, plain MLPs, a table of positions
+as well, and features of some layers on the way (DeepStack, 2406.04334).
+Patches that the connector will join lie side by side, windows after each
+other; neither order matters to attention. Every step (a pair of frames) is
+attended to on its own.
 """
 
 from collections.abc import Callable
@@ -19,8 +21,15 @@ from jaxtyping import Array, Bool, Float
 
 from synpo_jax.models import rope
 from synpo_jax.models.config import WindowTowerConfig
+from synpo_jax.models.connectors import between
 from synpo_jax.models.norms import rms_norm
-from synpo_jax.models.vit import draw_linear, linear
+from synpo_jax.models.vit import (
+  ACTIVATIONS,
+  draw_linear,
+  draw_norm,
+  layer_norm,
+  linear,
+)
 
 
 class Windows(NamedTuple):
@@ -55,15 +64,19 @@ class WindowTower(nn.Module):
     """Features of I steps of `config.frames` frames of normalised pixels.
 
     K squares of merge x merge patches, row by row; Dv holds a square's
-    patches end to end.
+    patches end to end, as the last layer leaves them, then as each of
+    `config.deep` does.
     """
     c = self.config
     units = [size // (c.patch * c.merge) for size in pixels.shape[2:4]]
     windows = cut(*units, c.window // c.merge, c.merge)
     x = _embed(self.weights["patch"], pixels.astype(self.dtype), c)
+    if c.table:
+      x = _add_positions(self.weights["positions"], x, c)
     x = _to_windows(x, windows)
-    x = _layers(self.weights["layers"], x, windows, c, self.remat)
-    return _from_windows(x, windows, *units)
+    last, deep = _layers(self.weights["layers"], x, windows, c, self.remat)
+    taps = [_from_windows(x, windows, *units) for x in (last, *deep)]
+    return jnp.concatenate(taps, axis=-1)
 
 
 def cut(rows: int, cols: int, side: int, merge: int) -> Windows:
@@ -87,7 +100,24 @@ def _embed(weights, pixels, c) -> Float[Array, "I R C m D"]:
   )
   patches = pixels.transpose(0, 2, 5, 3, 6, 1, 4, 7, 8)
   patches = patches.reshape(steps, rows, cols, c.merge**2, -1)
-  return linear({"kernel": weights["kernel"].reshape(-1, c.width)}, patches)
+  flat = {**weights, "kernel": weights["kernel"].reshape(-1, c.width)}
+  return linear(flat, patches)
+
+
+def _add_positions(table, x, c) -> Float[Array, "I R C m D"]:
+  """Adds the position table, stretched over the grid from corner to corner."""
+  rows, cols = (size * c.merge for size in x.shape[1:3])
+  down, across = (jnp.asarray(stretch(c.table, n)) for n in (rows, cols))
+  square = table.astype(jnp.float32).reshape(c.table, c.table, -1)
+  grid = jnp.einsum("yg,xh,ghd->yxd", down, across, square)
+  shape = x.shape[1], c.merge, x.shape[2], c.merge, -1
+  grid = grid.reshape(shape).swapaxes(1, 2).reshape(x.shape[1:])
+  return x + grid[None].astype(x.dtype)
+
+
+def stretch(old: int, new: int) -> Float[np.ndarray, "new old"]:
+  """Matrix that reads `new` samples off `old`, ends on ends, linearly."""
+  return between(np.linspace(0, old - 1, new), old)
 
 
 def _to_windows(x, windows: Windows) -> Float[Array, "I T D"]:
@@ -107,27 +137,50 @@ def _from_windows(x, windows, rows, cols) -> Float[Array, "I K Dv"]:
   return x[:, :rows, :cols].reshape(len(x), rows * cols, -1)
 
 
-def _layers(weights, x, windows, c, remat) -> Float[Array, "I T D"]:
-  """Scans all layers; those in `full_layers` see across windows."""
+def _layers(weights, x, windows, c, remat):
+  """Scans all layers; those in `full_layers` see across windows.
+
+  Returns (output [I, T, D], those of the layers in `deep` [n, I, T, D]).
+  """
   angles = _angles(windows, c.width // c.heads, len(x))
   sees_all = np.isin(np.arange(c.layers), c.full_layers)
+  places = np.full(c.layers, len(c.deep))  # in what is kept; beyond: dropped
+  places[list(c.deep)] = np.arange(len(c.deep))
 
-  def body(x, layer):
-    weights, sees_all = layer
-    h = rms_norm(weights["attn_norm"]["scale"], x, c.norm_eps).astype(x.dtype)
-    x += _attend(weights["attn"], h, angles, windows, sees_all, c.heads)
-    h = rms_norm(weights["mlp_norm"]["scale"], x, c.norm_eps).astype(x.dtype)
-    gate = jax.nn.silu(linear(weights["mlp"]["gate"], h))
-    h = gate * linear(weights["mlp"]["up"], h)
-    return x + linear(weights["mlp"]["down"], h), None
+  def body(carry, layer):
+    x, kept = carry
+    weights, sees_all, place = layer
+    h = _norm(weights["attn_norm"], x, c.norm_eps)
+    x += _attend(weights["attn"], h, angles, windows, sees_all, c)
+    h = _norm(weights["mlp_norm"], x, c.norm_eps)
+    x += _mlp(weights["mlp"], h, c.activation)
+    if c.deep:
+      kept = kept.at[place].set(x, mode="drop")
+    return (x, kept), None
 
   body = jax.checkpoint(body, prevent_cse=False) if remat else body
-  return jax.lax.scan(body, x, (weights, sees_all))[0]
+  kept = jnp.zeros((len(c.deep), *x.shape), x.dtype)
+  return jax.lax.scan(body, (x, kept), (weights, sees_all, places))[0]
 
 
-def _attend(weights, x, angles, windows, sees_all, heads):
+def _norm(weights, x, eps) -> Float[Array, "I T D"]:
+  if "bias" in weights:
+    return layer_norm(weights, x, eps)
+  return rms_norm(weights["scale"], x, eps).astype(x.dtype)
+
+
+def _mlp(weights, x, activation) -> Float[Array, "I T D"]:
+  """down(act(up(x))), or with a gate in the activation."""
+  act = ACTIVATIONS[activation]
+  if "gate" not in weights:
+    return linear(weights["down"], act(linear(weights["up"], x)))
+  x = act(linear(weights["gate"], x)) * linear(weights["up"], x)
+  return linear(weights["down"], x)
+
+
+def _attend(weights, x, angles, windows, sees_all, c):
   """Attention within windows, or over all of them where `sees_all`."""
-  qkv = linear(weights["qkv"], x).reshape(*x.shape[:2], 3, heads, -1)
+  qkv = linear(weights["qkv"], x).reshape(*x.shape[:2], 3, c.heads, -1)
   q, k, v = jnp.moveaxis(qkv, 2, 0)
   q, k = rope.rotate(q, *angles), rope.rotate(k, *angles)
   alive = windows.alive
@@ -141,7 +194,10 @@ def _attend(weights, x, angles, windows, sees_all, heads):
     mask = None if alive.all() else alive.reshape(1, 1, 1, -1)
     return jax.nn.dot_product_attention(*qkv, mask=mask)
 
-  out = jax.lax.cond(sees_all, across, within, (q, k, v))
+  if len(c.full_layers) == c.layers:
+    out = across((q, k, v))
+  else:
+    out = jax.lax.cond(sees_all, across, within, (q, k, v))
   return linear(weights["o"], out.reshape(x.shape))
 
 
@@ -156,28 +212,39 @@ def _angles(windows: Windows, head_dim: int, steps: int):
 
 def _initializers(c: WindowTowerConfig) -> dict[str, Callable]:
   """Name in the tree -> function of a key that draws that part."""
-  shape = (c.frames, c.patch, c.patch, 3, c.width)
-  deviation = (3 * c.frames * c.patch**2) ** -0.5
-  return {
-    "patch": lambda key: {"kernel": deviation * jax.random.normal(key, shape)},
+  inits = {
+    "patch": lambda key: _draw_patch(key, c),
     "layers": lambda key: _draw_layers(key, c),
   }
+  if c.table:
+    shape = (c.table**2, c.width)
+    inits["positions"] = lambda key: 0.02 * jax.random.normal(key, shape)
+  return inits
+
+
+def _draw_patch(key: jax.Array, c: WindowTowerConfig) -> dict:
+  """The kernel over a step's patch, and perhaps a bias."""
+  shape = (c.frames, c.patch, c.patch, 3, c.width)
+  deviation = (3 * c.frames * c.patch**2) ** -0.5
+  weights = {"kernel": deviation * jax.random.normal(key, shape)}
+  if c.patch_bias:
+    weights["bias"] = jnp.zeros(c.width)
+  return weights
 
 
 def _draw_layers(key: jax.Array, c: WindowTowerConfig) -> dict:
   """All layers, stacked on the first axis."""
   deep, width, mlp = c.layers, c.width, c.mlp_width
-  keys = iter(jax.random.split(key, 5))
-  return {
-    "attn_norm": {"scale": jnp.ones((deep, width))},
+  names = ("gate", "up") if c.activation == "silu" else ("up",)
+  keys = iter(jax.random.split(key, 3 + len(names)))
+  weights = {
     "attn": {
       "qkv": draw_linear(next(keys), (deep, width, 3 * width)),
       "o": draw_linear(next(keys), (deep, width, width)),
     },
-    "mlp_norm": {"scale": jnp.ones((deep, width))},
-    "mlp": {
-      "gate": draw_linear(next(keys), (deep, width, mlp)),
-      "up": draw_linear(next(keys), (deep, width, mlp)),
-      "down": draw_linear(next(keys), (deep, mlp, width)),
-    },
+    "mlp": {n: draw_linear(next(keys), (deep, width, mlp)) for n in names}
+    | {"down": draw_linear(next(keys), (deep, mlp, width))},
   }
+  for name in ("attn_norm", "mlp_norm"):
+    weights[name] = draw_norm((deep, width), c.layer_norms)
+  return weights

@@ -34,16 +34,33 @@ def angles(
   positions: Int[Array, "N T *axes"],
   freqs: Float[np.ndarray, "half"],
   sections: tuple[int, ...] = (),
+  interleaved: bool = False,
 ) -> tuple[Float[Array, "N T 1 half"], Float[Array, "N T 1 half"]]:
   """Cosine and sine per position. With `sections` (M-RoPE) the positions
-  have three axes and each section of the frequencies follows its own."""
+  have three axes, of which each frequency follows one (`followed`)."""
   positions = positions.astype(jnp.float32)
   if sections:
-    axis = np.repeat(np.arange(len(sections)), sections)
+    axis = followed(sections, interleaved, len(freqs))
     turned = positions[..., axis] * freqs[None, None]
   else:
     turned = positions[..., None] * freqs[None, None]
   return jnp.cos(turned)[:, :, None], jnp.sin(turned)[:, :, None]
+
+
+def followed(
+  sections: tuple[int, ...], interleaved: bool, half: int
+) -> Int[np.ndarray, "half"]:
+  """Which axis of the positions (time, row, column) each frequency follows.
+
+  Section after section; interleaved (Qwen3-VL), the axes take turns while
+  their sections last, and time has what is left.
+  """
+  if not interleaved:
+    return np.repeat(np.arange(len(sections)), sections)
+  axis = np.zeros(half, np.int64)
+  for number, size in enumerate(sections[1:], 1):
+    axis[number : size * len(sections) : len(sections)] = number
+  return axis
 
 
 def rotate(

@@ -242,9 +242,9 @@ def _initializers(config: TowerConfig) -> dict[str, Callable]:
   if config.class_token:
     inits["class_token"] = lambda key: normal(key, (width,))
   if config.layout == "clip":
-    inits["embed_norm"] = lambda key: _norm((width,))
+    inits["embed_norm"] = lambda key: draw_norm((width,))
   if config.final_norm:
-    inits["norm"] = lambda key: _norm((width,))
+    inits["norm"] = lambda key: draw_norm((width,))
   return inits
 
 
@@ -254,9 +254,9 @@ def _layers(key: jax.Array, config: TowerConfig) -> dict:
   keys = iter(jax.random.split(key, 6))
   square = (deep, width, width)
   layers = {
-    "attn_norm": _norm((deep, width)),
+    "attn_norm": draw_norm((deep, width)),
     "attn": {n: draw_linear(next(keys), square) for n in ("q", "k", "v", "o")},
-    "mlp_norm": _norm((deep, width)),
+    "mlp_norm": draw_norm((deep, width)),
     "mlp": {
       "up": draw_linear(next(keys), (deep, width, mlp)),
       "down": draw_linear(next(keys), (deep, mlp, width)),
@@ -268,8 +268,10 @@ def _layers(key: jax.Array, config: TowerConfig) -> dict:
   return layers
 
 
-def _norm(shape: tuple[int, ...]) -> dict:
-  return {"scale": jnp.ones(shape), "bias": jnp.zeros(shape)}
+def draw_norm(shape: tuple[int, ...], biased: bool = True) -> dict:
+  """Scales of one, and biases of zero."""
+  weights = {"scale": jnp.ones(shape)}
+  return weights | ({"bias": jnp.zeros(shape)} if biased else {})
 
 
 def draw_linear(key: jax.Array, shape: tuple[int, ...], biased: bool = True):

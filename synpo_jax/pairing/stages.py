@@ -205,11 +205,13 @@ def _segment_shots(work: Work, rows, count: int) -> Iterator[Shot]:
       return wanted
 
     clip = video.read(path, rule, work.writer.prepare, work.limits)
-    return clip.frames[places.reshape(picks.shape)]
+    times = (picks - picks[:, :1]) / clip.rate  # a part is a clip of its own
+    frames = clip.frames[places.reshape(picks.shape)]
+    return zip(frames, times.tolist(), strict=True)
 
   for row, parts in _readable(work, rows, load):
-    for part, frames in enumerate(parts):
-      yield Shot(row["id"], frames, part=part)
+    for part, (frames, times) in enumerate(parts):
+      yield Shot(row["id"], frames, part=part, times=times)
 
 
 def _readable(work: Work, rows: Iterable[dict], load) -> Iterator[tuple]:

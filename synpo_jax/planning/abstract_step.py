@@ -14,8 +14,9 @@ from synpo_jax.training import job, update
 from synpo_jax.weights import loading
 
 # Tokens of the question and the chat format, and between two visual blocks:
-# AuroraCap's prompt is 36 + 110 tokens a frame, 109 of them visual.
-TEXT_TOKENS, GAP_TOKENS = 36, 1
+# AuroraCap's prompt is 36 + 110 tokens a frame, 109 of them visual; Qwen3-VL
+# writes `<12.5 seconds>` between two marks.
+TEXT_TOKENS, GAP_TOKENS, STAMP_TOKENS = 36, 1, 12
 
 
 class Shape(NamedTuple):
@@ -58,8 +59,7 @@ def pair_shape(c, sizes, frames=None, response=None) -> Shape:
   else:
     wanted = frames or c.frames.get("fixed") or c.frames.max_frames
     frames = _round(wanted, c.data.frame_buckets)
-    blocks = sizes.blocks(frames)
-    prompt += sum(blocks) + GAP_TOKENS * len(blocks)
+    prompt += video_tokens(sizes, frames)
   room = c.data.max_len - prompt
   if room < 1:
     raise ValueError(
@@ -76,6 +76,13 @@ def pair_shape(c, sizes, frames=None, response=None) -> Shape:
     _round(response, c.data.response_buckets),
     frames,
   )
+
+
+def video_tokens(sizes, frames: int) -> int:
+  """Tokens of a prompt that a video takes, with those between its blocks."""
+  blocks = sizes.blocks(frames)
+  gap = STAMP_TOKENS if sizes.stamped else GAP_TOKENS
+  return sum(blocks) + gap * len(blocks)
 
 
 def _round(length, buckets) -> int:

@@ -13,7 +13,7 @@ from synpo_jax.generation.sampling import Sampling
 from synpo_jax.generation.schedule import Lengths, Room
 from synpo_jax.models import sharding
 from synpo_jax.planning import targets
-from synpo_jax.planning.abstract_step import GAP_TOKENS, TEXT_TOKENS
+from synpo_jax.planning.abstract_step import TEXT_TOKENS, video_tokens
 from synpo_jax.weights import config_reading, loading
 
 STAGES = "clips", "candidates"
@@ -108,8 +108,7 @@ def abstract(c, name: str, devices) -> tuple[Plan, shots.Ask]:
 
 def lengths(c, plan: Plan, ask) -> Lengths:
   """As `rooms.lengths`, without a tokenizer: more rather than less."""
-  blocks = plan.model.config.blocks(plan.frames)
-  first = TEXT_TOKENS + sum(blocks) + GAP_TOKENS * len(blocks)
+  first = TEXT_TOKENS + video_tokens(plan.model.config, plan.frames)
   first += len(ask.question) // LETTERS
   if not ask.retrospective:
     return Lengths(first, 0)

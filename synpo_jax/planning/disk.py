@@ -81,7 +81,8 @@ def estimate(c, workdir: str, named: list[str | None]) -> dict[str, dict]:
   cached = needed.setdefault(str(c.data.cache), {})
   if sizes.tower is not None and (videos := _videos(c, named)):
     side = sizes.tower.image_size
-    frames = (c.frames.fixed or c.frames.max_frames), side, side, 3
+    most = c.frames.fixed or c.frames.max_frames
+    frames = most + -most % sizes.frames_per_step, side, side, 3
     cached["frames"] = videos * math.prod(frames)
     if c.cache.features:
       shape, dtype = abstract_step.features(model, frames, jax.numpy.uint8)

@@ -64,6 +64,7 @@ def look(c) -> list[Shown]:
       captions=losses.make(**c.loss.to_dict()).captions,
       epochs=1,
       seed=c.seed,
+      frames_per_step=config.frames_per_step,
     )
     return [_shown(data, number, tokenizer) for number in range(_most(data))]
 

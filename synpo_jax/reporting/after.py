@@ -13,6 +13,7 @@ USUAL = {
   "frames.max_frames": 16,
   "frames.frames_per_second": 0.5,
   "frames.fixed": None,
+  "frames.rounding": "down",
 }
 
 

@@ -135,6 +135,7 @@ def open_model(c) -> Opened:
   model = make_model(c, mesh)
   tokenizer = text.load_tokenizer(c.model.tokenizer or c.model.checkpoint)
   ending = text.ending(tokenizer, c.data.template)
+  text.check_time(c.data.template, model.config.stamped)
   vocab = model.config.decoder.vocab
   text.check_vocabulary(tokenizer, c.data.template, vocab)
   token = tokenizer.convert_ids_to_tokens(ending.id)
@@ -179,6 +180,7 @@ def read_data(c, opened, *, captions, epochs, **changes) -> pipeline.Data:
     captions=captions,
     epochs=epochs,
     seed=c.seed,
+    frames_per_step=opened.model.config.frames_per_step,
     process_index=jax.process_index(),
     process_count=jax.process_count(),
     together=cache_folder.together,
@@ -278,12 +280,11 @@ def announce(opened, variables, data):
 
 
 def describe_time(config, frames) -> str | None:
-  """How Qwen-VL counts the time of videos, and what it is in these.
+  """How Qwen2.5-VL counts the time of videos, and what it is in these.
 
-  One constant serves clips of all lengths: positions are made from tokens,
-  which do not say how far apart the frames are.
+  One constant serves all clips: tokens do not say how far apart frames are.
   """
-  if frames is None or config.tower is None:
+  if frames is None or config.tower is None or config.stamped:
     return None
   if not config.decoder.mrope_sections:
     return None

@@ -20,6 +20,7 @@ _HALF = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 PIXELS = {  # mean and standard deviation of pixels in 0..1
   "clip_vision_model": _CLIP,
   "qwen2_5_vl_vision": _CLIP,
+  "qwen3_vl_vision": _HALF,
   "siglip_vision_model": _HALF,
   "dinov2": _IMAGENET,
 }
@@ -157,6 +158,20 @@ DEFAULTS = {  # what the published classes assume when the file is silent
     sliding_window=4096,
     max_window_layers=80,
   ),
+  "qwen3_vl_text": dict(
+    vocab_size=151936,
+    hidden_size=4096,
+    intermediate_size=22016,
+    num_hidden_layers=32,
+    num_attention_heads=32,
+    num_key_value_heads=32,
+    head_dim=128,
+    hidden_act="silu",
+    rms_norm_eps=1e-6,
+    rope_theta=5e6,
+    tie_word_embeddings=False,
+    attention_bias=False,
+  ),
   "qwen2_5_vl_vision": dict(
     depth=32,
     hidden_size=3584,
@@ -171,6 +186,20 @@ DEFAULTS = {  # what the published classes assume when the file is silent
     out_hidden_size=3584,
     fullatt_block_indexes=(7, 15, 23, 31),
     feed_size=336,  # ours: any size is read; a multiple of 112 fills windows
+  ),
+  "qwen3_vl_vision": dict(
+    depth=27,
+    hidden_size=1152,
+    intermediate_size=4304,
+    num_heads=16,
+    hidden_act="gelu_pytorch_tanh",
+    patch_size=16,
+    spatial_merge_size=2,
+    temporal_patch_size=2,
+    out_hidden_size=3584,
+    num_position_embeddings=2304,
+    deepstack_visual_indexes=(8, 16, 24),
+    feed_size=384,  # ours: any multiple of 32 is read; 144 positions a step
   ),
   "llava": dict(
     text_config=dict(model_type="llama"),
@@ -210,4 +239,5 @@ DEFAULTS = {  # what the published classes assume when the file is silent
     vision_config=dict(),
     seconds_per_step=1.0,  # ours: what the published class assumes
   ),
+  "qwen3_vl": dict(text_config=dict(), vision_config=dict()),
 }

@@ -47,7 +47,7 @@ def tower_config(
   which published files leave to the caller; `merge_layers` and `final_norm`,
   which a tower saved up to its tap needs.
   """
-  if hf.get("model_type") == "qwen2_5_vl_vision":
+  if hf.get("model_type") in tower_configs.WINDOWS:
     return WindowTowerConfig(**tower_configs.window_fields(hf, pixels))
   return TowerConfig(**tower_configs.vit_fields(hf, feature_layer, pixels))
 

@@ -20,6 +20,8 @@ ARCHITECTURES = {
   "llava_next_video": "LlavaNextVideoForConditionalGeneration",
   "llava_onevision": "LlavaOnevisionForConditionalGeneration",
   "qwen2_5_vl": "Qwen2_5_VLForConditionalGeneration",
+  "qwen3_vl_text": "Qwen3VLTextModel",
+  "qwen3_vl": "Qwen3VLForConditionalGeneration",
   "gemma2": "Gemma2ForCausalLM",
   "gemma3_text": "Gemma3ForCausalLM",
   "clip": "CLIPVisionModel",
@@ -89,6 +91,8 @@ def decoder_json(c: DecoderConfig) -> dict:
   if c.mrope_sections:
     sections = list(c.mrope_sections)
     out["rope_scaling"] = dict(type="mrope", mrope_section=sections)
+  if c.mrope_interleaved:
+    out["rope_scaling"] |= dict(rope_type="default", mrope_interleaved=True)
   if c.rope_local_theta is not None:
     out["rope_local_base_freq"] = c.rope_local_theta
   return out
@@ -148,9 +152,11 @@ def multimodal_json(config: CaptionerConfig) -> dict:
     tie_word_embeddings=config.decoder.tied,
     **dict(connector.ids),
   )
-  if connector.family == "qwen2_5_vl":
+  if isinstance(config.tower, WindowTowerConfig):
     vision = window_tower_json(config.tower)
     vision["out_hidden_size"] = config.decoder.width
+    if connector.stamped:
+      return out | dict(vision_config=vision)
     vision["tokens_per_second"] = connector.positions_per_second
     pace = connector.seconds_per_step
     return out | dict(vision_config=vision, seconds_per_step=pace)
@@ -164,9 +170,9 @@ def multimodal_json(config: CaptionerConfig) -> dict:
 
 
 def window_tower_json(c: WindowTowerConfig) -> dict:
-  """A Qwen2.5-VL `vision_config`; `feed_size` is our own key."""
-  return dict(
-    model_type="qwen2_5_vl",
+  """A Qwen-VL `vision_config`; `feed_size` is our own key."""
+  out = dict(
+    model_type=c.layout,
     depth=c.layers,
     hidden_size=c.width,
     intermediate_size=c.mlp_width,
@@ -174,7 +180,15 @@ def window_tower_json(c: WindowTowerConfig) -> dict:
     patch_size=c.patch,
     spatial_merge_size=c.merge,
     temporal_patch_size=c.frames,
+    hidden_act=_ACTIVATION_NAMES[c.activation],
+    feed_size=c.image_size,
+  )
+  if c.layout == "qwen3_vl":
+    return out | dict(
+      num_position_embeddings=c.table**2,
+      deepstack_visual_indexes=list(c.deep),
+    )
+  return out | dict(
     window_size=c.window * c.patch,
     fullatt_block_indexes=list(c.full_layers),
-    feed_size=c.image_size,
   )

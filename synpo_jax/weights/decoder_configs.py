@@ -92,6 +92,17 @@ def _qwen2_5_vl(c: dict) -> dict:
   return fields
 
 
+def _qwen3_vl(c: dict) -> dict:
+  """The published class lets the axes take turns, whatever its file says."""
+  scaling = c.get("rope_scaling") or {}
+  if not scaling.get("mrope_section"):
+    raise ValueError("rope_scaling lacks mrope_section")
+  if scaling.get("mrope_interleaved") is False:
+    raise ValueError("mrope_interleaved False is not supported")
+  bias = c["attention_bias"]
+  return dict(qkv_bias=bias, o_bias=bias, qk_norm=True, mrope_interleaved=True)
+
+
 def _gemma(c: dict, slides: tuple[bool, ...]) -> dict:
   return dict(
     qkv_bias=c["attention_bias"],
@@ -122,6 +133,7 @@ FAMILIES = {
   "mistral": _mistral,
   "qwen2": _qwen2,
   "qwen2_5_vl_text": _qwen2_5_vl,
+  "qwen3_vl_text": _qwen3_vl,
   "gemma2": _gemma2,
   "gemma3_text": _gemma3,
 }

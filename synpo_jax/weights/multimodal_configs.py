@@ -41,8 +41,8 @@ def parts(hf: dict) -> Parts:
   c = {**DEFAULTS[family], **_said(hf)}
   ids = tuple((key, c[key]) for key in TOKEN_IDS if key in c)
   connector = dict(family=family, ids=ids, **FAMILIES[family](c))
-  if family == "qwen2_5_vl":
-    vision = {**c["vision_config"], "model_type": "qwen2_5_vl_vision"}
+  if family in QWEN:
+    vision = {**c["vision_config"], "model_type": f"{family}_vision"}
     return Parts(_tied(hf, _qwen_text(hf)), vision, -1, connector)
   kinds = {
     key: {"model_type": DEFAULTS[family][key]["model_type"]}
@@ -112,11 +112,18 @@ def _qwen2_5_vl(c: dict) -> dict:
   )
 
 
+def _qwen3_vl(c: dict) -> dict:
+  """Every step has a block of its own, behind its time in words."""
+  return dict(stamped=True)
+
+
+QWEN = ("qwen2_5_vl", "qwen3_vl")
 FAMILIES = {
   "llava": _llava,
   "llava_next_video": _llava_next_video,
   "llava_onevision": _llava_onevision,
   "qwen2_5_vl": _qwen2_5_vl,
+  "qwen3_vl": _qwen3_vl,
 }
 
 
@@ -124,4 +131,4 @@ def _qwen_text(hf: dict) -> dict:
   """The language config: nested, or spread over the top level."""
   spread = {k: v for k, v in hf.items() if k != "vision_config"}
   text = hf.get("text_config") or spread
-  return {**text, "model_type": "qwen2_5_vl_text"}
+  return {**text, "model_type": f"{hf['model_type']}_text"}

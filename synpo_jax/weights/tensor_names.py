@@ -1,6 +1,7 @@
-"""Published tensor names <-> places in our tree; the only file that knows.
+"""Published tensor names <-> places in our tree; what all who need them ask.
 
-How a single array is published is said in `tensor_kinds`.
+How a single array is published is said in `tensor_kinds`; the parts that only
+Qwen-VL has are named in `qwen_names`.
 """
 
 import re
@@ -9,10 +10,11 @@ from synpo_jax.models.config import (
   CaptionerConfig,
   DecoderConfig,
   TowerConfig,
-  WindowTowerConfig,
 )
-from synpo_jax.weights import tensor_kinds
+from synpo_jax.weights import qwen_names, tensor_kinds
 from synpo_jax.weights.tensor_kinds import Leaf
+
+LANGUAGE = "model.language_model."  # as Transformers' classes name it
 
 
 def leaves(config: CaptionerConfig) -> list[Leaf]:
@@ -22,7 +24,11 @@ def leaves(config: CaptionerConfig) -> list[Leaf]:
     arrays = decoder_leaves(config.decoder, "model.", "lm_head")
     return arrays + (_auroracap(config) if family else [])
   if family == "qwen2_5_vl":
-    return decoder_leaves(config.decoder, "model.", "lm_head") + _qwen(config)
+    arrays = decoder_leaves(config.decoder, "model.", "lm_head")
+    return arrays + qwen_names.qwen2_5_vl(config)
+  if family == "qwen3_vl":
+    arrays = decoder_leaves(config.decoder, LANGUAGE, "lm_head")
+    return arrays + qwen_names.qwen3_vl(config)
   return _llava(config)
 
 
@@ -47,29 +53,6 @@ def _llava(c: CaptionerConfig) -> list[Leaf]:
     arrays.append(
       tensor_kinds.single("projector/newline", "", "image_newline", "raw")
     )
-  return arrays
-
-
-def _qwen(c: CaptionerConfig) -> list[Leaf]:
-  """Tower and patch merger of Qwen2.5-VL."""
-  tower: WindowTowerConfig = c.tower
-  patch, merger = "visual.patch_embed.proj", "visual.merger."
-  arrays = [
-    tensor_kinds.single("tower/patch/kernel", "", patch, "conv3"),
-    tensor_kinds.single("projector/norm/scale", "", merger + "ln_q", "rms"),
-  ]
-  for name, number in (("fc0", 0), ("fc1", 2)):
-    stem = f"{merger}mlp.{number}"
-    arrays += tensor_kinds.linear(f"projector/{name}", "", stem, True)
-  layer, deep = "visual.blocks.{}.", tower.layers
-  places = {"attn/qkv": "attn.qkv", "attn/o": "attn.proj"}
-  places |= {f"mlp/{n}": f"mlp.{n}_proj" for n in ("gate", "up", "down")}
-  for ours, theirs in places.items():
-    path = f"tower/layers/{ours}"
-    arrays += tensor_kinds.linear(path, "", layer + theirs, True, deep)
-  for ours, theirs in (("attn_norm", "norm1"), ("mlp_norm", "norm2")):
-    path = f"tower/layers/{ours}/scale"
-    arrays.append(tensor_kinds.stack(path, "", layer + theirs, "rms", deep))
   return arrays
 
 
@@ -238,6 +221,7 @@ _NEWER = {
   "auroracap": (
     (r"(?=(embeddings|pre_layrnorm|encoder|post_layernorm|head)\.)", _VISION),
   ),
+  "qwen3_vl": (),
   "qwen2_5_vl": (
     (r"model\.visual\.", "visual."),
     (r"model\.language_model\.", "model."),
@@ -269,6 +253,8 @@ def module(stem: str, config: CaptionerConfig) -> str:
   """
   if config.connector is None or config.connector.family == "auroracap":
     return stem
+  if stem.startswith(LANGUAGE):
+    return stem
   is_qwen = config.connector.family == "qwen2_5_vl"
   start = "model." if is_qwen else "language_model.model."
-  return re.sub(rf"^{re.escape(start)}", "model.language_model.", stem)
+  return re.sub(rf"^{re.escape(start)}", LANGUAGE, stem)

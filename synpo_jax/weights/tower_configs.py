@@ -1,5 +1,7 @@
 """How each family of vision towers writes its config."""
 
+import math
+
 from synpo_jax.weights.config_defaults import DEFAULTS, PIXELS
 from synpo_jax.weights.decoder_configs import activation
 
@@ -45,25 +47,68 @@ def vit_fields(hf: dict, feature_layer: int, pixels: dict | None) -> dict:
 
 
 def window_fields(hf: dict, pixels: dict | None) -> dict:
-  """`WindowTowerConfig`'s arguments from a Qwen2.5-VL `vision_config`."""
-  c = {**DEFAULTS["qwen2_5_vl_vision"], **hf}
-  if c["hidden_act"] != "silu":
-    raise ValueError(f"hidden_act {c['hidden_act']!r}: only 'silu' is known")
-  patch, merge = c["patch_size"], c["spatial_merge_size"]
+  """`WindowTowerConfig`'s arguments from a Qwen-VL `vision_config`.
+
+  hf: its `model_type` is a key of WINDOWS.
+  """
+  kind = hf["model_type"]
+  c = {**DEFAULTS[kind], **hf}
   return dict(
+    layout=kind.removesuffix("_vision"),
     image_size=c["feed_size"],
-    patch=patch,
+    patch=c["patch_size"],
     frames=c["temporal_patch_size"],
-    merge=merge,
-    window=c["window_size"] // merge // patch * merge,
-    full_layers=tuple(c["fullatt_block_indexes"]),
+    merge=c["spatial_merge_size"],
     width=c["hidden_size"],
     layers=c["depth"],
     heads=c["num_heads"],
     mlp_width=c["intermediate_size"],
     norm_eps=1e-6,
-    **_pixels("qwen2_5_vl_vision", pixels),
+    **WINDOWS[kind](c),
+    **_pixels(kind, pixels),
   )
+
+
+def _qwen2_5_vl(c: dict) -> dict:
+  _check_activation(c, "silu")
+  patch, merge = c["patch_size"], c["spatial_merge_size"]
+  return dict(
+    window=c["window_size"] // merge // patch * merge,
+    full_layers=tuple(c["fullatt_block_indexes"]),
+    activation="silu",
+    layer_norms=False,
+    patch_bias=False,
+  )
+
+
+def _qwen3_vl(c: dict) -> dict:
+  """Every layer sees all of a step, so windows are as small as they may be."""
+  _check_activation(c, "gelu_pytorch_tanh")
+  table, deep = c["num_position_embeddings"], c["deepstack_visual_indexes"]
+  if math.isqrt(table) ** 2 != table:
+    raise ValueError(f"num_position_embeddings {table}: no square")
+  if list(deep) != sorted({*deep} & {*range(c["depth"])}):
+    raise ValueError(
+      f"deepstack_visual_indexes {list(deep)}: give some of {c['depth']} "
+      "layers, from 0, in their order"
+    )
+  return dict(
+    window=c["spatial_merge_size"],
+    full_layers=tuple(range(c["depth"])),
+    activation="gelu_tanh",
+    layer_norms=True,
+    patch_bias=True,
+    table=math.isqrt(table),
+    deep=tuple(deep),
+  )
+
+
+WINDOWS = {"qwen2_5_vl_vision": _qwen2_5_vl, "qwen3_vl_vision": _qwen3_vl}
+
+
+def _check_activation(c: dict, known: str) -> None:
+  if c["hidden_act"] != known:
+    raise ValueError(f"hidden_act {c['hidden_act']!r}: only {known!r} is known")
 
 
 def _pixels(kind: str, pixels: dict | None) -> dict:

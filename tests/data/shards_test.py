@@ -85,6 +85,18 @@ def test_frames_are_stored_as_decoded(paths, tmp_path):
   assert seconds == pytest.approx([0.8, 1.8, 1.4, 3.8 / 3, 1.6])
 
 
+def test_a_video_has_whole_steps_of_frames_and_their_times(paths, tmp_path):
+  store = build(paths, tmp_path)
+  places = list(store.places.values())
+  plain, paired = (chunks.Frames(places, PREPROCESS.size, n) for n in (1, 2))
+  assert [plain.count(n) for n in range(5)] == [2, 2, 3, 4, 4]
+  assert [paired.count(n) for n in range(5)] == [2, 2, 4, 4, 4]
+  assert plain.times(2) == pytest.approx((0.0, 1.4, 2.8))  # 0, 7, 14 at 5 / s
+  assert paired.times(2) == plain.times(2) + plain.times(2)[-1:]
+  np.testing.assert_array_equal(paired(2)[:3], plain(2))
+  np.testing.assert_array_equal(paired(2)[3], plain(2)[2])
+
+
 def test_frames_travel_to_other_processes(paths, tmp_path):
   store = build(paths, tmp_path)
   stored = chunks.Frames(list(store.places.values()), PREPROCESS.size)

@@ -74,6 +74,27 @@ def test_the_tokenizers_own_template(chatml):
   )
 
 
+def test_qwen3_tells_the_time_of_each_pair_of_frames(chatml):
+  times = [0.0, 0.5, 1.0, 1.5, 61.0, 61.0]
+  ids = text.prompt_ids(chatml, "qwen3_vl", "Hi", blocks=[2] * 3, times=times)
+  marks = ["<|vision_start|>", "<|vision_end|>"]
+  begin, end = chatml.convert_tokens_to_ids(marks)
+  expected = []
+  for seconds in ("0.2", "1.2", "61.0"):  # 0.25 and 1.25, as Python rounds
+    expected += chatml.encode(f"<{seconds} seconds>")
+    expected += [begin, IMAGE, IMAGE, end]
+  at = ids.index(expected[0])
+  assert ids[at : at + len(expected)] == expected
+  assert chatml.decode(ids[at + len(expected) :]).startswith("Hi")
+  with pytest.raises(ValueError, match="0 times were given for 3 blocks"):
+    text.prompt_ids(chatml, "qwen3_vl", "Hi", blocks=[2] * 3)
+  text.check_time("qwen3_vl", stamped=True)
+  with pytest.raises(ValueError, match="'qwen_vl' does not tell the time"):
+    text.check_time("qwen_vl", stamped=True)
+  told = map(text.tells_time, ("qwen3_vl", "qwen_vl", "aurora"))
+  assert list(told) == [True, False, False]
+
+
 def test_qwens_marks_stand_around_the_video(chatml):
   ids = text.prompt_ids(chatml, "qwen_vl", "Hi", blocks=[3])
   begin, end = chatml.convert_tokens_to_ids(

@@ -66,6 +66,22 @@ def test_frames_between_two_places_are_the_earlier_ones():
   assert video.spread(0, 10, 5).tolist() == [0, 2, 5, 7, 10]
 
 
+def test_frames_may_be_the_nearest_to_their_places():
+  # As Qwen3-VL's processor picks them: points 3.33, 6.67; 2.5 is even's.
+  assert video.spread(0, 10, 4, "nearest").tolist() == [0, 3, 7, 10]
+  assert video.spread(0, 10, 5, "nearest").tolist() == [0, 2, 5, 8, 10]
+  rule = video.FrameRule(4, 768, 2.0, rounding="nearest")
+  expected = np.linspace(0, 99, 7).round().astype(int)  # 3.96 s at 2 a second
+  np.testing.assert_array_equal(rule(99 / 25, 100), expected)
+  with pytest.raises(ValueError, match="rounding='up': choose one of down, n"):
+    video.FrameRule(4, 8, 2.0, rounding="up")
+
+
+def test_frames_have_their_times(clip_of):
+  read = video.read(clip_of("times.mp4", 50), video.FrameRule(4, 4, 1.0))
+  assert list(read.times) == [0.0, 16 / 25, 32 / 25, 49 / 25]
+
+
 CONTAINERS = {
   "plain.mp4": dict(rate=25, seconds=1.6),
   "b_frames.mp4": dict(

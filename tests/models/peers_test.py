@@ -84,7 +84,7 @@ def test_video_prompts_give_the_published_logits(case):
 
 @pytest.mark.parametrize(
   "case",
-  ["onevision", "next_video", "llava", "qwen_short_windows"],
+  ["onevision", "next_video", "llava", "qwen_short_windows", "qwen3_tied"],
   indirect=True,
 )
 def test_text_prompts_give_the_published_logits(case):
@@ -125,12 +125,12 @@ def test_training_rows_score_captions_as_published(name, tmp_path_factory):
     assert_close(ours[:, c], theirs, real[:, c])
 
 
-def test_qwen_goes_on_as_published(tmp_path_factory):
+@pytest.mark.parametrize("name", ["qwen_whole_windows", "qwen3_tied"])
+def test_qwen_goes_on_as_published(name, tmp_path_factory):
   """Greedy tokens behind prompts whose positions are fewer than their tokens.
 
   Row by row in torch, whose batched generation wants equal videos.
   """
-  name = "qwen_whole_windows"
   folder = tmp_path_factory.getbasetemp() / name
   model, captioner, variables = published(name, folder)
   _, side, frames = CASES[name]
@@ -166,7 +166,7 @@ def test_qwen_goes_on_as_published(tmp_path_factory):
     assert ours.tokens[i, 0].tolist() == theirs[0, length:].tolist()
 
 
-@pytest.mark.parametrize("name", ["qwen_short_windows"])
+@pytest.mark.parametrize("name", ["qwen_short_windows", "qwen3_deep"])
 def test_qwen_positions_are_the_published_ones(name, tmp_path_factory):
   folder = tmp_path_factory.getbasetemp() / name
   model, captioner, variables = published(name, folder)
@@ -188,7 +188,7 @@ def test_qwen_positions_are_the_published_ones(name, tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-  "name", ["onevision", "next_video", "qwen_short_windows"]
+  "name", ["onevision", "next_video", "qwen_short_windows", "qwen3_deep"]
 )
 def test_saved_models_load_again_here_and_in_torch(name, tmp_path_factory):
   folder = tmp_path_factory.getbasetemp() / name

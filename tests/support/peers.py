@@ -102,6 +102,33 @@ def qwen(window, full, **text):
   )
 
 
+def qwen3(table, deep, **text):
+  """As many sections as make the axes take turns, and time have the rest."""
+  text = TEXT | dict(num_attention_heads=3, num_key_value_heads=1) | text
+  sections = dict(
+    rope_type="default", mrope_interleaved=True, mrope_section=[3, 2, 2]
+  )
+  return transformers.Qwen3VLForConditionalGeneration(
+    transformers.Qwen3VLConfig(
+      vision_config=dict(
+        depth=4,
+        hidden_size=32,
+        intermediate_size=40,
+        num_heads=2,
+        patch_size=4,
+        out_hidden_size=24,
+        num_position_embeddings=table**2,
+        deepstack_visual_indexes=deep,
+      ),
+      text_config=dict(
+        **text | dict(head_dim=14, num_hidden_layers=3), rope_scaling=sections
+      ),
+      tie_word_embeddings=text.get("tie_word_embeddings", False),
+      **QWEN_IDS,
+    )
+  )
+
+
 # name -> torch model, pixels on a side, frames of the two rows
 CASES = {
   "onevision": (
@@ -114,6 +141,12 @@ CASES = {
   "qwen_short_windows": (functools.partial(qwen, 16, [1, 3]), 40, (4, 6)),
   "qwen_whole_windows": (
     functools.partial(qwen, 16, [2], tie_word_embeddings=True),
+    32,
+    (6, 2),
+  ),
+  "qwen3_deep": (functools.partial(qwen3, 7, [0, 2]), 40, (4, 6)),
+  "qwen3_tied": (
+    functools.partial(qwen3, 3, [3], tie_word_embeddings=True),
     32,
     (6, 2),
   ),

@@ -13,13 +13,14 @@ class Frames(list):
     return self[number]
 
 
-def told(sections, spans):
+def told(sections, spans, stamped=False):
   frames = Frames(spans)
   config = SimpleNamespace(
     tower=object(),
     decoder=SimpleNamespace(mrope_sections=sections),
     connector=SimpleNamespace(seconds_per_step=1.0),
     frames_per_step=2,
+    stamped=stamped,
   )
   return job.describe_time(config, frames)
 
@@ -30,3 +31,4 @@ def test_a_model_that_counts_time_says_what_it_counts():
     "config.json); in these they span 1 to 8 s"
   )
   assert told((), [0.5, 4.0]) is None
+  assert told((16, 24, 24), [0.5], stamped=True) is None  # the prompt tells

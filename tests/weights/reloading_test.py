@@ -35,7 +35,10 @@ from tests.support.paths import ROOT
 from tests.support.read_folder import read_folder
 from tests.support.small_captioner import write_captioner
 
-WRAPPED = ("llava", "next_video", "onevision", "qwen_whole_windows")
+WRAPPED = (
+  *("llava", "next_video", "onevision"),
+  *("qwen_whole_windows", "qwen3_tied"),
+)
 FAMILIES = ("llama", "auroracap", *WRAPPED)
 ADAPTER_FILE = "adapter_model.safetensors"
 
@@ -111,7 +114,9 @@ def vllm_name(module):
   return module
 
 
-@pytest.mark.parametrize("family", ["auroracap", "qwen_whole_windows"])
+@pytest.mark.parametrize(
+  "family", ["auroracap", "qwen_whole_windows", "qwen3_tied"]
+)
 def test_merged_weights_are_used_by_transformers(run_of, family, tmp_path):
   base, run = run_of(family)
   out = tmp_path / "out"
