@@ -14,7 +14,7 @@ import contextlib
 import pathlib
 
 from synpo_jax.data import records
-from synpo_jax.planning import inputs
+from synpo_jax.planning import inputs, micro_batch
 from synpo_jax.reporting import after, gain, result
 from synpo_jax.runtime import (
   buckets,
@@ -61,6 +61,7 @@ def main():
       inputs.check(CONFIG.value, changed(), config_name())
       if hosts.is_first():  # for all processes of the run
         stack.enter_context(one_writer.held(WORKDIR.value))
+      micro_batch.settle(CONFIG.value)
       checkpoint.check_place(checkpoints(WORKDIR.value))
       workdir = stack.enter_context(mirror.kept(WORKDIR.value))
       with hosts.joined():

@@ -61,6 +61,16 @@ def configured(c, where: Slice) -> Choice:
   return Choice(data, fsdp, model, batch, accumulation, c.model.remat)
 
 
+def cuts(batch_size: int, accumulation: int) -> list[tuple[int, int]]:
+  """The same update in fewer and larger micro-batches, the largest first.
+
+  (batch_size, accumulation); the given ones come last.
+  """
+  pairs = batch_size * accumulation
+  fewer = (n for n in range(1, accumulation + 1) if accumulation % n == 0)
+  return [(pairs // n, n) for n in fewer]
+
+
 def apply(c, choice: Choice):
   """A copy of the config that makes the choice."""
   c = c.copy_and_resolve_references()

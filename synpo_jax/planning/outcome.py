@@ -85,8 +85,10 @@ def held(tree) -> float:
   )
 
 
-def before_compiling(step: Step, where: Slice) -> Memory:
+def before_compiling(step: Step, usable: float) -> Memory:
   """The least that a plan needs, known without a compiler.
+
+  usable: bytes of a device.
 
   What lies on a device between updates, gradients of what learns, what the
   decoder's layers save for the backward pass, and the head, which is whole in
@@ -100,7 +102,7 @@ def before_compiling(step: Step, where: Slice) -> Memory:
     held(step.batch),
     held(step.state.trained) + saved(step) + scoring_head(step),
   ]
-  return Memory(*parts, sum(parts), where.per_device("usable"))
+  return Memory(*parts, sum(parts), usable)
 
 
 def saved(step: Step) -> float:

@@ -2,7 +2,7 @@
 
 from rich.console import Console
 
-from synpo_jax.planning import choices, tables, targets, trial
+from synpo_jax.planning import choices, micro_batch, tables, targets, trial
 
 
 def judge(c, topology, lengths, most):
@@ -13,10 +13,16 @@ def judge(c, topology, lengths, most):
   """
   target = targets.make(topology)
   console = Console()
-  first = trial.run(c, target, choices.configured(c, target.slice), lengths)
+  start, rows = choices.configured(c, target.slice), []
+  if micro_batch.asks_for_most(c):
+    for first in trial.largest(c, target, start, lengths):
+      rows.append(tables.as_dict(c, target, first))
+      tell(console, c, first)
+  else:
+    first = trial.run(c, target, start, lengths)
+    rows.append(tables.as_dict(c, target, first))
   if first.fault:
     raise ValueError(first.fault)
-  rows = [tables.as_dict(c, target, first)]
   found, open_mesh = first, -1 in c.mesh.values()
   if not first.fits:
     console.print(
@@ -25,13 +31,17 @@ def judge(c, topology, lengths, most):
     search = trial.until_one_fits(c, target, first, lengths, most, open_mesh)
     for found in search:
       rows.append(tables.as_dict(c, target, found))
-      console.print(
-        f"  {tables.change(c, found)}: {tables.verdict(found)}", soft_wrap=True
-      )
+      tell(console, c, found)
   show(console, c, target, found)
   ok = found.fits and (first.fits or open_mesh and same_work(first, found))
   console.print(conclusion(c, first, found, ok), style="bold", soft_wrap=True)
   return rows, ok
+
+
+def tell(console, c, one):
+  """The flags of a trial, and whether it fits."""
+  line = f"  {tables.change(c, one)}: {tables.verdict(one)}"
+  console.print(line, soft_wrap=True)
 
 
 def same_work(first, found) -> bool:

@@ -40,13 +40,26 @@ def run(c, target: Target, choice: Choice, lengths) -> Trial:
     step = steps.build(c, target.devices, *lengths)
   except ValueError as error:
     return Trial(choice, None, None, str(error))
-  memory = outcome.before_compiling(step, target.slice)
+  memory = outcome.before_compiling(step, target.slice.per_device("usable"))
   pairs = choice.batch_size * choice.accumulation
   if not memory.fits:
     return Trial(choice, step, Outcome(memory, None, pairs, 0.0))
   memory, work = compile_step(step, target, memory)
   seconds = time.perf_counter() - began
   return Trial(choice, step, Outcome(memory, work, pairs, seconds))
+
+
+def largest(c, target, start: Choice, lengths) -> Iterator[Trial]:
+  """Trials of an update in fewer micro-batches; the last is the one to take.
+
+  It is the largest that fits, or `start`.
+  """
+  for size, times in choices.cuts(start.batch_size, start.accumulation):
+    cut = start._replace(batch_size=size, accumulation=times)
+    trial = run(c, target, cut, lengths)
+    yield trial
+    if trial.fits:
+      return
 
 
 def compile_step(step, target: Target, memory):

@@ -33,7 +33,7 @@ from synpo_jax.world import folder as world
 # Keys of the config that may change when a run is continued.
 FREE_KEYS = (
   *("every", "keep_checkpoints", "language", "log", "mesh", "data.workers"),
-  *("judge", "keep.patience"),
+  *("judge", "keep.patience", "micro_batch"),
   "data.limits",
   *("cache.frames_at_once", "cache.verify"),
 )
