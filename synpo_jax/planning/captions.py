@@ -29,7 +29,7 @@ class Stage(NamedTuple):
   room: Room
   most: Lengths
   need: Need
-  usable: float
+  usable: int | float
 
   @property
   def fits(self) -> bool:
@@ -58,7 +58,7 @@ def judge(c, topology: str) -> tuple[list[dict], bool]:
   return rows, fits
 
 
-def tries(c, name: str, devices, usable: float):
+def tries(c, name: str, devices, usable: int | float):
   """Yields a stage for as many videos as asked, then for half, until one fits.
 
   devices: may not exist.
