@@ -9,7 +9,7 @@ pairs.html for looking, and summary.json, which says what was left out.
 Several processes (--distributed) share the first three stages.
 """
 
-import contextlib
+import functools
 import json
 from pathlib import Path
 
@@ -84,6 +84,7 @@ def run(
   stages = _stages(c.stages, share)
   if "judge" in stages:
     _check_judge(c.judge)
+  judged = "judge" in stages and c.judge.kind == "openai"
   elsewhere = captioners.asked_elsewhere(c, stages)
   summary, faults = {}, {}
   with (
@@ -96,9 +97,8 @@ def run(
       _cut(c, workdir, faults, share)
     for stage in captioners.STAGES:
       if stage in stages:
-        how = elsewhere.get(stage)
-        todo = stage, how, share, faults, open_writer
-        _caption(c, workdir, *todo, judged="judge" in stages)
+        todo = elsewhere.get(stage), share, faults, open_writer
+        _caption(c, workdir, stage, *todo, judged)
     if "judge" in stages:
       _judge(c, workdir)
     if "pairs" in stages:
@@ -153,7 +153,8 @@ def _caption(c, workdir, stage, how, share, faults, open_writer, judged):
   if stage == "clips":
     captioning.caption_segments(work, mark, frames, ask)
     return
-  with _judging(c, workdir, judged) as tell:
+  judge = functools.partial(_judge, c, workdir) if judged else None
+  with beside.judging(judge) as tell:
     captioning.caption_videos(work, mark, frames, ask, tell)
 
 
@@ -177,13 +178,6 @@ def _check_judge(judge):
     server.check(asked.base_url, asked.model, asked.key, JUDGE)
   elif not buckets.at(judge.truth.scenes).is_file():
     raise FileNotFoundError(f"judge.truth.scenes={judge.truth.scenes}: no file")
-
-
-def _judging(c, workdir, judged: bool):
-  """Has a model judge candidates while others grow; see pairing.beside."""
-  if not judged or c.judge.kind != "openai":
-    return contextlib.nullcontext(lambda row: None)
-  return beside.judging(lambda rows: _judge(c, workdir, rows))
 
 
 def _judge(c, workdir, arriving=()):

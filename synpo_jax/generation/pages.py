@@ -172,8 +172,8 @@ def _gathered(pool: Pages, pages: Int[Array, "b n"], dtype) -> KV:
 
   k, v = pick(pool.k, 1), pick(pool.v, 1)
   if pool.k_scale is not None:
-    k = k.astype(dtype) * pick(pool.k_scale, 1)[..., None].astype(dtype)
-    v = v.astype(dtype) * pick(pool.v_scale, 1)[..., None].astype(dtype)
+    k = (k * pick(pool.k_scale, 1)[..., None]).astype(dtype)
+    v = (v * pick(pool.v_scale, 1)[..., None]).astype(dtype)
   real = jnp.repeat(pages < K, s, axis=1)
   return KV(k, v, pick(pool.mask, 0) & real, pick(pool.positions, 0))
 

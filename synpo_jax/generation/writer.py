@@ -78,9 +78,7 @@ def open_writer(
     fingerprint.check_base(adapter, checkpoint)
   dtype = loading.choose_dtype(dtype)
   mesh = sharding.make_mesh(**placing.mesh, devices=jax.local_devices())
-  config = _sizes(checkpoint, kept_ratio)
-  if base == "int8":
-    config = config.with_int8_base()
+  config = _sizes(checkpoint, kept_ratio, base)
   model = loading.on_mesh(config, mesh, dtype, placing.attention)
   params = loading.load_params(model, checkpoint, mesh)
   if adapter:
@@ -145,8 +143,10 @@ def _check_int8(base: str, kv: str, adapter: str):
     )
 
 
-def _sizes(checkpoint, kept_ratio) -> CaptionerConfig:
+def _sizes(checkpoint, kept_ratio, base) -> CaptionerConfig:
   config = captioner_config(checkpoint)
   if config.tower is None:
     raise ValueError(f"{checkpoint}: a language model, it sees no video")
-  return config if kept_ratio is None else config.with_kept_ratio(kept_ratio)
+  if kept_ratio is not None:
+    config = config.with_kept_ratio(kept_ratio)
+  return config.with_int8_base() if base == "int8" else config

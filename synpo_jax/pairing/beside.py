@@ -19,13 +19,17 @@ END = object()
 
 @contextlib.contextmanager
 def judging(
-  judge: Callable[[Iterator[dict | None]], object],
+  judge: Callable[[Iterator[dict | None]], object] | None,
 ) -> Iterator[Callable[[dict], None]]:
   """Yields tell(row), for candidates as they are written.
 
   judge: called in a thread of its own with the rows that arrive, None while
-  there is none. When the block ends, all that was told is judged first.
+  there is none; None for no judge. When the block ends, all that was told is
+  judged first.
   """
+  if judge is None:
+    yield lambda row: None
+    return
   rows, stopped = queue.Queue(MOST), threading.Event()
 
   def arriving():
