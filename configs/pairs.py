@@ -66,12 +66,13 @@ def official():
   # Where the work is done; captions do not depend on it. As it is, 7B fits
   # one GPU of 80 GB, and v5e-8.
   c.placing = dict(
-    batch_size=8,  # videos, or parts of videos, whose captions grow at once
+    batch_size=8,  # videos whose captions grow at once
     prefix_buckets=128,  # prompts are padded to 1, 2, 4, 8, 12, 16 ... times it
     frame_buckets=(8, 12, 16),
     mesh=dict(data=1, fsdp=1, model=-1),  # over this host's devices
     attention="auto",  # auto | splash (TPU) | cudnn (GPU) | xla
   )
+  c.parts = 32  # of videos whose captions grow at once, one for each
   # Each part of a video alone, twice: what the judge compares with.
   c.clips = dict(
     frames=8,
@@ -153,6 +154,7 @@ def tiny(c):
   c.model.update(
     checkpoint="synpo_jax/assets/tiny", kept_ratio=None, dtype="float32"
   )
+  c.parts = 8
   c.placing.update(batch_size=8, prefix_buckets=32, frame_buckets=(8,))
   c.placing.mesh.update(data=-1, model=1)
   c.clips.max_new_tokens = 128
@@ -186,6 +188,7 @@ def smol(c):
     dtype="float32",
     template="tokenizer",
   )
+  c.parts = 2
   c.placing.update(batch_size=2, prefix_buckets=64, frame_buckets=(8,))
   c.placing.mesh.update(data=-1, model=1)
   # Greedily it would often say nothing.

@@ -10,19 +10,18 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 from jax.sharding import NamedSharding
-from jax.sharding import PartitionSpec as P
 
 from synpo_jax.generation import engine, pages
 from synpo_jax.generation.decode_loop import Choice
 from synpo_jax.generation.prompt_batches import rung
 from synpo_jax.generation.schedule import Lengths, Room
-from synpo_jax.runtime.compiled_memory import peak_bytes
+from synpo_jax.runtime.compiled_memory import added_bytes
 
 GIB = 2**30
 
 
 class Need(NamedTuple):
-  """Bytes of a device. peaks: of each program, with the pools it leaves be."""
+  """Bytes of a device. peaks: while a program runs, with all that is held."""
 
   weights: int
   prompts: int
@@ -61,17 +60,16 @@ def need(
   at_rest = Need(*sizes, {})
   if usable is not None and at_rest.peak > usable:
     return at_rest
-  rest = {"look": sizes[1] + sizes[2], "read prompts": sizes[2]}
-  peaks = {}
-  for name, lower in programs(plan, room, most, prompts, own).items():
-    peak = _peak(lower, usable)
-    peaks[name] = peak + (rest[name] if name in rest else 0)
+  peaks = {
+    name: at_rest.peak + _added(lower, usable)
+    for name, lower in programs(plan, room, most, prompts, own).items()
+  }
   return at_rest._replace(peaks=peaks)
 
 
-def _peak(lower: Callable, usable) -> int:
+def _added(lower: Callable, usable) -> int:
   try:
-    return peak_bytes(lower().compile()) or 0
+    return added_bytes(lower().compile())
   except jax.errors.JaxRuntimeError as error:
     if "RESOURCE_EXHAUSTED" not in str(error) or usable is None:
       raise
@@ -162,9 +160,11 @@ def _pool(plan: Plan, count: int, size: int):
 
 
 def _shape(mesh, shape, dtype=jnp.int32, spread=True):
-  """An array's shape, its rows over the devices, or all of it on each."""
-  kind = engine.BATCH if spread else P()
-  return jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh, kind))
+  """An array's shape as the engine hands it over, its rows spread or not."""
+  where = None
+  if spread and mesh.size > 1:
+    where = NamedSharding(mesh, engine.BATCH)
+  return jax.ShapeDtypeStruct(shape, dtype, sharding=where)
 
 
 def held(tree) -> int:
@@ -205,12 +205,12 @@ def fitting(
     told = f"{found.peak / GIB:.2f} of {limit / GIB:.2f} GiB of a device"
     if batch_size == 1:
       raise ValueError(
-        f"placing.batch_size=1: the captions of one video need {told}; set "
+        f"the captions of one video at a time need {told}; set "
         "placing.mesh.model (or fsdp) so that several devices share the "
         "weights, or model.dtype=bfloat16"
       )
     logging.warning(
-      "placing.batch_size=%d: needs %s, before any video; %d at once instead",
+      "captions of %d videos at once need %s; %d at once instead",
       *(batch_size, told, batch_size // 2),
     )
     batch_size //= 2

@@ -62,11 +62,15 @@ def plan(most: Lengths, mesh, batch_size: int, ask) -> Room:
   C, streams, R = ask.candidates, 1 + ask.contrast, ask.max_new_tokens
   rows = _whole(batch_size * C, shards)
   videos = rows // C if C == 1 else math.ceil(KEPT * rows / C)
-  prompt_pages = (videos + shards) * streams * -(-most.prompt // PAGE)
+  usual = most.prompt
+  if C == 1 and ask.retrospective:  # the first answer is part of the prompt
+    usual -= int((1 - ANSWER) * R)
+  prompts_held = (videos + shards) * -(-usual // PAGE)
+  prompts_held = max(prompts_held, shards * -(-most.prompt // PAGE))
   words = max(0, most.tail - R)
-  usual = rows * (GROWN * R + (most.tail > 0) * (words + ANSWER * R))
+  held = rows * (GROWN * R + (most.tail > 0) * (words + ANSWER * R))
   least = shards * C * most.tail + R + rows * BLOCK
-  own_pages = streams * (math.ceil(max(usual, least) / BLOCK) + shards * C)
+  own_pages = streams * (math.ceil(max(held, least) / BLOCK) + shards * C)
   return Room(
     rows=rows,
     candidates=C,
@@ -74,7 +78,7 @@ def plan(most: Lengths, mesh, batch_size: int, ask) -> Room:
     most=R,
     block=BLOCK,
     page=PAGE,
-    prompt_pages=_whole(prompt_pages, shards),
+    prompt_pages=_whole(streams * prompts_held, shards),
     own_pages=_whole(own_pages, shards),
     reads=shards,
   )

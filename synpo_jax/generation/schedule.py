@@ -272,5 +272,5 @@ def too_long(task: Task, room: Room) -> str:
     f"prompts of {sum(task.prompts)} + {tails} tokens and captions of "
     f"{room.most} do not fit what is planned for {room.rows} captions "
     f"({room.prompt_pages} pages of {room.page} and {room.own_pages} of "
-    f"{room.block} positions): raise placing.batch_size"
+    f"{room.block} positions): raise placing.batch_size, or parts"
   )

@@ -60,7 +60,7 @@ def open_work(
   captioner here.
   """
   if how is None:
-    writer = open_writer(c.placing.to_dict(), **here(c))
+    writer = open_writer(placing(c, stage), **here(c))
   else:
     own = ledger.answers(workdir, share)
     writer = served.Writer(
@@ -82,6 +82,12 @@ def open_work(
     whole=how is not None and how.send == "video",
     note=lambda tokens: f"{tokens:,} tokens" if how is None else writer.cost(),
   )
+
+
+def placing(c, stage: str) -> dict:
+  """The `placing` section for a stage: of clips, c.parts grow at once."""
+  section = c.placing.to_dict()
+  return section | ({"batch_size": c.parts} if stage == "clips" else {})
 
 
 def here(c) -> dict:

@@ -39,7 +39,8 @@ def by_model(
   """
   _forget_unavailable(workdir)
   ready = _ready(workdir, some=not arriving)
-  with stage(workdir, "judge", ready, lines=bool(arriving)) as (new, append):
+  total = len(ledger.written(workdir, "segments")) if arriving else None
+  with stage(workdir, "judge", ready, total=total) as (new, append):
     order, rows, left = collections.deque(), {}, {}
 
     def requests():

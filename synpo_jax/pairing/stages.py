@@ -60,19 +60,20 @@ def stage(
   name: str,
   items: list[dict],
   share=ledger.ALONE,
-  lines: bool = False,
+  total: int | None = None,
 ) -> Iterator[Stage]:
   """Opens a stage's file for the rows of this share's items that it lacks.
 
-  Items are known by their "id". lines: progress in lines, beside a bar.
+  Items are known by their "id". total: of items in all, where
+  others come later; progress is then told in lines.
   """
   mine = [item for item in items if ledger.is_mine(item["id"], share)]
   with journal.extend(ledger.path(workdir, name, share)) as (_, keep):
     rows = ledger.written(workdir, name)
     new = [item for item in mine if item["id"] not in rows]
     known = len(mine) - len(new)
-    bar = progress.lines if lines else progress.bar
-    with bar(name, len(mine), done=known) as advance:
+    bar = progress.bar if total is None else progress.lines
+    with bar(name, total or len(mine), done=known) as advance:
 
       def append(row, note=""):
         keep(row)

@@ -12,11 +12,11 @@ from synpo_jax.generation.footprint import GIB, Need, Plan
 from synpo_jax.generation.sampling import Sampling
 from synpo_jax.generation.schedule import Lengths, Room
 from synpo_jax.models import sharding
+from synpo_jax.pairing import captioners
 from synpo_jax.planning import targets
 from synpo_jax.planning.abstract_step import TEXT_TOKENS, video_tokens
 from synpo_jax.weights import config_reading, loading
 
-STAGES = "clips", "candidates"
 LETTERS = 3  # of a question, for a token; more tokens than tokenizers make
 NO_END = 2  # a token; which one, is no matter of memory
 
@@ -48,7 +48,7 @@ def judge(c, topology: str) -> tuple[list[dict], bool]:
   if target.estimate:
     console.print(f"estimate: compiled for {target.estimate}", soft_wrap=True)
   rows, fits = [], True
-  for name in STAGES:
+  for name in captioners.STAGES:
     tried = list(tries(c, name, target.devices, usable))
     rows += [as_dict(topology, stage) for stage in tried]
     fits &= tried[0].fits
@@ -64,7 +64,8 @@ def tries(c, name: str, devices, usable: int | float):
   devices: may not exist.
   """
   plan, ask = abstract(c, name, devices)
-  most, videos = lengths(c, plan, ask), c.placing.batch_size
+  most = lengths(c, plan, ask)
+  videos = captioners.placing(c, name)["batch_size"]
   while videos:
     room = rooms.plan(most, plan.mesh, videos, ask)
     need = footprint.need(plan, room, most, usable)
@@ -133,8 +134,9 @@ def table(stage: Stage) -> Table:
 def verdict(stage: Stage) -> str:
   """Whether it fits, in a line."""
   room, most = stage.room, stage.most
+  key = "parts" if stage.name == "clips" else "placing.batch_size"
   what = (
-    f"{stage.name}: placing.batch_size={stage.batch_size}, {room.rows} "
+    f"{stage.name}: {key}={stage.batch_size}, {room.rows} "
     f"captions at once, prompts of up to {most.prompt} tokens and answers "
     f"of up to {room.most}"
   )

@@ -45,7 +45,7 @@ def _terminal_bar(title, total, *, done):
 
 @contextlib.contextmanager
 def lines(title, total, *, done=0):
-  """As `bar`, in lines; total: of items known at the start, others may come."""
+  """As `bar`, in lines wherever it is."""
   said = before = time.monotonic()
   at, timed, spent = done, 0, 0.0  # timed items took so many seconds
 

@@ -24,6 +24,7 @@ from synpo_jax.generation.prompt_batches import left_padded, rung
 from synpo_jax.generation.sampling import Sampling
 from synpo_jax.generation.schedule import Lengths
 from synpo_jax.models import sharding
+from synpo_jax.pairing import captioners
 from synpo_jax.planning import captions
 from synpo_jax.world import rendering, staging
 from tests.generation.decode_test import make
@@ -281,10 +282,10 @@ def test_a_batch_that_does_not_fit_is_halved_before_it_begins(caplog):
   limit = (two.peak + four.peak) // 2
   room = footprint.fitting(plan, most, make, 4, limit)
   assert room == make(2)
-  assert "placing.batch_size=4: needs" in caplog.text
-  assert "before any video; 2 at once instead" in caplog.text
+  assert "captions of 4 videos at once need" in caplog.text
+  assert "GiB of a device; 2 at once instead" in caplog.text
   assert footprint.fitting(plan, most, make, 4, None) == make(4)
-  with pytest.raises(ValueError, match="batch_size=1: the captions of one"):
+  with pytest.raises(ValueError, match="captions of one video at a time need"):
     footprint.fitting(plan, most, make, 1, two.weights)
 
 
@@ -295,10 +296,11 @@ def test_the_defaults_hold_7b_on_one_gpu_and_on_v5e_8(devices, usable):
   """Weights and pages leave a tenth for what programs need beside them."""
   c = pairs.get_config()
   c.model.kept_ratio = 0.1
-  for name in captions.STAGES:
+  for name in captioners.STAGES:
     plan, ask = captions.abstract(c, name, jax.devices()[:devices])
     most = captions.lengths(c, plan, ask)
-    room = rooms.plan(most, plan.mesh, c.placing.batch_size, ask)
+    videos = captioners.placing(c, name)["batch_size"]
+    room = rooms.plan(most, plan.mesh, videos, ask)
     held = [*footprint.pools(plan, room), plan.variables]
     gib = [footprint.held(tree) / 2**30 for tree in held]
     print(f"{name} on {devices}: {room.rows} rows; {np.round(gib, 2)} GiB")

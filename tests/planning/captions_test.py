@@ -31,11 +31,11 @@ def test_videos_are_halved_until_their_captions_fit():
   assert (less.batch_size, less.room.rows) == (8, 32) and less.fits
   need = less.need
   assert set(need.peaks) == {"look", "read prompts", "read tails", "fill"}
-  assert need.peak > need.wmores + need.prompts + need.own
+  assert need.peak > need.weights + need.prompts + need.own
   out = Console(file=io.StringIO(), width=80)
   out.print(captions.table(less))
   shown = out.file.getvalue()
-  for words in ("wmores", "keys and values of prompts", "at once, to fill"):
+  for words in ("weights", "keys and values of prompts", "at once, to fill"):
     assert words in shown
   assert "placing.batch_size=8, 32 captions at once" in captions.verdict(less)
   row = captions.as_dict("v5e:1", less)
