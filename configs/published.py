@@ -80,6 +80,42 @@ LLAVA_ONEVISION_7B = dict(
   video_token_index=151647,
 )
 
+QWEN_2_VL_VISION = dict(
+  model_type="qwen2_vl",
+  depth=32,
+  embed_dim=1280,
+  hidden_size=3584,
+  mlp_ratio=4,
+  num_heads=16,
+  hidden_act="quick_gelu",
+  patch_size=14,
+  spatial_merge_size=2,
+  spatial_patch_size=14,
+  temporal_patch_size=2,
+)
+
+QWEN_2_VL_7B = dict(
+  text.QWEN_2_5_7B,
+  model_type="qwen2_vl",
+  rope_scaling=dict(type="mrope", mrope_section=[16, 24, 24]),
+  vision_config=QWEN_2_VL_VISION,
+  image_token_id=151655,
+  video_token_id=151656,
+  vision_start_token_id=151652,
+  vision_end_token_id=151653,
+)
+
+QWEN_2_VL_2B = dict(
+  QWEN_2_VL_7B,
+  vocab_size=151936,
+  hidden_size=1536,
+  intermediate_size=8960,
+  num_attention_heads=12,
+  num_key_value_heads=2,
+  vision_config=dict(QWEN_2_VL_VISION, hidden_size=1536),
+  tie_word_embeddings=True,
+)
+
 QWEN_2_5_VL_VISION = dict(
   model_type="qwen2_5_vl_vision",
   depth=32,
@@ -231,6 +267,8 @@ PUBLISHED = {
     llm=text.VICUNA_7B, visual_encoder=CLIP_H_378, projector=dict(depth=2)
   ),
   "llava_onevision_7b": LLAVA_ONEVISION_7B,
+  "qwen2_vl_2b": QWEN_2_VL_2B,
+  "qwen2_vl_7b": QWEN_2_VL_7B,
   "qwen2_5_vl_3b": QWEN_2_5_VL_3B,
   "qwen2_5_vl_7b": QWEN_2_5_VL_7B,
   "qwen2_5_vl_32b": QWEN_2_5_VL_32B,

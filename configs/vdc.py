@@ -86,6 +86,8 @@ PEERS = {
     data=dict(template="tokenizer", max_len=4096),
     pixels=dict(resize="squash"),
   ),
+  "qwen2_vl_2b": QWEN_VL,
+  "qwen2_vl_7b": QWEN_VL,
   "qwen2_5_vl_3b": QWEN_VL,
   "qwen2_5_vl_7b": QWEN_VL,
   "qwen2_5_vl_32b": QWEN_VL,

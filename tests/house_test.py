@@ -148,6 +148,8 @@ PARAMETERS = {  # of the decoders, as published
   "gemma_3_1b": 999_885_952,
 }
 WHOLE = {  # tower and connector too, as the folders' tensors add up
+  "qwen2_vl_2b": 2_208_985_600,
+  "qwen2_vl_7b": 8_291_375_616,
   "qwen2_5_vl_3b": 3_754_622_976,
   "qwen2_5_vl_7b": 8_292_166_656,
   "qwen2_5_vl_32b": 33_452_718_336,

@@ -103,7 +103,7 @@ def open_writer(
 
 def _tell_time(checkpoint: str, config: CaptionerConfig) -> None:
   """Says how Qwen2.5-VL counts the time of a clip."""
-  if config.decoder.mrope_sections and not config.stamped:
+  if config.connector.positions_per_second:
     logging.warning(
       "%s: each %d frames count as %g s in every clip, whatever lies between "
       "them; seconds_per_step in its config.json sets that",

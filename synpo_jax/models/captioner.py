@@ -124,7 +124,7 @@ class Captioner(nn.Module):
     if connector is None or connector.stamped:
       return positions.with_steps(tokens == IMAGE_TOKEN, mask, side)
     pace = connector.positions_per_second * connector.seconds_per_step
-    return positions.with_video(tokens == IMAGE_TOKEN, mask, side, pace)
+    return positions.with_video(tokens == IMAGE_TOKEN, mask, side, pace or 1.0)
 
   def decode(
     self,

@@ -96,7 +96,7 @@ class TowerConfig:
 class WindowTowerConfig:
   """Qwen-VL's towers: several frames at a time, attention in windows."""
 
-  layout: str  # "qwen2_5_vl" | "qwen3_vl"; names the checkpoint's tensors
+  layout: str  # "qwen2_vl", "qwen2_5_vl" or "qwen3_vl"; names the tensors
   image_size: int  # pixels of the (square) frames we feed
   patch: int
   frames: int  # read together: a step
@@ -107,7 +107,7 @@ class WindowTowerConfig:
   layers: int
   heads: int
   mlp_width: int
-  activation: str  # "silu" (times a gate) | "gelu_tanh"
+  activation: str  # "silu" (times a gate) | "quick_gelu" | "gelu_tanh"
   layer_norms: bool  # else norms are by root mean square
   patch_bias: bool
   norm_eps: float
@@ -137,7 +137,8 @@ class ConnectorConfig:
   newline: bool = False  # a learned embedding closes the video
   one_block: bool = False  # one marker in the prompt for the whole video
   stamped: bool = False  # each step stands behind its time in words
-  positions_per_second: int = 0  # M-RoPE: of the time axis, in one block
+  # M-RoPE: of the time axis, in one block; 0: a step takes one.
+  positions_per_second: int = 0
   seconds_per_step: float = 1.0
   ids: tuple[tuple[str, int], ...] = ()  # other programs' placeholders
 

@@ -284,9 +284,9 @@ def describe_time(config, frames) -> str | None:
 
   One constant serves all clips: tokens do not say how far apart frames are.
   """
-  if frames is None or config.tower is None or config.stamped:
+  if frames is None or config.tower is None:
     return None
-  if not config.decoder.mrope_sections:
+  if not config.connector.positions_per_second:
     return None
   step = config.frames_per_step
   spans = [frames.seconds(n) * step for n in range(len(frames))]

@@ -19,6 +19,7 @@ _HALF = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 
 PIXELS = {  # mean and standard deviation of pixels in 0..1
   "clip_vision_model": _CLIP,
+  "qwen2_vl_vision": _CLIP,
   "qwen2_5_vl_vision": _CLIP,
   "qwen3_vl_vision": _HALF,
   "siglip_vision_model": _HALF,
@@ -33,6 +34,22 @@ _CLIP_L = dict(  # the tower of a LLaVA that names none
   num_attention_heads=16,
   image_size=336,
   patch_size=14,
+)
+
+_QWEN_72B = dict(  # the decoder of Qwen2-VL and of Qwen2.5-VL
+  vocab_size=152064,
+  hidden_size=8192,
+  intermediate_size=29568,
+  num_hidden_layers=80,
+  num_attention_heads=64,
+  num_key_value_heads=8,
+  hidden_act="silu",
+  rms_norm_eps=1e-5,
+  rope_theta=1e6,
+  tie_word_embeddings=False,
+  use_sliding_window=False,
+  sliding_window=4096,
+  max_window_layers=80,
 )
 
 DEFAULTS = {  # what the published classes assume when the file is silent
@@ -143,21 +160,8 @@ DEFAULTS = {  # what the published classes assume when the file is silent
     qkv_bias=True,
     use_swiglu_ffn=False,
   ),
-  "qwen2_5_vl_text": dict(
-    vocab_size=152064,
-    hidden_size=8192,
-    intermediate_size=29568,
-    num_hidden_layers=80,
-    num_attention_heads=64,
-    num_key_value_heads=8,
-    hidden_act="silu",
-    rms_norm_eps=1e-5,
-    rope_theta=1e6,
-    tie_word_embeddings=False,
-    use_sliding_window=False,
-    sliding_window=4096,
-    max_window_layers=80,
-  ),
+  "qwen2_vl_text": _QWEN_72B,
+  "qwen2_5_vl_text": _QWEN_72B,
   "qwen3_vl_text": dict(
     vocab_size=151936,
     hidden_size=4096,
@@ -171,6 +175,18 @@ DEFAULTS = {  # what the published classes assume when the file is silent
     rope_theta=5e6,
     tie_word_embeddings=False,
     attention_bias=False,
+  ),
+  "qwen2_vl_vision": dict(
+    depth=32,
+    embed_dim=1280,
+    mlp_ratio=4,
+    num_heads=16,
+    hidden_act="quick_gelu",
+    patch_size=14,
+    spatial_merge_size=2,
+    temporal_patch_size=2,
+    hidden_size=3584,  # of what leaves it
+    feed_size=336,  # ours: any multiple of 28 is read; 144 positions a step
   ),
   "qwen2_5_vl_vision": dict(
     depth=32,
@@ -235,6 +251,7 @@ DEFAULTS = {  # what the published classes assume when the file is silent
     projector_hidden_act="gelu",
     multimodal_projector_bias=True,
   ),
+  "qwen2_vl": dict(vision_config=dict()),
   "qwen2_5_vl": dict(
     vision_config=dict(),
     seconds_per_step=1.0,  # ours: what the published class assumes

@@ -15,10 +15,12 @@ ARCHITECTURES = {
   "llama": "LlamaForCausalLM",
   "mistral": "MistralForCausalLM",
   "qwen2": "Qwen2ForCausalLM",
+  "qwen2_vl_text": "Qwen2VLTextModel",
   "qwen2_5_vl_text": "Qwen2_5_VLTextModel",
   "llava": "LlavaForConditionalGeneration",
   "llava_next_video": "LlavaNextVideoForConditionalGeneration",
   "llava_onevision": "LlavaOnevisionForConditionalGeneration",
+  "qwen2_vl": "Qwen2VLForConditionalGeneration",
   "qwen2_5_vl": "Qwen2_5_VLForConditionalGeneration",
   "qwen3_vl_text": "Qwen3VLTextModel",
   "qwen3_vl": "Qwen3VLForConditionalGeneration",
@@ -153,9 +155,8 @@ def multimodal_json(config: CaptionerConfig) -> dict:
     **dict(connector.ids),
   )
   if isinstance(config.tower, WindowTowerConfig):
-    vision = window_tower_json(config.tower)
-    vision["out_hidden_size"] = config.decoder.width
-    if connector.stamped:
+    vision = window_tower_json(config.tower, config.decoder.width)
+    if connector.family != "qwen2_5_vl":
       return out | dict(vision_config=vision)
     vision["tokens_per_second"] = connector.positions_per_second
     pace = connector.seconds_per_step
@@ -169,13 +170,14 @@ def multimodal_json(config: CaptionerConfig) -> dict:
   return out
 
 
-def window_tower_json(c: WindowTowerConfig) -> dict:
-  """A Qwen-VL `vision_config`; `feed_size` is our own key."""
+def window_tower_json(c: WindowTowerConfig, width: int) -> dict:
+  """A Qwen-VL `vision_config`; `feed_size` is our own key.
+
+  width: of the decoder.
+  """
   out = dict(
     model_type=c.layout,
     depth=c.layers,
-    hidden_size=c.width,
-    intermediate_size=c.mlp_width,
     num_heads=c.heads,
     patch_size=c.patch,
     spatial_merge_size=c.merge,
@@ -183,6 +185,11 @@ def window_tower_json(c: WindowTowerConfig) -> dict:
     hidden_act=_ACTIVATION_NAMES[c.activation],
     feed_size=c.image_size,
   )
+  if c.layout == "qwen2_vl":
+    ratio = c.mlp_width / c.width
+    return out | dict(hidden_size=width, embed_dim=c.width, mlp_ratio=ratio)
+  out |= dict(hidden_size=c.width, intermediate_size=c.mlp_width)
+  out["out_hidden_size"] = width
   if c.layout == "qwen3_vl":
     return out | dict(
       num_position_embeddings=c.table**2,

@@ -84,7 +84,7 @@ def _qwen2(c: dict) -> dict:
   return dict(qkv_bias=True, **_sliding(c, slides))
 
 
-def _qwen2_5_vl(c: dict) -> dict:
+def _qwen2_vl(c: dict) -> dict:
   """A window counts tokens, of which a video has more than positions."""
   fields = _qwen2(c)
   if any(fields.get("sliding", ())):
@@ -132,7 +132,8 @@ FAMILIES = {
   "llama": _llama,
   "mistral": _mistral,
   "qwen2": _qwen2,
-  "qwen2_5_vl_text": _qwen2_5_vl,
+  "qwen2_vl_text": _qwen2_vl,
+  "qwen2_5_vl_text": _qwen2_vl,
   "qwen3_vl_text": _qwen3_vl,
   "gemma2": _gemma2,
   "gemma3_text": _gemma3,

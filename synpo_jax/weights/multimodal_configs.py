@@ -102,6 +102,11 @@ def _llava_onevision(c: dict) -> dict:
   return dict(pool="bilinear", stride=2, newline=True, one_block=True)
 
 
+def _qwen2_vl(c: dict) -> dict:
+  """A step is one position of time, however long it takes."""
+  return dict(one_block=True)
+
+
 def _qwen2_5_vl(c: dict) -> dict:
   """`seconds_per_step` is our own key: the time that two frames span."""
   vision = {**DEFAULTS["qwen2_5_vl_vision"], **c["vision_config"]}
@@ -117,11 +122,12 @@ def _qwen3_vl(c: dict) -> dict:
   return dict(stamped=True)
 
 
-QWEN = ("qwen2_5_vl", "qwen3_vl")
+QWEN = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 FAMILIES = {
   "llava": _llava,
   "llava_next_video": _llava_next_video,
   "llava_onevision": _llava_onevision,
+  "qwen2_vl": _qwen2_vl,
   "qwen2_5_vl": _qwen2_5_vl,
   "qwen3_vl": _qwen3_vl,
 }

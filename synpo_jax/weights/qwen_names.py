@@ -10,18 +10,33 @@ from synpo_jax.weights.tensor_kinds import Leaf
 NORMS = {"attn_norm": "norm1", "mlp_norm": "norm2"}
 
 
-def qwen2_5_vl(c: CaptionerConfig) -> list[Leaf]:
-  """Tower and patch merger."""
-  tower: WindowTowerConfig = c.tower
-  patch, merger = "visual.patch_embed.proj", "visual.merger."
-  arrays = [
-    tensor_kinds.single("tower/patch/kernel", "", patch, "conv3"),
-    tensor_kinds.single("projector/norm/scale", "", merger + "ln_q", "rms"),
-  ]
+def qwen2_vl(c: CaptionerConfig) -> list[Leaf]:
+  """Tower and patch merger, with layer norms and plain MLPs."""
+  layer, deep = "visual.blocks.{}.", c.tower.layers
+  arrays = _ends()
+  arrays += tensor_kinds.norm("projector/norm", "", "visual.merger.ln_q")
+  arrays += _linears({"mlp/up": "mlp.fc1", "mlp/down": "mlp.fc2"}, layer, deep)
+  for ours, theirs in NORMS.items():
+    path = f"tower/layers/{ours}"
+    arrays += tensor_kinds.norm(path, "", layer + theirs, deep)
+  return arrays
+
+
+def _ends() -> list[Leaf]:
+  """What comes before the layers of Qwen2-VL and 2.5, and the last MLP."""
+  patch = "visual.patch_embed.proj"
+  arrays = [tensor_kinds.single("tower/patch/kernel", "", patch, "conv3")]
   for name, number in (("fc0", 0), ("fc1", 2)):
-    stem = f"{merger}mlp.{number}"
+    stem = f"visual.merger.mlp.{number}"
     arrays += tensor_kinds.linear(f"projector/{name}", "", stem, True)
-  layer, deep = "visual.blocks.{}.", tower.layers
+  return arrays
+
+
+def qwen2_5_vl(c: CaptionerConfig) -> list[Leaf]:
+  """Tower and patch merger, with RMS norms and gated MLPs."""
+  arrays, norm = _ends(), "visual.merger.ln_q"
+  arrays.append(tensor_kinds.single("projector/norm/scale", "", norm, "rms"))
+  layer, deep = "visual.blocks.{}.", c.tower.layers
   mlp = {f"mlp/{n}": f"mlp.{n}_proj" for n in ("gate", "up", "down")}
   arrays += _linears(mlp, layer, deep)
   for ours, theirs in NORMS.items():
@@ -66,3 +81,6 @@ def qwen3_vl(c: CaptionerConfig) -> list[Leaf]:
       place = f"{stem}.linear_fc{number}"
       arrays += tensor_kinds.linear(f"{path}/{name}", "", place, True)
   return arrays
+
+
+SECOND = {"qwen2_vl": qwen2_vl, "qwen2_5_vl": qwen2_5_vl}  # of one layout

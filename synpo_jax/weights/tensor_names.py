@@ -23,9 +23,9 @@ def leaves(config: CaptionerConfig) -> list[Leaf]:
   if family is None or family == "auroracap":
     arrays = decoder_leaves(config.decoder, "model.", "lm_head")
     return arrays + (_auroracap(config) if family else [])
-  if family == "qwen2_5_vl":
+  if family in qwen_names.SECOND:
     arrays = decoder_leaves(config.decoder, "model.", "lm_head")
-    return arrays + qwen_names.qwen2_5_vl(config)
+    return arrays + qwen_names.SECOND[family](config)
   if family == "qwen3_vl":
     arrays = decoder_leaves(config.decoder, LANGUAGE, "lm_head")
     return arrays + qwen_names.qwen3_vl(config)
@@ -217,15 +217,17 @@ def tied(name: str, config: CaptionerConfig) -> str:
 _VISION = "vision_model."
 
 # How newer libraries name what published files hold: a start, its stead.
+_NEWER_QWEN = (
+  (r"model\.visual\.", "visual."),
+  (r"model\.language_model\.", "model."),
+)
 _NEWER = {
   "auroracap": (
     (r"(?=(embeddings|pre_layrnorm|encoder|post_layernorm|head)\.)", _VISION),
   ),
   "qwen3_vl": (),
-  "qwen2_5_vl": (
-    (r"model\.visual\.", "visual."),
-    (r"model\.language_model\.", "model."),
-  ),
+  "qwen2_vl": _NEWER_QWEN,
+  "qwen2_5_vl": _NEWER_QWEN,
 }
 _NEWER_LLAVA = (
   (r"model\.(?=(vision_tower|multi_modal_projector|image_newline)\b)", ""),
@@ -255,6 +257,6 @@ def module(stem: str, config: CaptionerConfig) -> str:
     return stem
   if stem.startswith(LANGUAGE):
     return stem
-  is_qwen = config.connector.family == "qwen2_5_vl"
+  is_qwen = config.connector.family in qwen_names.SECOND
   start = "model." if is_qwen else "language_model.model."
   return re.sub(rf"^{re.escape(start)}", LANGUAGE, stem)

@@ -59,20 +59,39 @@ def window_fields(hf: dict, pixels: dict | None) -> dict:
     patch=c["patch_size"],
     frames=c["temporal_patch_size"],
     merge=c["spatial_merge_size"],
-    width=c["hidden_size"],
     layers=c["depth"],
     heads=c["num_heads"],
-    mlp_width=c["intermediate_size"],
     norm_eps=1e-6,
     **WINDOWS[kind](c),
     **_pixels(kind, pixels),
   )
 
 
+def _qwen2_vl(c: dict) -> dict:
+  """Its `hidden_size` is what the connector makes."""
+  _check_activation(c, "quick_gelu")
+  return dict(
+    width=c["embed_dim"],
+    mlp_width=int(c["embed_dim"] * c["mlp_ratio"]),
+    **_sees_all(c),
+    activation="quick_gelu",
+    layer_norms=True,
+    patch_bias=False,
+  )
+
+
+def _sees_all(c: dict) -> dict:
+  """Every layer sees all of a step, so windows are as small as they may be."""
+  layers = tuple(range(c["depth"]))
+  return dict(window=c["spatial_merge_size"], full_layers=layers)
+
+
 def _qwen2_5_vl(c: dict) -> dict:
   _check_activation(c, "silu")
   patch, merge = c["patch_size"], c["spatial_merge_size"]
   return dict(
+    width=c["hidden_size"],
+    mlp_width=c["intermediate_size"],
     window=c["window_size"] // merge // patch * merge,
     full_layers=tuple(c["fullatt_block_indexes"]),
     activation="silu",
@@ -82,7 +101,6 @@ def _qwen2_5_vl(c: dict) -> dict:
 
 
 def _qwen3_vl(c: dict) -> dict:
-  """Every layer sees all of a step, so windows are as small as they may be."""
   _check_activation(c, "gelu_pytorch_tanh")
   table, deep = c["num_position_embeddings"], c["deepstack_visual_indexes"]
   if math.isqrt(table) ** 2 != table:
@@ -93,8 +111,9 @@ def _qwen3_vl(c: dict) -> dict:
       "layers, from 0, in their order"
     )
   return dict(
-    window=c["spatial_merge_size"],
-    full_layers=tuple(range(c["depth"])),
+    width=c["hidden_size"],
+    mlp_width=c["intermediate_size"],
+    **_sees_all(c),
     activation="gelu_tanh",
     layer_norms=True,
     patch_bias=True,
@@ -103,7 +122,11 @@ def _qwen3_vl(c: dict) -> dict:
   )
 
 
-WINDOWS = {"qwen2_5_vl_vision": _qwen2_5_vl, "qwen3_vl_vision": _qwen3_vl}
+WINDOWS = {
+  "qwen2_vl_vision": _qwen2_vl,
+  "qwen2_5_vl_vision": _qwen2_5_vl,
+  "qwen3_vl_vision": _qwen3_vl,
+}
 
 
 def _check_activation(c: dict, known: str) -> None:

@@ -84,7 +84,14 @@ def test_video_prompts_give_the_published_logits(case):
 
 @pytest.mark.parametrize(
   "case",
-  ["onevision", "next_video", "llava", "qwen_short_windows", "qwen3_tied"],
+  [
+    "onevision",
+    "next_video",
+    "llava",
+    "qwen_short_windows",
+    "qwen2",
+    "qwen3_tied",
+  ],
   indirect=True,
 )
 def test_text_prompts_give_the_published_logits(case):
@@ -95,7 +102,7 @@ def test_text_prompts_give_the_published_logits(case):
   assert_close(ours, their_logits(model, name, tokens, mask, None, None), mask)
 
 
-@pytest.mark.parametrize("name", ["onevision", "qwen_short_windows"])
+@pytest.mark.parametrize("name", ["onevision", "qwen_short_windows", "qwen2"])
 def test_training_rows_score_captions_as_published(name, tmp_path_factory):
   """Prompt and two captions in one row; every row's video has its length."""
   folder = tmp_path_factory.getbasetemp() / name
@@ -125,7 +132,9 @@ def test_training_rows_score_captions_as_published(name, tmp_path_factory):
     assert_close(ours[:, c], theirs, real[:, c])
 
 
-@pytest.mark.parametrize("name", ["qwen_whole_windows", "qwen3_tied"])
+@pytest.mark.parametrize(
+  "name", ["qwen_whole_windows", "qwen2_tied", "qwen3_tied"]
+)
 def test_qwen_goes_on_as_published(name, tmp_path_factory):
   """Greedy tokens behind prompts whose positions are fewer than their tokens.
 
@@ -166,7 +175,7 @@ def test_qwen_goes_on_as_published(name, tmp_path_factory):
     assert ours.tokens[i, 0].tolist() == theirs[0, length:].tolist()
 
 
-@pytest.mark.parametrize("name", ["qwen_short_windows", "qwen3_deep"])
+@pytest.mark.parametrize("name", ["qwen_short_windows", "qwen2", "qwen3_deep"])
 def test_qwen_positions_are_the_published_ones(name, tmp_path_factory):
   folder = tmp_path_factory.getbasetemp() / name
   model, captioner, variables = published(name, folder)
@@ -188,7 +197,8 @@ def test_qwen_positions_are_the_published_ones(name, tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-  "name", ["onevision", "next_video", "qwen_short_windows", "qwen3_deep"]
+  "name",
+  ["onevision", "next_video", "qwen_short_windows", "qwen2", "qwen3_deep"],
 )
 def test_saved_models_load_again_here_and_in_torch(name, tmp_path_factory):
   folder = tmp_path_factory.getbasetemp() / name

@@ -102,6 +102,25 @@ def qwen(window, full, **text):
   )
 
 
+def qwen2(**text):
+  text = TEXT | dict(num_attention_heads=3, num_key_value_heads=1) | text
+  sections = dict(type="mrope", mrope_section=[1, 1, 2])
+  return transformers.Qwen2VLForConditionalGeneration(
+    transformers.Qwen2VLConfig(
+      vision_config=dict(
+        depth=3,
+        embed_dim=32,
+        hidden_size=24,
+        mlp_ratio=1.5,
+        num_heads=2,
+        patch_size=4,
+      ),
+      text_config=dict(**text, rope_scaling=sections),
+      **QWEN_IDS,
+    )
+  )
+
+
 def qwen3(table, deep, **text):
   """As many sections as make the axes take turns, and time have the rest."""
   text = TEXT | dict(num_attention_heads=3, num_key_value_heads=1) | text
@@ -141,6 +160,12 @@ CASES = {
   "qwen_short_windows": (functools.partial(qwen, 16, [1, 3]), 40, (4, 6)),
   "qwen_whole_windows": (
     functools.partial(qwen, 16, [2], tie_word_embeddings=True),
+    32,
+    (6, 2),
+  ),
+  "qwen2": (qwen2, 40, (4, 6)),
+  "qwen2_tied": (
+    functools.partial(qwen2, tie_word_embeddings=True),
     32,
     (6, 2),
   ),

@@ -37,7 +37,7 @@ from tests.support.small_captioner import write_captioner
 
 WRAPPED = (
   *("llava", "next_video", "onevision"),
-  *("qwen_whole_windows", "qwen3_tied"),
+  *("qwen2", "qwen_whole_windows", "qwen3_tied"),
 )
 FAMILIES = ("llama", "auroracap", *WRAPPED)
 ADAPTER_FILE = "adapter_model.safetensors"
