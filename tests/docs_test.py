@@ -1,10 +1,12 @@
 """What pages say about files and functions, held against the files."""
 
 import ast
+import importlib
 import re
 
 import pytest
 
+from configs.published import PUBLISHED
 from docs import architecture
 from tests.support.paths import ROOT
 
@@ -47,3 +49,65 @@ def test_shapes_are_spelled_with_letters_of_the_alphabet():
   used = re.findall(r"\| `([A-Z][A-Za-z 3…,`]*)` \|", PAGE)
   assert used
   assert set(re.findall(r"[A-Z]\w*", " ".join(used))) <= letters
+
+
+# The table of families in README.md: column -> test, which each family of
+# video models goes through; then what stands for the language models.
+FAMILIES, RELOADING = "commands.families_test", "weights.reloading_test"
+ADAPTER = "test_an_adapter_is_used_by_transformers_and_vllm"
+BACKED = {
+  "train": (FAMILIES, "test_a_family_learns"),
+  "caption": (FAMILIES, "test_a_family_captions"),
+  "pairs": (FAMILIES, "test_a_family_writes_candidates"),
+  "evaluate": (FAMILIES, "test_a_family_is_evaluated"),
+  "export": (RELOADING, ADAPTER),
+  "plan": (FAMILIES, "test_a_published_size_is_planned"),
+}
+TRAINED = "test_ultrafeedback_rows_train_a_text_lm"
+LANGUAGE_MODELS = {
+  "train": ("commands.text_pairs_test", TRAINED),
+  "caption": None,
+  "pairs": None,
+  "evaluate": ("evaluation.lm_eval_test", "test_the_command"),
+  "export": (RELOADING, ADAPTER),
+  "plan": BACKED["plan"],
+}
+
+
+def families_table():
+  """(columns, {row's models: cells}) of README.md's table of families."""
+  section = (ROOT / "README.md").read_text("utf-8")
+  section = section.partition("## Families")[2].partition("\n## ")[0]
+  lines = [line for line in section.splitlines() if line.startswith("|")]
+  head, _, *rows = ([c.strip() for c in x.split("|")[1:-1]] for x in lines)
+  return head[1:], {
+    tuple(re.findall(r"`(\w+)`", first)): cells for first, *cells in rows
+  }
+
+
+def goes_through(module, name):
+  """The families that a test is run with; None where it has no such list."""
+  path = ROOT / "tests" / (module.replace(".", "/") + ".py")
+  assert name in defined(ast.parse(path.read_text("utf-8"))), (module, name)
+  if module not in (FAMILIES, RELOADING):
+    return None
+  test = getattr(importlib.import_module(f"tests.{module}"), name)
+  (mark,) = (m for m in test.pytestmark if m.name == "parametrize")
+  return {*mark.kwargs.get("ids", mark.args[1])}
+
+
+def test_the_table_of_families_is_that_of_the_tests():
+  columns, rows = families_table()
+  assert columns == [*BACKED]
+  assert sorted(sum(rows, ())) == sorted(PUBLISHED)
+  for models, cells in rows.items():
+    kinds = {PUBLISHED[m].get("model_type", "auroracap") for m in models}
+    sees = "llama" not in kinds
+    for column, cell in zip(columns, cells, strict=True):
+      backing = (BACKED if sees else LANGUAGE_MODELS)[column]
+      assert cell == ("yes" if backing else "–"), (models, column)
+      known = goes_through(*backing) if backing else None
+      if sees or column == "plan":
+        assert kinds <= known, (models, column)
+      elif known is not None:
+        assert kinds & known, (models, column)

@@ -35,10 +35,14 @@ from tests.support.paths import ROOT
 from tests.support.read_folder import read_folder
 from tests.support.small_captioner import write_captioner
 
-WRAPPED = (
-  *("llava", "next_video", "onevision"),
-  *("qwen2", "qwen_whole_windows", "qwen3_tied"),
-)
+WRAPPED = {  # family -> its tiny model
+  "llava": "llava",
+  "llava_next_video": "next_video",
+  "llava_onevision": "onevision",
+  "qwen2_vl": "qwen2",
+  "qwen2_5_vl": "qwen_whole_windows",
+  "qwen3_vl": "qwen3_tied",
+}
 FAMILIES = ("llama", "auroracap", *WRAPPED)
 ADAPTER_FILE = "adapter_model.safetensors"
 
@@ -78,7 +82,7 @@ def write_base(family, folder):
   elif family == "auroracap":
     write_captioner(folder)
   else:
-    peers.published(family, folder)
+    peers.published(WRAPPED[family], folder)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -114,9 +118,7 @@ def vllm_name(module):
   return module
 
 
-@pytest.mark.parametrize(
-  "family", ["auroracap", "qwen_whole_windows", "qwen3_tied"]
-)
+@pytest.mark.parametrize("family", ["auroracap", "qwen2_5_vl", "qwen3_vl"])
 def test_merged_weights_are_used_by_transformers(run_of, family, tmp_path):
   base, run = run_of(family)
   out = tmp_path / "out"
@@ -199,7 +201,7 @@ def test_what_is_missing_is_named_with_its_extra(monkeypatch):
 
 @pytest.mark.slow
 def test_the_command_checks_in_a_process_with_torch(run_of, tmp_path):
-  _, run = run_of("onevision")
+  _, run = run_of("llava_onevision")
   command = [sys.executable, "-m", "synpo_jax.export", f"--workdir={run}"]
   command += ["--format=peft", f"--out={tmp_path / 'out'}", "--check"]
   env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
