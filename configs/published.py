@@ -80,6 +80,22 @@ LLAVA_ONEVISION_7B = dict(
   video_token_index=151647,
 )
 
+LLAVA_VIDEO_7B = dict(  # of Qwen2-7B; the tower is known by its name alone
+  text.QWEN_2_5_7B,
+  model_type="llava",
+  architectures=["LlavaQwenForCausalLM"],
+  mm_vision_tower="google/siglip-so400m-patch14-384",
+  mm_projector_type="mlp2x_gelu",
+  mm_patch_merge_type="spatial_unpad",
+  mm_newline_position="grid",
+  mm_spatial_pool_mode="bilinear",
+  mm_spatial_pool_stride=2,
+  mm_vision_select_layer=-2,
+  mm_vision_select_feature="patch",
+  add_faster_video=False,
+  image_token_index=151646,
+)
+
 QWEN_2_VL_VISION = dict(
   model_type="qwen2_vl",
   depth=32,
@@ -267,6 +283,7 @@ PUBLISHED = {
     llm=text.VICUNA_7B, visual_encoder=CLIP_H_378, projector=dict(depth=2)
   ),
   "llava_onevision_7b": LLAVA_ONEVISION_7B,
+  "llava_video_7b": LLAVA_VIDEO_7B,
   "qwen2_vl_2b": QWEN_2_VL_2B,
   "qwen2_vl_7b": QWEN_2_VL_7B,
   "qwen2_5_vl_3b": QWEN_2_5_VL_3B,

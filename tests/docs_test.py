@@ -8,6 +8,7 @@ import pytest
 
 from configs.published import PUBLISHED
 from docs import architecture
+from synpo_jax.weights import multimodal_configs
 from tests.support.paths import ROOT
 
 PAGE = (ROOT / "docs" / "architecture.md").read_text("utf-8")
@@ -85,6 +86,12 @@ def families_table():
   }
 
 
+def family(arch):
+  """The family of a published model."""
+  root = arch.get("llm", arch)
+  return "auroracap" if "llm" in arch else multimodal_configs.family_of(root)
+
+
 def goes_through(module, name):
   """The families that a test is run with; None where it has no such list."""
   path = ROOT / "tests" / (module.replace(".", "/") + ".py")
@@ -101,7 +108,7 @@ def test_the_table_of_families_is_that_of_the_tests():
   assert columns == [*BACKED]
   assert sorted(sum(rows, ())) == sorted(PUBLISHED)
   for models, cells in rows.items():
-    kinds = {PUBLISHED[m].get("model_type", "auroracap") for m in models}
+    kinds = {family(PUBLISHED[m]) for m in models}
     sees = "llama" not in kinds
     for column, cell in zip(columns, cells, strict=True):
       backing = (BACKED if sees else LANGUAGE_MODELS)[column]

@@ -134,6 +134,7 @@ def test_every_loss_has_a_config():
 
 PARAMETERS = {  # of the decoders, as published
   "auroracap_7b": 6_738_415_616,
+  "llava_video_7b": 7_615_616_512,
   "qwen2_5_vl_3b": 3_085_938_688,
   "qwen2_5_vl_7b": 7_615_616_512,
   "qwen3_vl_2b": 1_720_574_976,

@@ -135,6 +135,7 @@ class ConnectorConfig:
   pool: str | None = None  # "average" before or "bilinear" behind the MLP
   stride: int = 1  # of the pooling
   newline: bool = False  # a learned embedding closes the video
+  row_newline: bool = False  # it closes each row of a frame (LLaVA-Video)
   one_block: bool = False  # one marker in the prompt for the whole video
   stamped: bool = False  # each step stands behind its time in words
   # M-RoPE: of the time axis, in one block; 0: a step takes one.
@@ -153,7 +154,8 @@ class ConnectorConfig:
         "none; set kept_ratio to 1"
       )
     over = self.stride - 1 if self.pool == "bilinear" else 0
-    return ((side + over) // self.stride) ** 2
+    side = (side + over) // self.stride
+    return side * (side + self.row_newline)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,7 +20,7 @@ class Connector(nn.Module):
 
   A two-layer MLP with an exact GELU; LLaVA-NeXT-Video averages squares of
   patches before it, LLaVA-OneVision resizes the grid behind it and closes
-  the video with a learned embedding.
+  the video with a learned embedding, LLaVA-Video each row of a frame.
   """
 
   config: ConnectorConfig
@@ -35,13 +35,20 @@ class Connector(nn.Module):
     x = mlp(x, self.width, self.width, self.dtype)
     if c.pool == "bilinear":
       x = bilinear_pool(x, c.stride)
-    x = x.reshape(x.shape[0], -1, self.width)
-    if c.newline:
+    if c.newline or c.row_newline:
       start = nn.initializers.normal(self.width**-0.5)
       newline = self.param("newline", start, (self.width,)).astype(self.dtype)
-      last = jnp.broadcast_to(newline, (x.shape[0], 1, self.width))
-      x = jnp.concatenate([x, last], axis=1)
-    return x
+    if c.row_newline:
+      side = math.isqrt(x.shape[2])
+      x = _close(x.reshape(*x.shape[:2], side, side, self.width), newline)
+    x = x.reshape(x.shape[0], -1, self.width)
+    return _close(x, newline) if c.newline else x
+
+
+def _close(x: Float[Array, "*N T D"], newline) -> Float[Array, "*N t D"]:
+  """Each row with one more embedding at its end."""
+  last = jnp.broadcast_to(newline, (*x.shape[:-2], 1, x.shape[-1]))
+  return jnp.concatenate([x, last], axis=-2)
 
 
 class PatchMerger(nn.Module):

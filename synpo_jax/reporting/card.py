@@ -12,6 +12,7 @@ from synpo_jax.models.config import CaptionerConfig
 from synpo_jax.runtime import buckets, hub, json_file, settings
 from synpo_jax.runtime.workdir import newest, run_config
 from synpo_jax.training import metrics
+from synpo_jax.weights import tensor_names
 
 VERSIONS = ("synpo_jax", "jax", "flax", "optax", "transformers", "peft")
 LOADS = {
@@ -168,7 +169,7 @@ def _auto_class(model) -> str | None:
   """The class of Transformers that loads such a model; None: there is none."""
   if model.tower is None:
     return "AutoModelForCausalLM"
-  has_one = model.connector.family != "auroracap"
+  has_one = model.connector.family not in tensor_names.UNWRAPPED
   return "AutoModelForImageTextToText" if has_one else None
 
 

@@ -36,6 +36,15 @@ _CLIP_L = dict(  # the tower of a LLaVA that names none
   patch_size=14,
 )
 
+_SIGLIP_SO400M = dict(  # without its last layer
+  model_type="siglip_vision_model",
+  hidden_size=1152,
+  intermediate_size=4304,
+  num_hidden_layers=26,
+  num_attention_heads=16,
+  image_size=384,
+  patch_size=14,
+)
 _QWEN_72B = dict(  # the decoder of Qwen2-VL and of Qwen2.5-VL
   vocab_size=152064,
   hidden_size=8192,
@@ -235,17 +244,10 @@ DEFAULTS = {  # what the published classes assume when the file is silent
     spatial_pool_mode="average",
     spatial_pool_stride=2,
   ),
+  "llava_video": dict(vision_config=_SIGLIP_SO400M),
   "llava_onevision": dict(
     text_config=dict(model_type="qwen2"),
-    vision_config=dict(
-      model_type="siglip_vision_model",
-      hidden_size=1152,
-      intermediate_size=4304,
-      num_hidden_layers=26,
-      num_attention_heads=16,
-      image_size=384,
-      patch_size=14,
-    ),
+    vision_config=_SIGLIP_SO400M,
     vision_feature_layer=-1,
     vision_feature_select_strategy="full",
     projector_hidden_act="gelu",

@@ -67,7 +67,7 @@ def captioner_config(source: str | pathlib.Path | dict) -> CaptionerConfig:
       "quantization_config: quantised checkpoints are not read; save the "
       "model again in bfloat16, without it"
     )
-  if root.get("model_type") in multimodal_configs.FAMILIES:
+  if multimodal_configs.family_of(root) in multimodal_configs.FAMILIES:
     return _multimodal_config(root, c.get("preprocessor"))
   if "visual_encoder" not in c:
     return CaptionerConfig(decoder_config(root))

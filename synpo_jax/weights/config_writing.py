@@ -10,6 +10,7 @@ from synpo_jax.models.config import (
   WindowTowerConfig,
 )
 from synpo_jax.weights.config_defaults import ACTIVATIONS
+from synpo_jax.weights.multimodal_configs import LLAVA_VIDEO
 
 ARCHITECTURES = {
   "llama": "LlamaForCausalLM",
@@ -147,6 +148,11 @@ def tower_json(c: TowerConfig) -> dict:
 def multimodal_json(config: CaptionerConfig) -> dict:
   """The one `config.json` of a video language model."""
   connector = config.connector
+  if connector.family == "llava_video":
+    out = decoder_json(config.decoder) | LLAVA_VIDEO | dict(connector.ids)
+    return out | dict(
+      model_type="llava", vision_config=tower_json(config.tower)
+    )
   out = dict(
     model_type=connector.family,
     architectures=[ARCHITECTURES[connector.family]],

@@ -37,13 +37,17 @@ def parts(hf: dict) -> Parts:
 
   Raises ValueError naming a field with a value that we do not compute.
   """
-  family = hf["model_type"]
+  family = family_of(hf)
   c = {**DEFAULTS[family], **_said(hf)}
   ids = tuple((key, c[key]) for key in TOKEN_IDS if key in c)
   connector = dict(family=family, ids=ids, **FAMILIES[family](c))
   if family in QWEN:
     vision = {**c["vision_config"], "model_type": f"{family}_vision"}
     return Parts(_tied(hf, _qwen_text(hf)), vision, -1, connector)
+  if family == "llava_video":
+    return Parts(
+      {**hf, "model_type": "qwen2"}, c["vision_config"], -1, connector
+    )
   kinds = {
     key: {"model_type": DEFAULTS[family][key]["model_type"]}
     for key in ("text_config", "vision_config")
@@ -52,6 +56,11 @@ def parts(hf: dict) -> Parts:
   vision = {**kinds["vision_config"], **c["vision_config"]}
   _check_llava(c, vision)
   return Parts(_tied(hf, text), vision, c["vision_feature_layer"], connector)
+
+
+def family_of(hf: dict) -> str | None:
+  """Its `model_type`, but for LLaVA-Video's own folder, which says `llava`."""
+  return "llava_video" if "mm_vision_tower" in hf else hf.get("model_type")
 
 
 def _said(hf: dict) -> dict:
@@ -102,6 +111,29 @@ def _llava_onevision(c: dict) -> dict:
   return dict(pool="bilinear", stride=2, newline=True, one_block=True)
 
 
+# What LLaVA-Video's own config says, as far as we compute it.
+LLAVA_VIDEO = dict(
+  architectures=["LlavaQwenForCausalLM"],
+  mm_vision_tower="google/siglip-so400m-patch14-384",
+  mm_projector_type="mlp2x_gelu",
+  mm_patch_merge_type="spatial_unpad",
+  mm_newline_position="grid",
+  mm_spatial_pool_mode="bilinear",
+  mm_spatial_pool_stride=2,
+  mm_vision_select_layer=-2,
+  mm_vision_select_feature="patch",
+  add_faster_video=False,
+)
+
+
+def _llava_video(c: dict) -> dict:
+  """Its tower drops the last layer; no size of it is in the file."""
+  for key, value in LLAVA_VIDEO.items():
+    if c.get(key, value) != value:
+      raise ValueError(f"{key} {c[key]!r}: only {value!r} is known")
+  return dict(pool="bilinear", stride=2, row_newline=True, one_block=True)
+
+
 def _qwen2_vl(c: dict) -> dict:
   """A step is one position of time, however long it takes."""
   return dict(one_block=True)
@@ -127,6 +159,7 @@ FAMILIES = {
   "llava": _llava,
   "llava_next_video": _llava_next_video,
   "llava_onevision": _llava_onevision,
+  "llava_video": _llava_video,
   "qwen2_vl": _qwen2_vl,
   "qwen2_5_vl": _qwen2_5_vl,
   "qwen3_vl": _qwen3_vl,

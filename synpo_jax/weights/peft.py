@@ -68,7 +68,9 @@ def _config(lora, tensors, config, base) -> dict:
   targets = modules
   if config.connector and config.connector.family != "auroracap":
     # A tower has layers of the same names.
-    targets = rf"model\.language_model\..*\.({'|'.join(modules)})"
+    wrapped = config.connector.family not in tensor_names.UNWRAPPED
+    start = tensor_names.LANGUAGE if wrapped else "model.layers."
+    targets = rf"{re.escape(start)}.*\.({'|'.join(modules)})"
   named = base.partition("@") if hub.is_name(base) else (base, "", "")
   return dict(
     peft_type="LORA",

@@ -15,6 +15,12 @@ import torch
 import transformers
 from safetensors import safe_open
 
+# Families that Transformers has no class for, and how it reads their decoder.
+DECODERS = {
+  None: "AutoModelForCausalLM",
+  "auroracap": "AutoModelForCausalLM",
+  "llava_video": "Qwen2ForCausalLM",
+}
 WORDS = 8  # tokens at the end of the prompt whose logits are returned
 
 
@@ -47,8 +53,7 @@ def logits(said: dict, held: dict) -> dict[str, np.ndarray]:
 
 def _load(folder: str, family: str | None):
   """The folder's model, in float32."""
-  whole = family not in (None, "auroracap")
-  kind = "AutoModelForImageTextToText" if whole else "AutoModelForCausalLM"
+  kind = DECODERS.get(family, "AutoModelForImageTextToText")
   load = getattr(transformers, kind).from_pretrained
   options = dict(dtype=torch.float32, use_safetensors=True)
   return load(folder, local_files_only=True, **options).eval()

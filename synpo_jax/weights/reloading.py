@@ -23,7 +23,7 @@ from jaxtyping import Float
 from synpo_jax.data.batches import IMAGE_TOKEN
 from synpo_jax.models import captioner, sharding
 from synpo_jax.models.config import CaptionerConfig
-from synpo_jax.weights import loading
+from synpo_jax.weights import loading, tensor_names
 
 TOLERANCE = 1e-4  # between ours and theirs, of the largest logit
 WORDS = 8  # tokens at the end of the prompt whose logits are compared
@@ -128,7 +128,7 @@ def _arrays(config, prompt: Prompt, before, after) -> dict[str, np.ndarray]:
   held = {"tokens": np.where(is_video, -1, prompt.tokens)}
   if prompt.frames is None:
     return held
-  if config.connector.family == "auroracap":
+  if config.connector.family in tensor_names.UNWRAPPED:
     return held | {"before": before, "after": after}
   tower = config.tower
   frames = jnp.asarray(prompt.frames)

@@ -14,6 +14,7 @@ from synpo_jax.models.config import (
 from synpo_jax.weights import qwen_names, tensor_kinds
 from synpo_jax.weights.tensor_kinds import Leaf
 
+UNWRAPPED = ("auroracap", "llava_video")  # Transformers has no class for them
 LANGUAGE = "model.language_model."  # as Transformers' classes name it
 
 
@@ -29,6 +30,8 @@ def leaves(config: CaptionerConfig) -> list[Leaf]:
   if family == "qwen3_vl":
     arrays = decoder_leaves(config.decoder, LANGUAGE, "lm_head")
     return arrays + qwen_names.qwen3_vl(config)
+  if family == "llava_video":
+    return _llava_video(config)
   return _llava(config)
 
 
@@ -54,6 +57,17 @@ def _llava(c: CaptionerConfig) -> list[Leaf]:
       tensor_kinds.single("projector/newline", "", "image_newline", "raw")
     )
   return arrays
+
+
+def _llava_video(c: CaptionerConfig) -> list[Leaf]:
+  """All parts within the language model's, as lmms-lab publishes them."""
+  arrays = decoder_leaves(c.decoder, "model.", "lm_head")
+  arrays += tower_leaves(c.tower, "", "model.vision_tower.vision_tower.")
+  for name, number in (("fc0", 0), ("fc1", 2)):
+    stem = f"model.mm_projector.{number}"
+    arrays += tensor_kinds.linear(f"projector/{name}", "", stem, True)
+  stem = "model.image_newline"
+  return arrays + [tensor_kinds.single("projector/newline", "", stem, "raw")]
 
 
 def decoder_leaves(c: DecoderConfig, prefix: str, head: str) -> list[Leaf]:
@@ -190,7 +204,7 @@ UNUSED = (
   r".*position_ids",
   r".*pos_emb",  # an alias of the position table
   r".*mask_token",
-  r"(vision_tower\.)?vision_model\.(post_layernorm|head)\..*",
+  r"(model\.)?(vision_tower\.)*vision_model\.(post_layernorm|head)\..*",
   r"image_newline",  # LLaVA-NeXT-Video's, for still images
   r"(vision_tower\.)?layernorm\..*",  # DINOv2's last, behind the tap
   r"pooler\..*",
@@ -225,6 +239,7 @@ _NEWER = {
   "auroracap": (
     (r"(?=(embeddings|pre_layrnorm|encoder|post_layernorm|head)\.)", _VISION),
   ),
+  "llava_video": (),
   "qwen3_vl": (),
   "qwen2_vl": _NEWER_QWEN,
   "qwen2_5_vl": _NEWER_QWEN,
@@ -253,7 +268,7 @@ def module(stem: str, config: CaptionerConfig) -> str:
 
   stem: its name in published files, without the tensor's own end.
   """
-  if config.connector is None or config.connector.family == "auroracap":
+  if config.connector is None or config.connector.family in UNWRAPPED:
     return stem
   if stem.startswith(LANGUAGE):
     return stem

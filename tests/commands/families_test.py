@@ -28,13 +28,14 @@ pytestmark = pytest.mark.slow
 
 FAMILIES = (
   *("auroracap", "llava", "llava_next_video", "llava_onevision"),
-  *("qwen2_vl", "qwen2_5_vl", "qwen3_vl"),
+  *("llava_video", "qwen2_vl", "qwen2_5_vl", "qwen3_vl"),
 )
 PLANNED = {  # a size of each
   "auroracap": "auroracap_7b",
   "llava": "llava_1_5_7b",
   "llava_next_video": "llava_next_video_7b",
   "llava_onevision": "llava_onevision_7b",
+  "llava_video": "llava_video_7b",
   "qwen2_vl": "qwen2_vl_2b",
   "qwen2_5_vl": "qwen2_5_vl_3b",
   "qwen3_vl": "qwen3_vl_2b",

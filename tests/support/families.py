@@ -1,5 +1,7 @@
 """A tiny random checkpoint of every family of video models, with its words."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 
@@ -48,6 +50,12 @@ ARCHITECTURES = {
     text_config=QWEN2,
     vision_config=dict(CLIP, model_type="siglip_vision_model"),
   ),
+  "llava_video": dict(
+    QWEN2,
+    model_type="llava",
+    mm_vision_tower="google/siglip-so400m-patch14-384",
+    vision_config=dict(CLIP, model_type="siglip_vision_model"),
+  ),
   "qwen2_vl": dict(
     TEXT,
     **MROPE,
@@ -84,3 +92,8 @@ def write(family: str, folder) -> None:
   stirred = jax.tree.map(lambda x: x * 4 if x.ndim > 1 else x, params)
   folders.save(folder, config, stirred)
   tokenizers_made.chatml("<|im_end|>").save_pretrained(folder)
+
+
+def write_json(path, content: dict) -> None:
+  """Writes a config file."""
+  path.write_text(json.dumps(content))

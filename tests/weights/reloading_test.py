@@ -23,7 +23,7 @@ from synpo_jax import export
 from synpo_jax.models.captioner import Captioner
 from synpo_jax.weights import adapters, peft, reload_worker, reloading
 from synpo_jax.weights.config_reading import captioner_config
-from tests.support import peers
+from tests.support import families, peers
 from tests.support.exported_runs import (
   ADAPTER,
   TEXT,
@@ -33,7 +33,6 @@ from tests.support.exported_runs import (
 )
 from tests.support.paths import ROOT
 from tests.support.read_folder import read_folder
-from tests.support.small_captioner import write_captioner
 
 WRAPPED = {  # family -> its tiny model
   "llava": "llava",
@@ -43,7 +42,7 @@ WRAPPED = {  # family -> its tiny model
   "qwen2_5_vl": "qwen_whole_windows",
   "qwen3_vl": "qwen3_tied",
 }
-FAMILIES = ("llama", "auroracap", *WRAPPED)
+FAMILIES = ("llama", "auroracap", "llava_video", *WRAPPED)
 ADAPTER_FILE = "adapter_model.safetensors"
 
 
@@ -79,8 +78,8 @@ def write_base(family, folder):
   if family == "llama":
     sizes = transformers.LlamaConfig(**TEXT)
     random_(transformers.LlamaForCausalLM(sizes)).save_pretrained(folder)
-  elif family == "auroracap":
-    write_captioner(folder)
+  elif family not in WRAPPED:
+    families.write(family, folder)
   else:
     peers.published(WRAPPED[family], folder)
 
