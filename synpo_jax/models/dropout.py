@@ -12,7 +12,7 @@ from jax import lax
 from jaxtyping import Array, Bool, UInt8
 
 # Which masks a step and a seed make; another name where they become others.
-STREAM = "threefry2x32 of (row, column), 8 bytes along T"
+STREAM = "threefry2x32 of (row, column), 8 x 32n bytes along T"
 WHOLE = 256  # values of a byte
 PARITY, TURNS = 0x1BD11BDA, ((13, 15, 26, 6), (17, 29, 16, 24))  # Threefry's
 
@@ -41,12 +41,12 @@ def describe(rate: float) -> str:
 def draw(key, shape: tuple[int, ...], n: int) -> UInt8[Array, "N t D"]:
   """Eight decisions a byte, for `keeps`: each bit is set at n of 256 places.
 
-  shape: of what is dropped, [*N, T, D]; t = T / 8, rounded up. Threefry hashes
-  a position (row, column) under the key, so the decisions are the same on
-  every platform and however their array is split.
+  shape: of what is dropped, [*N, T, D]; t = T / 8, rounded up to 32 rows, which
+  TPUs keep bytes in. Threefry hashes a position (row, column) under the key, so
+  the decisions are the same on every platform and however their array is split.
   """
   *rows, T, D = shape
-  places = math.prod(rows), -(-T // 8), D
+  places = math.prod(rows), 32 * -(-T // 256), D
   number, place, column = (
     lax.broadcasted_iota(jnp.uint32, places, axis) for axis in range(3)
   )
@@ -56,9 +56,10 @@ def draw(key, shape: tuple[int, ...], n: int) -> UInt8[Array, "N t D"]:
     for byte in range(4):
       value = (words >> (8 * byte)) & (WHOLE - 1)
       packed |= (value < n).astype(jnp.uint32) << (4 * half + byte)
-  # The remainder changes nothing, but XLA does not do a division of integers
-  # eight times over: else it hashes anew for each decision, to save memory.
-  return lax.rem(packed, jnp.full_like(packed, WHOLE + 1)).astype(jnp.uint8)
+  # Both change nothing. XLA hashes anew wherever a decision is read, to save
+  # memory, but not behind a division of integers (CPU) or a barrier (TPU).
+  packed = lax.rem(packed, jnp.full_like(packed, WHOLE + 1))
+  return lax.optimization_barrier(packed.astype(jnp.uint8))
 
 
 def keeps(packed, shape: tuple[int, ...]) -> Bool[Array, "*N T D"]:
