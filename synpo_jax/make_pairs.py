@@ -19,7 +19,7 @@ from rich import console
 
 from synpo_jax.data import prompts, sources
 from synpo_jax.data.limits import Limits
-from synpo_jax.endpoints import paid, server
+from synpo_jax.endpoints import server
 from synpo_jax.generation import serving, shots
 from synpo_jax.judging.judge import JUDGE
 from synpo_jax.pairing import (
@@ -103,7 +103,7 @@ def run(
       _judge(c, workdir)
     if "pairs" in stages:
       summary = _pair(c, workdir)
-    summary |= _counts(c, workdir, faults)
+    summary |= assembly.counts(workdir, faults)
     text = json.dumps(summary, indent=2, ensure_ascii=False)
     file = "summary.json" if share.count == 1 else f"summary.{share.index}.json"
     journal.replace(workdir / file, f"{text}\n".encode())
@@ -233,16 +233,6 @@ def _pair(c, workdir):
     **c.page,
   )
   return summary
-
-
-def _counts(c, workdir, faults):
-  """Rows of each stage, what was unreadable, and what was paid for."""
-  rows = {name: len(ledger.written(workdir, name)) for name in ledger.FILES}
-  judge = paid.total(workdir / ledger.CACHE)
-  counts = {"rows": rows, "unreadable": faults, "judge": judge}
-  if answers := ledger.all_answers(workdir):
-    counts["captioner"] = paid.total(*answers)
-  return counts
 
 
 # What training is told of captioners that have recipes of their own.

@@ -8,6 +8,7 @@ import collections
 import statistics
 from pathlib import Path
 
+from synpo_jax.endpoints import paid
 from synpo_jax.pairing import choose, criteria, ledger
 from synpo_jax.runtime import journal
 
@@ -51,6 +52,19 @@ def write(
     "dropped": dict(dropped),
     "excluded": dict(excluded),
   }
+
+
+def counts(workdir: Path, faults: dict[str, str]) -> dict:
+  """Rows of each stage, what was unreadable, and what was paid for.
+
+  faults: video id -> why it was left out.
+  """
+  rows = {name: len(ledger.written(workdir, name)) for name in ledger.FILES}
+  found = {"rows": rows, "unreadable": faults}
+  found["judge"] = paid.total(workdir / ledger.CACHE)
+  if answers := ledger.all_answers(workdir):
+    found["captioner"] = paid.total(*answers)
+  return found
 
 
 def _judged(workdir) -> list[tuple[dict, dict]]:
