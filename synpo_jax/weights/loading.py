@@ -72,7 +72,8 @@ def make_model(
   if base == "int8":
     sizes = sizes.with_int8_base()
   lora = config.LoraConfig(**adapter) if adapter["rank"] else None
-  dropout.kept(adapter["dropout"])  # or says why not
+  if lora is not None:
+    dropout.kept(lora.dropout)  # or says why not
   return on_mesh(sizes, mesh, dtype, attention, lora, remat)
 
 
