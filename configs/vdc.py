@@ -53,17 +53,21 @@ LOSSES = {
   "slic_hf": dict(delta=1.0, lam=0.1),
   "rrhf": dict(lam=1.0),
   "sft": dict(),
+  "tpo": dict(beta=0.01, alpha=1.0),  # these two want reference captions
+  "gold_nll": dict(),
 }
 
 # Several losses of one forward pass, added up: {loss: its coefficients, and its
 # weight in the sum}. mpo: arXiv:2411.10442, section 7; the betas, which are one
-# in TRL, are its default.
+# in TRL, are its default. gdpo: DPO beside the reference captions, in the share
+# reported of video-SALMONN 2, arXiv:2506.15220.
 MIXTURES = {
   "mpo": dict(
     dpo=dict(weight=0.8, beta=0.1),
     bco=dict(weight=0.2, beta=0.1),
     sft=dict(weight=1.0),
   ),
+  "gdpo": dict(dpo=dict(weight=1.0, beta=0.1), gold_nll=dict(weight=0.1)),
 }
 
 

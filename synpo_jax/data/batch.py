@@ -13,12 +13,12 @@ class Batch(NamedTuple):
   the last update: they repeat a real pair, so that what is computed from them
   stays finite.
 
-  prefix: prompt, padded on the left. response: captions, chosen first, padded
-  on the right. *_mask: True on what is no padding. weight: 0 for filler, else
-  1. row: index in the table of pairs, -1 for filler. frames: zero beyond a
-  row's own; or features, what the tower makes of them in S steps. Neither
-  where no row has a video. ref_logps: each caption's, summed, under the
-  reference.
+  prefix: prompt, padded on the left. response: chosen, rejected and gold
+  captions, as many as the loss reads, padded on the right. *_mask: True on what
+  is no padding. weight: 0 for filler, else 1. row: index in the table of pairs,
+  -1 for filler. frames: zero beyond a row's own; or features, what the tower
+  makes of them in S steps. Neither where no row has a video. ref_logps: each
+  caption's, summed, under the reference.
   """
 
   prefix: Int32[Any, "*A B P"]

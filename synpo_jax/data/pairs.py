@@ -46,7 +46,8 @@ def read_pairs(
   Args:
     path: a file of rows, a folder of `datasets` or a glob (`files.find`).
     question: for rows that bring none; None makes such rows faulty.
-    captions: 2 wants a rejected caption in every row; 1 drops it if there.
+    captions: 2 wants a rejected caption in every row, 3 a reference caption,
+      too; 1 drops them if there.
     min_score_gap: smallest chosen minus rejected score that stays (the
       official recipe keeps gaps of at least 4); None keeps all rows.
 
@@ -55,7 +56,7 @@ def read_pairs(
     ValueError: what a file is where it holds no rows, or that it is damaged;
       else every faulty row with its number, up to terminal.LISTED of them.
   """
-  scored = captions == 2 and min_score_gap is not None
+  scored = captions > 1 and min_score_gap is not None
   read = _checked(path, question, captions, scored)
   if not scored:
     return read

@@ -113,9 +113,9 @@ def make(
 ) -> Data:
   """Reads, checks, decodes and tokenises; the batches follow on demand.
 
-  captions: 2 for pairs, 1 for the chosen alone. blocks: CaptionerConfig.blocks.
-  frames_per_step: that the model reads together; a video has whole steps.
-  together: waits for all processes.
+  captions: 2 for pairs, 1 for the chosen alone, 3 with the gold one. blocks:
+  CaptionerConfig.blocks. frames_per_step: that the model reads together; a
+  video has whole steps. together: waits for all processes.
 
   Raises ValueError or FileNotFoundError, one line (or one per faulty row).
   """

@@ -4,8 +4,10 @@ A row: `question`, `chosen`, `rejected`, and optionally `video` (a path, or a
 name in the video folder; absent for text-only rows), `chosen_score`,
 `rejected_score`, `id`. The official release's names are read too, rows whose
 `chosen` and `rejected` are lists of chat messages that differ in the last one,
-and the forms of other programs (data/forms.py). Media and words that we do not
-use are refused by name; other keys are provenance and left alone.
+and the forms of other programs (data/forms.py). A caption known to be right is
+read where it is needed, as `reference_caption` or `reference`. Media and words
+that we do not use are refused by name; other keys are provenance and left
+alone.
 """
 
 import sys
@@ -27,6 +29,8 @@ NAMES = {
 }
 KNOWN = {name for names in NAMES.values() for name in names}
 
+GOLD = ("reference_caption", "reference")  # the latter is TRL's, for TPO
+
 # What other formats call a question, and what they put before it.
 ASKED = ("instruction", "input", "query", "messages", "conversations")
 ASKED += ("conversation", "problem")
@@ -35,7 +39,10 @@ BESIDE = ("system_prompt", "tools")  # what a row of messages may not hold back
 
 
 class Pair(NamedTuple):
-  """One row, checked. `rejected` is None in rows for plain fine-tuning."""
+  """One row, checked. `rejected` is None in rows for plain fine-tuning.
+
+  gold: the reference caption, None where it is not learnt from.
+  """
 
   id: str
   video: str | None  # as the row writes it
@@ -45,6 +52,7 @@ class Pair(NamedTuple):
   rejected: str | None
   chosen_score: float | None
   rejected_score: float | None
+  gold: str | None = None
 
 
 class Row(NamedTuple):
@@ -68,8 +76,8 @@ def read(
 
   Args:
     row: as `files.stream` yields it; a Fault is raised. question: for a row
-      that brings none. captions: 2, or 1 for the chosen alone. scored: whether
-      scores are needed.
+      that brings none. captions: 2; 1 for the chosen alone; 3 with the
+      reference caption. scored: whether scores are needed.
 
   Raises:
     Fault: what is wrong with it.
@@ -83,6 +91,8 @@ def read(
   _check_words(row, fields, told.is_chat)
   media.check(row, KNOWN, seen=fields["video"] is not None)
   pair, marked = _pair(fields, told.history, question, captions, scored)
+  if captions == 3:
+    pair = _with_gold(pair, row)
   of_prompt = row.get("id") is None and row.get("prompt_id") is not None
   return Row(pair, of_prompt, marked, form)
 
@@ -139,13 +149,27 @@ def _pair(fields, history, question, captions, scored) -> tuple[Pair, bool]:
     question=asked,
     history=history,
     chosen=turns.text(fields, "chosen"),
-    rejected=turns.text(fields, "rejected") if captions == 2 else None,
+    rejected=turns.text(fields, "rejected") if captions > 1 else None,
     chosen_score=_score(fields, "chosen_score", scored),
     rejected_score=_score(fields, "rejected_score", scored),
   )
   if pair.rejected is not None and pair.chosen.strip() == pair.rejected.strip():
     raise Fault("chosen and rejected are the same text")
   return pair, marked
+
+
+def _with_gold(pair: Pair, row: dict) -> Pair:
+  """The pair with its row's reference caption: a text, or messages."""
+  given = {name: row[name] for name in GOLD if row.get(name) is not None}
+  if not given:
+    raise Fault(f"lacks {GOLD[0]!r}, from which the loss learns")
+  texts = {turns.answer(given, name) for name in given}
+  if len(texts) > 1:
+    raise Fault(f"{' and '.join(given)} say different things")
+  (gold,) = texts
+  if gold.strip() == pair.rejected.strip():
+    raise Fault("rejected and reference caption are the same text")
+  return pair._replace(gold=gold)
 
 
 def _score(fields: dict, name: str, needed: bool) -> float | None:

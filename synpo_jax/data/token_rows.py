@@ -35,7 +35,7 @@ class Rows(NamedTuple):
   """All pairs as tokens; N rows of C captions."""
 
   prefix: Ragged  # N
-  response: Ragged  # N * C: row by row, chosen first
+  response: Ragged  # N * C: row by row: chosen, rejected, gold
   pair: Int[np.ndarray, "N"]  # index in the table of pairs
   video: Int[np.ndarray, "N"]  # number of the video, -1 for none
   frames: Int[np.ndarray, "N"]

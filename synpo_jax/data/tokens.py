@@ -113,15 +113,15 @@ def _prompts(pairs, frames, times, tokenizer, template, blocks):
 
 
 def _responses(pairs, tokenizer, template, captions) -> list[list[list[int]]]:
-  """Captions of each pair, chosen first."""
+  """Captions of each pair: chosen, rejected, gold."""
   end = text.end_id(tokenizer, template)
-  texts = [c for p in pairs for c in (p.chosen, p.rejected)[:captions]]
+  texts = [c for p in pairs for c in (p.chosen, p.rejected, p.gold)[:captions]]
   ids = text.response_ids(tokenizer, texts, end)
   return [ids[i : i + captions] for i in range(0, len(ids), captions)]
 
 
 def _alike(pair: Pair, answers: list[list[int]]) -> bool:
-  """Whether both captions are the same tokens, or read the same."""
+  """Whether chosen and rejected are the same tokens, or read the same."""
   if len(answers) < 2:
     return False
   return answers[0] == answers[1] or _plain(pair.chosen) == _plain(
@@ -146,6 +146,6 @@ def _fit(answers, room: int, too_long: str) -> list | str:
   if too_long == "drop":
     return CAPTION_TOO_LONG
   cut = [a if len(a) <= room else a[: room - 1] + a[-1:] for a in answers]
-  if len(cut) == 2 and cut[0] == cut[1]:
+  if len(cut) > 1 and cut[0] == cut[1]:
     return ALIKE
   return cut

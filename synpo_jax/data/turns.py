@@ -48,6 +48,22 @@ def text(fields: dict, name: str, where: str = "") -> str:
   return value
 
 
+def answer(fields: dict, name: str) -> str:
+  """A field that is a text, or messages of which the last is an answer.
+
+  Raises Fault for what is neither.
+  """
+  if not isinstance(fields[name], list):
+    return text(fields, name)
+  told = messages(fields[name], name)
+  if not told or told[-1].get("role") != "assistant":
+    raise Fault(f"{name!r} does not end with an assistant message")
+  turn = _turn({"content": None} | told[-1], f"{name!r}: ")
+  if turn.shown:
+    raise Fault(f"a video stands in {name!r}")
+  return turn.text
+
+
 def messages(listed: Any, name: str) -> list[dict[str, Any]]:
   """Messages as {role, content}, written so or as {from, value}.
 
@@ -77,7 +93,7 @@ def unfold(fields: dict, captions: int) -> Told:
   if not isinstance(fields["chosen"], list):
     return Told((), fields, False)
   chosen = _turns(fields, "chosen")
-  if captions == 2:
+  if captions > 1:
     rejected = _turns(fields, "rejected")
     if chosen[:-1] != rejected[:-1]:
       raise Fault("chosen and rejected differ before their last message")

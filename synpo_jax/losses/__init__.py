@@ -3,9 +3,10 @@
 Each takes logps float32 [B, 2, R] (index 0 chosen, 1 rejected), mask bool
 [B, 2, R] (True on supervised tokens) and its coefficients by keyword, and
 returns one loss per pair, float32 [B]. The papers' coefficients are written
-once, in configs/vdc.py. Padding may hold anything. Those of
-NEEDS_REFERENCE take ref_logps float32 [B, 2] too; those of COUPLED take
-weight float32 [B], because a row's loss depends on the others'.
+once, in configs/vdc.py. Padding may hold anything. Those of NEEDS_REFERENCE
+take ref_logps float32 [B, 2] too; those of COUPLED take weight float32 [B],
+because a row's loss depends on the others'. sft reads index 0 alone; tpo and
+gold_nll take [B, 3, R], with a reference caption at index 2.
 
 l is a caption's summed log-prob, m its mean per token, n its token count; w
 is the chosen caption, l the rejected one; s is the logistic function.
@@ -40,6 +41,7 @@ from synpo_jax.losses.with_reference import (
 from synpo_jax.losses.without_reference import (
   alphapo,
   cpo,
+  gold_nll,
   orpo,
   rrhf,
   sft,
@@ -47,6 +49,7 @@ from synpo_jax.losses.without_reference import (
   slic_hf,
   synpo,
   synpo_log,
+  tpo,
 )
 from synpo_jax.runtime import names
 
@@ -79,7 +82,10 @@ LOSSES = {
   "r_dpo": r_dpo,
   "kto": kto,
   "sft": sft,
+  "tpo": tpo,
+  "gold_nll": gold_nll,
 }
+READS = {"sft": 1, "tpo": 3, "gold_nll": 3}  # captions, where not two
 
 
 def _taking(parameter):
@@ -92,8 +98,11 @@ COUPLED = _taking("weight")
 
 
 def captions(name: str) -> int:
-  """How many captions of a row a loss reads: both, or the chosen alone."""
-  return 1 if name == "sft" else 2
+  """How many captions of a row a loss reads.
+
+  1: the chosen alone; 2: the rejected, too; 3: the reference caption, too.
+  """
+  return READS.get(name, 2)
 
 
 class Term(NamedTuple):

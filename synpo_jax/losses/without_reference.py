@@ -111,3 +111,30 @@ def sft(
   Reads index 0 alone, so rows may hold one caption.
   """
   return -sequence_stats(logps[:, :1], mask[:, :1]).mean_logp[:, 0]
+
+
+def tpo(
+  logps: Float[Array, "B 3 R"],
+  mask: Bool[Array, "B 3 R"],
+  *,
+  beta,
+  alpha,
+) -> Float[Array, "B"]:
+  """-log s(beta (l_w - l_l)) - alpha m_g, g the reference caption, index 2.
+
+  Triple Preference Optimization, Saeidi et al. 2024, arXiv:2405.16681, section
+  3; coefficients of the same and table 6, as TRL's index of papers gives them.
+  NLL per token, as in TRL.
+  """
+  ranking = cpo(logps[:, :2], mask[:, :2], beta=beta, alpha=0.0)
+  return ranking + alpha * gold_nll(logps, mask)
+
+
+def gold_nll(
+  logps: Float[Array, "B 3 R"], mask: Bool[Array, "B 3 R"]
+) -> Float[Array, "B"]:
+  """-m_g: negative log-likelihood of the reference caption, nats per token.
+
+  Reads index 2 alone; in a mixture it anchors any other loss.
+  """
+  return -sequence_stats(logps[:, 2:], mask[:, 2:]).mean_logp[:, 0]

@@ -77,7 +77,7 @@ def _first(c) -> list[dict]:
   """Rows as the files hold them, from the first whose scores are far apart."""
   captions = losses.make(**c.loss.to_dict()).captions
   gap = c.data.min_score_gap
-  scored = captions == 2 and gap is not None
+  scored = captions > 1 and gap is not None
   streams = (files.stream(file) for file in files.find(c.data.pairs))
   found = []
   every = itertools.chain.from_iterable(streams)
@@ -146,7 +146,7 @@ def page(shown: list[Shown]) -> str:
       parts.append(f'<img src="{opening.data_uri(strip)}" alt="frames">')
     parts.append(f"<p>{_spans(row.prompt, 'p')}</p>")
     for name, caption in zip(
-      ("chosen", "rejected"), row.captions, strict=False
+      ("chosen", "rejected", "reference"), row.captions, strict=False
     ):
       parts.append(f"<p><b>{name}</b> {_spans(caption, 's')}</p>")
   return "\n".join(parts) + "\n"

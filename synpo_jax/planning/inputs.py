@@ -129,7 +129,7 @@ def check_tokenizer(c) -> str:
 def check_pairs(c) -> str:
   """How many of the first rows can be read; all must."""
   captions = losses.make(**c.loss.to_dict()).captions
-  scored = captions == 2 and c.data.min_score_gap is not None
+  scored = captions > 1 and c.data.min_score_gap is not None
   return _check_rows(c, c.data.pairs, captions, scored)
 
 
@@ -137,7 +137,8 @@ def check_heldout(c) -> str:
   """The same of the held-out pairs, if there are to be any."""
   if not c.heldout.pairs:
     return "none wanted"
-  return _check_rows(c, c.heldout.pairs, 2, False)
+  captions = max(2, losses.make(**c.loss.to_dict()).captions)
+  return _check_rows(c, c.heldout.pairs, captions, False)
 
 
 def _check_rows(c, path, captions, scored) -> str:

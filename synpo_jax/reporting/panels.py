@@ -21,7 +21,11 @@ PANELS = {
     Panel(
       "logp",
       "Log-prob of the captions",
-      {"chosen_logp": "chosen", "rejected_logp": "rejected"},
+      {
+        "chosen_logp": "chosen",
+        "rejected_logp": "rejected",
+        "gold_logp": "reference caption",
+      },
       "mean log-prob per token",
     ),
     Panel(

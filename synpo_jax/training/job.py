@@ -211,7 +211,8 @@ def read_once(c, opened, *, captions, pairs, videos) -> pipeline.Data:
 def read_heldout(c, opened) -> pipeline.Data:
   """The held-out pairs, once through."""
   files = dict(pairs=c.heldout.pairs, videos=c.heldout.videos)
-  return read_once(c, opened, captions=2, **files)
+  captions = max(2, losses.make(**c.loss.to_dict()).captions)
+  return read_once(c, opened, captions=captions, **files)
 
 
 def make_steps(c, model, trained, mesh, updates) -> Steps:

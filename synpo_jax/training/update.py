@@ -120,6 +120,8 @@ def pair_sums(logps, mask, loss_B, weight_B):
   }
   if logps.shape[1] == 1:
     return sums
+  if logps.shape[1] > 2:
+    sums["gold_logp"] = total(stats.mean_logp[:, 2])
   margin_B = stats.geo_prob[:, 0] - stats.geo_prob[:, 1]
   return sums | {
     "rejected_logp": total(stats.mean_logp[:, 1]),

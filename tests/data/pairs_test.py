@@ -97,6 +97,48 @@ def test_plain_fine_tuning_needs_no_rejected_caption(file):
     read(path)
 
 
+@pytest.mark.parametrize(
+  "told",
+  [
+    {"reference_caption": "Gold."},
+    {"reference": "Gold."},  # TRL's, for TPO
+    {"reference": [{"role": "assistant", "content": "Gold."}]},
+    {"reference_caption": "Gold.", "reference": "Gold."},
+  ],
+)
+def test_a_reference_caption_is_read_where_it_is_needed(file, told):
+  (pair,) = read(file(ROW | told), captions=3).pairs
+  assert (pair.gold, pair.rejected) == ("Gold.", "B.")
+  assert read(file(ROW | told)).pairs[0].gold is None
+  assert read(file(ROW | told), captions=1).pairs[0].gold is None
+
+
+@pytest.mark.parametrize(
+  "told, said",
+  [
+    ({}, "lacks 'reference_caption', from which the loss learns"),
+    ({"reference": 7}, "'reference' is a int, not text"),
+    ({"reference": ""}, "'reference' is empty"),
+    ({"reference": [{"role": "user", "content": "G"}]}, "does not end with an"),
+    ({"reference": [{"role": "assistant"}]}, "lacks 'content'"),
+    ({"reference": "a", "reference_caption": "b"}, "say different things"),
+    ({"reference": " B."}, "rejected and reference caption are the same text"),
+  ],
+)
+def test_a_row_without_a_right_reference_caption_is_named(file, told, said):
+  path = file(ROW | {"reference": "Gold."}, ROW | told)
+  with pytest.raises(ValueError, match=f":2: .*{said}"):
+    read(path, captions=3)
+  assert len(read(path).pairs) == 2  # other losses leave it alone
+
+
+def test_scores_count_where_a_reference_caption_is_read(file):
+  told = {"reference": "Gold."}
+  path = file(ROW | SCORES | told, ROW | SCORES | told | {"chosen_score": 5.0})
+  found = read(path, captions=3, min_score_gap=4)
+  assert [len(found.pairs), len(found.below_gap)] == [1, 1]
+
+
 def test_the_gap_filter_keeps_the_boundary_and_counts(file):
   gaps = [3.99, 4.0, 4.01, -5]
   path = file(

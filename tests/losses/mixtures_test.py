@@ -52,6 +52,49 @@ def test_a_mixture_is_the_weighted_sum_of_its_losses():
   close(grad[real], scattered(grads, np.asarray(mask)[real]), 3e-5)
 
 
+@pytest.fixture
+def triple():
+  """Log-probs of chosen, rejected and reference captions, and their mask."""
+  _, logps, mask, _ = batch(4, low=0.05, high=3.0)
+  _, others, other_mask, _ = batch(5, low=0.05, high=3.0)
+  logps = jnp.concatenate([logps, others[:, :1]], axis=1)
+  return logps, jnp.concatenate([mask, other_mask[:, :1]], axis=1)
+
+
+def test_tpo_matches_float64(triple):
+  """Value and analytic gradient; TRL's, which takes the NLL of one row so."""
+  logps, mask = triple
+  loss = losses.make("tpo", dict(beta=0.3, alpha=0.7))
+  padded = jnp.where(mask, logps, jnp.nan)
+  value, grad = value_and_grad(loss, padded, mask, None)
+  for b in range(B):
+    w, z, g = (np.float64(logps[b, c])[mask[b, c]] for c in range(3))
+    gap = 0.3 * (w.sum() - z.sum())
+    close(value[b], np.logaddexp(0, -gap) - 0.7 * g.mean(), 1e-6)
+    pull = 0.3 / (1 + np.exp(gap))
+    for c, slope in enumerate((-pull, pull, -0.7 / len(g))):
+      close(grad[b, c], np.where(mask[b, c], slope, 0.0), 2e-6)
+
+
+def test_tpo_is_a_mixture(triple):
+  """As it has the value that TRL's formula has on a pair, by hand."""
+  alone = losses.make("tpo", vdc.LOSSES["tpo"])
+  terms = dict(
+    cpo=dict(weight=1.0, beta=0.01, alpha=0.0), gold_nll=dict(weight=1.0)
+  )
+  mixed = losses.make("mine", terms)
+  assert (mixed.captions, mixed.needs_reference) == (3, False)
+  for found, wanted in zip(
+    value_and_grad(mixed, *triple, None),
+    value_and_grad(alone, *triple, None),
+    strict=True,
+  ):
+    close(found, wanted, 1e-6)
+  logps = jnp.array([[[-0.2, -1.5], [-0.9, -1.1], [-0.5, -0.1]]])
+  value = alone(logps, jnp.full((1, 3, 2), True), None, None)
+  np.testing.assert_allclose(value, [0.9916483], atol=1e-6)
+
+
 def test_a_mixture_needs_what_any_of_its_losses_needs():
   mpo = losses.make("mpo", vdc.MIXTURES["mpo"])
   assert (mpo.needs_reference, mpo.coupled, mpo.captions) == (True, True, 2)
