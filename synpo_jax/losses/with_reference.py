@@ -94,9 +94,9 @@ def sigmoid_norm(
 ) -> Losses:
   """-log s(beta (r_w/n_w - r_l/n_l)): DPO per token, n the token counts.
 
-  Length-normalised DPO, the ablation of SimPO's appendix I, arXiv:2405.14734,
-  and the loss of Tulu 3, arXiv:2411.15124, section 5; its beta, as its release
-  trains with. TRL, which has the loss under this name, leaves its beta at 0.1.
+  Length-normalised DPO, compared in SimPO's paper, arXiv:2405.14734, and the
+  loss of Tulu 3, arXiv:2411.15124; the beta is that of its release's commands.
+  TRL, which has the loss under this name, leaves its beta at 0.1.
   """
   gap = log_ratio_gap_per_token(logps, mask, ref_logps)
   return -jax.nn.log_sigmoid(beta * gap)
