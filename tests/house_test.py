@@ -30,7 +30,7 @@ ORDER = (
 COMMANDS = (
   *("train", "caption", "make_pairs", "evaluate", "export", "report"),
   *("importance", "claims", "plan", "preflight", "wheels", "lm_eval_model"),
-  "warm_start",
+  *("warm_start", "decode"),
 )
 # Imports that wait inside a function, and what for.
 WAITING = {

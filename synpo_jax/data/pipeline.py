@@ -6,6 +6,7 @@ so where a run stands in its data is one number (stream.Stream).
 
 import copy
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
@@ -198,11 +199,34 @@ def with_references(data: Data, logps: Float[np.ndarray, "N C"]) -> Data:
 
 def _with_videos(read: list[pairs.Pair], s, rule, preprocess, step, share):
   """Rows whose video can be used; names, frames, counts of what is lost."""
+  build = functools.partial(shards.build, share=share)
+  store = decoded(read, s, rule, preprocess, build)
+  if store is None:
+    return read, [], None, {}
+  names = list(store.places)
+  kept = [p for p in read if p.video is None or p.video in store.places]
+  lost = {
+    "rows of text alone": sum(p.video is None for p in read),
+    f"videos quarantined (see {store.report})": len(store.quarantined),
+    accounts.QUARANTINED: len(read) - len(kept),
+  }
+  places = list(store.places.values())
+  frames = chunks.Frames(places, preprocess.size, step)
+  return kept, names, frames, lost
+
+
+def decoded(
+  read: list[pairs.Pair], s: Settings, rule, preprocess, build: Callable
+) -> shards.Store | None:
+  """Where the decoded videos of rows are; None for rows of text alone.
+
+  build: decodes what is not yet, shards.build or what takes the same.
+  """
   wanted = [p.video for p in read if p.video is not None]
   if not wanted:
-    return read, [], None, {}
+    return None
   located = pairs.locate(wanted, s.videos)
-  store = shards.build(
+  return build(
     located.paths,
     s.cache,
     rule=rule,
@@ -210,18 +234,7 @@ def _with_videos(read: list[pairs.Pair], s, rule, preprocess, step, share):
     workers=s.workers,
     missing=located.missing,
     limits=None if s.limits is None else Limits(**s.limits),
-    share=share,
   )
-  names = list(store.places)
-  kept = [p for p in read if p.video is None or p.video in store.places]
-  lost = {
-    "rows of text alone": len(read) - len(wanted),
-    f"videos quarantined (see {store.report})": len(store.quarantined),
-    accounts.QUARANTINED: len(read) - len(kept),
-  }
-  places = list(store.places.values())
-  frames = chunks.Frames(places, preprocess.size, step)
-  return kept, names, frames, lost
 
 
 def check_seen(data: Data, settings: dict) -> None:

@@ -49,6 +49,13 @@ def push(folder: Path, remote: BucketPath | None) -> None:
         buckets.send(folder / name, remote / name)
 
 
+def put(folder: Path, to: BucketPath) -> None:
+  """Sends a folder, whose list (`.jsonl`) goes last, as `to`."""
+  names = _names(folder)
+  for name in sorted(names, key=lambda name: (name.endswith(".jsonl"), name)):
+    buckets.send(folder / name, to / name)
+
+
 def pull(folder: Path, remote: BucketPath | None) -> None:
   """Brings what is finished in the bucket to a folder, made if absent."""
   if remote is None:

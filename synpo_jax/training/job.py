@@ -170,11 +170,9 @@ def read_data(c, opened, *, captions, epochs, **changes) -> pipeline.Data:
   the section that differ.
   """
   tower = opened.model.config.tower
-  size = (tower.image_size,) * 2 if tower else (1, 1)
   return pipeline.make(
     pipeline.Settings(**c.data.to_dict() | changes),
-    rule=video.FrameRule(**c.frames),
-    preprocess=video.Preprocess(size=size, **c.pixels),
+    **frames_as(c, tower),
     tokenizer=opened.texts.tokenizer,
     blocks=opened.model.config.blocks if tower else _sees_none,
     captions=captions,
@@ -184,6 +182,15 @@ def read_data(c, opened, *, captions, epochs, **changes) -> pipeline.Data:
     process_index=jax.process_index(),
     process_count=jax.process_count(),
     together=cache_folder.together,
+  )
+
+
+def frames_as(c, tower) -> dict:
+  """Which frames of videos a run takes, and what they become for its tower."""
+  size = (tower.image_size,) * 2 if tower else (1, 1)
+  return dict(
+    rule=video.FrameRule(**c.frames),
+    preprocess=video.Preprocess(size=size, **c.pixels),
   )
 
 
