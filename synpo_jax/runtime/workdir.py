@@ -143,12 +143,10 @@ def reading() -> Iterator[None]:
   loop that the others report to, and each of those then prints a trace of its
   own, at any time: these are left out.
   """
-  try:
-    yield
-  except Exception:
-    say = sys.unraisablehook
-    sys.unraisablehook = functools.partial(_without_leftovers, say)
-    raise
+  say = sys.unraisablehook
+  sys.unraisablehook = functools.partial(_without_leftovers, say)
+  yield  # where it fails, they may still come
+  sys.unraisablehook = say
 
 
 def _without_leftovers(say, what) -> None:

@@ -117,7 +117,9 @@ def test_a_card_that_nobody_knows_needs_its_peak(report):
   ],
 )
 def test_what_ends_a_process_is_told_apart(said, kind):
-  task = workload.Task("x", workload.Shape(5, 3), "tiny", 2, "", "", "", 0, {})
+  task = workload.Task(
+    "x", workload.Shape(5, 3), "tiny", 2, "", "", "", 0, 0.0, {}
+  )
   code = "import sys; sys.exit(sys.argv[0])"
   process = processes.Child.__new__(processes.Child)
   process.task, process.log = task, open_log(said)

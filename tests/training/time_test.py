@@ -2,7 +2,7 @@
 
 from types import SimpleNamespace
 
-from synpo_jax.training import job
+from synpo_jax.training import announcing
 
 
 class Frames(list):
@@ -22,7 +22,7 @@ def told(positions_per_second, spans):
     ),
     frames_per_step=2,
   )
-  return job.describe_time(config, frames)
+  return announcing.describe_time(config, frames)
 
 
 def test_a_model_that_counts_time_says_what_it_counts():
