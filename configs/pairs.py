@@ -17,7 +17,7 @@ Values are those of the official recipe.
 import ml_collections
 from ml_collections import config_dict
 
-from configs import published, serving
+from configs import evaluation, published, serving
 from synpo_jax.data import prompts
 
 
@@ -46,6 +46,23 @@ def official():
   c.limits = dict(
     seconds=600.0, frames=500_000, pixels=40_000_000, bytes=16 * 2**30
   )
+  captioner(c)
+  passes(c)
+  c.judge = dict(kind="openai")  # openai | truth
+  c.judge.openai = evaluation.judge()
+  c.judge.truth = dict(scenes="")  # scenes.jsonl of the synthetic world
+  c.prices = dict(prompt=0.0, completion=0.0)  # of a million judge tokens
+  c.pairs = dict(
+    negative="worst",  # worst | second_worst | gap
+    # With gap: points between chosen and rejected; else None.
+    target_gap=config_dict.placeholder(float),
+  )
+  c.page = dict(limit=200)  # pairs on pairs.html
+  return c
+
+
+def captioner(c):
+  """Who writes the captions, and where that is done."""
   c.model = dict(
     checkpoint="",  # folder of the captioner
     adapter="",  # workdir of a training run, or a PEFT folder
@@ -73,6 +90,10 @@ def official():
     attention="auto",  # auto | splash (TPU) | cudnn (GPU) | xla
   )
   c.parts = 32  # of videos whose captions grow at once, one for each
+
+
+def passes(c):
+  """How a video is looked at: its parts, then the whole."""
   # Each part of a video alone, twice: what the judge compares with.
   c.clips = dict(
     frames=8,
@@ -109,32 +130,6 @@ def official():
     top_p=0.95,
     max_new_tokens=800,
   )
-  c.judge = dict(kind="openai")  # openai | truth
-  c.judge.openai = dict(
-    base_url="",  # API_URL, OPENAI_BASE_URL
-    model="",  # API_MODEL, OPENAI_MODEL
-    key="",  # API_KEY, OPENAI_API_KEY; shown and written nowhere
-    temperature=config_dict.FieldReference(0.0),  # None: the server's own
-    schema="json_schema",  # json_object (llama-cpp-python) | none
-    asks=3,  # of one question, until the reply can be read
-    concurrency=16,
-    timeout=120.0,  # seconds, of one try
-    tries=6,  # of one request, while the server is busy or away
-    first_wait=1.0,  # seconds; doubles from try to try
-    longest_wait=300.0,
-    stop_after=50,  # requests in a row without an answer
-    limit_name="max_tokens",  # max_completion_tokens for some hosted models
-    extra=dict(),  # further fields of a request
-  )
-  c.judge.truth = dict(scenes="")  # scenes.jsonl of the synthetic world
-  c.prices = dict(prompt=0.0, completion=0.0)  # of a million judge tokens
-  c.pairs = dict(
-    negative="worst",  # worst | second_worst | gap
-    # With gap: points between chosen and rejected; else None.
-    target_gap=config_dict.placeholder(float),
-  )
-  c.page = dict(limit=200)  # pairs on pairs.html
-  return c
 
 
 def tiny(c):
