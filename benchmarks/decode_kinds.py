@@ -5,7 +5,14 @@ import os
 import numpy as np
 
 from benchmarks import decode_mixture
-from benchmarks.decode_task import DRAW, NO_TOKEN, SHAPES, Task, timed
+from benchmarks.decode_task import (
+  DRAW,
+  NO_TOKEN,
+  SHAPES,
+  Task,
+  timed,
+  torch_model,
+)
 from synpo_jax.models import initial
 from synpo_jax.weights import config_reading
 
@@ -53,17 +60,8 @@ def ours(task: Task) -> list[float]:
 def theirs(task: Task) -> list[float]:
   """The same by Transformers' generate on PyTorch."""
   import torch
-  import transformers
 
-  torch.manual_seed(0)
-  torch.set_num_threads(os.cpu_count())
-  if task.checkpoint:
-    model = transformers.AutoModelForCausalLM.from_pretrained(
-      task.checkpoint, dtype=torch.float32
-    )
-  else:
-    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**SHAPES))
-  model.eval()
+  model = torch_model(task.checkpoint)
   prompt = torch.tensor(ids(task))
 
   def work():

@@ -5,11 +5,16 @@ captions, scaled to what a machine can do) and imposed on all sides alike: a
 row ends where its length says, whatever it wrote.
 """
 
-import os
-
 import numpy as np
 
-from benchmarks.decode_task import DRAW, NO_TOKEN, SHAPES, Task, timed
+from benchmarks.decode_task import (
+  DRAW,
+  NO_TOKEN,
+  SHAPES,
+  Task,
+  timed,
+  torch_model,
+)
 
 MEAN, DEVIATION, CAP = 230, 90, 800  # tokens, before they are scaled
 
@@ -151,15 +156,7 @@ def generated(task: Task) -> list[float]:
   import torch
   import transformers
 
-  torch.manual_seed(0)
-  torch.set_num_threads(os.cpu_count())
-  if task.checkpoint:
-    model = transformers.AutoModelForCausalLM.from_pretrained(
-      task.checkpoint, dtype=torch.float32
-    )
-  else:
-    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**SHAPES))
-  model.eval()
+  model = torch_model(task.checkpoint)
   wanted, ids = drawn(task), prompts(task)
 
   class Ends(transformers.StoppingCriteria):

@@ -1,5 +1,6 @@
 """One measurement of benchmarks.decode, and how it is timed."""
 
+import os
 import time
 from typing import NamedTuple
 
@@ -33,3 +34,18 @@ def timed(work, repeats: int) -> list[float]:
     work()
     out.append(time.perf_counter() - start)
   return out
+
+
+def torch_model(checkpoint: str):
+  """Transformers' model on PyTorch, on all cores; "" for random weights."""
+  import torch
+  import transformers
+
+  torch.manual_seed(0)
+  torch.set_num_threads(os.cpu_count())
+  if not checkpoint:
+    config = transformers.LlamaConfig(**SHAPES)
+    return transformers.LlamaForCausalLM(config).eval()
+  return transformers.AutoModelForCausalLM.from_pretrained(
+    checkpoint, dtype=torch.float32
+  ).eval()

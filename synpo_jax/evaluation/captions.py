@@ -154,10 +154,7 @@ def make(
   one that a served captioner leaves without.
   """
   with journal.extend(path) as (rows, append):
-    for item in items:
-      if item.id in rows:
-        way_out = "choose another --workdir"
-        originals.check(files[item.video], rows[item.id], way_out)
+    _check_videos(items, files, rows)
     new = [item for item in items if item.id not in rows]
     done = len(items) - len(new)
     if new:
@@ -177,13 +174,26 @@ def make(
             row |= shots.origin([text])
             append(row | seen.pop(item_id) | origin)
             advance()
-    left = [item.id for item in items if item.id not in rows]
-    if left:
-      raise ValueError(
-        f"{path}: {len(left)} of {len(items)} captions are not there, as "
-        f"{left[0]}; run again"
-      )
+    _check_all(items, rows, path)
     return {item.id: rows[item.id] for item in items}
+
+
+def _check_videos(items, files, rows):
+  """Raises ValueError for a video that is another one than its caption's."""
+  for item in items:
+    if item.id in rows:
+      way_out = "choose another --workdir"
+      originals.check(files[item.video], rows[item.id], way_out)
+
+
+def _check_all(items, rows, path):
+  """Raises ValueError for items that were left without a caption."""
+  left = [item.id for item in items if item.id not in rows]
+  if left:
+    raise ValueError(
+      f"{path}: {len(left)} of {len(items)} captions are not there, as "
+      f"{left[0]}; run again"
+    )
 
 
 def _make_read(files, rule, prepare, seen: dict, how: dict):

@@ -63,15 +63,10 @@ def open_writer(
 
   Raises ValueError or OSError: one line that says what does not fit.
   """
-  placing, words = Placing(**placing), ""
+  placing = Placing(**placing)
   if endpoint:
     raise ValueError(f"model.endpoint={secrets.shown(endpoint)}: not used here")
-  if workdir.is_run(adapter):
-    run = workdir.run_config(adapter)
-    checkpoint = checkpoint or run["model"]["checkpoint"]
-    ratio = run["model"]["kept_ratio"]
-    kept_ratio = ratio if kept_ratio is None else kept_ratio
-    words = run["model"]["tokenizer"]
+  checkpoint, kept_ratio, words = _of_run(adapter, checkpoint, kept_ratio)
   _check(checkpoint)
   _check_int8(base, kv, adapter)
   if workdir.is_run(adapter):
@@ -99,6 +94,16 @@ def open_writer(
     placing.frame_buckets,
     kv == "int8",
   )
+
+
+def _of_run(adapter: str, checkpoint: str, kept_ratio: float | None):
+  """(checkpoint, kept_ratio, tokenizer): what is not given is the run's."""
+  if not workdir.is_run(adapter):
+    return checkpoint, kept_ratio, ""
+  model = workdir.run_config(adapter)["model"]
+  if kept_ratio is None:
+    kept_ratio = model["kept_ratio"]
+  return checkpoint or model["checkpoint"], kept_ratio, model["tokenizer"]
 
 
 def _tell_time(checkpoint: str, config: CaptionerConfig) -> None:
