@@ -90,6 +90,13 @@ def test_imports_point_up_the_list():
         assert (room, imported) in WAITING, f"{path} hides {imported}"
 
 
+def test_no_test_imports_another():
+  """What two share lies in tests/support."""
+  taken = re.compile(r"^\s*(?:from|import) tests\.\S*_test\b", re.M)
+  for path in (ROOT / "tests").rglob("*.py"):
+    assert not taken.search(path.read_text("utf-8")), path
+
+
 def test_files_of_a_room_import_in_no_circle():
   graph = {}
   for path in PACKAGE.rglob("*.py"):

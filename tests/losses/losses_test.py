@@ -3,7 +3,6 @@
 import inspect
 from functools import partial
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -11,62 +10,23 @@ import pytest
 from configs import vdc
 from synpo_jax import losses
 from synpo_jax.losses import sequences
+from tests.support.loss_rows import (
+  B,
+  R,
+  batch,
+  close,
+  scattered,
+  value_and_grad,
+)
 from tests.support.losses_oracle import ORACLE, expected, s
 
 pytestmark = pytest.mark.usefixtures("optimised")  # as users compile
 
-B, R = 6, 7
 FAMILY = """synpo synpo_log dpo cdpo robust_dpo ipo sigmoid_norm dpo_shift hypo
 hinge exo nca bco sppo apo_zero apo_down discopop aot rpo cpo simpo alphapo orpo
 slic_hf rrhf r_dpo kto sft""".split()
 REFERENCE = """dpo cdpo robust_dpo ipo sigmoid_norm dpo_shift hypo hinge exo nca
 bco sppo apo_zero apo_down discopop aot rpo r_dpo kto""".split()
-
-
-def batch(seed, low=1e-6, high=60.0, drift=3.0):
-  """Rows of float64 pairs and the padded float32 arrays of the same."""
-  rng = np.random.default_rng(seed)
-  lengths = rng.integers(1, R + 1, (B, 2))
-  lengths[0] = 1
-  size = np.exp(rng.uniform(np.log(low), np.log(high), (B, 2, R)))
-  logps = -size.astype(np.float32)
-  mask = np.arange(R) < lengths[..., None]
-  # Supervised tokens need not stand in front.
-  mask[1] = mask[1, :, ::-1]
-  sums = np.where(mask, logps, 0).sum(-1)
-  refs = (sums + drift * rng.standard_normal((B, 2))).astype(np.float32)
-  rows = [
-    (np.float64(x[m[0]]), np.float64(y[m[1]]), *np.float64(ref))
-    for (x, y), m, ref in zip(logps, mask, refs, strict=True)
-  ]
-  return rows, jnp.asarray(logps), jnp.asarray(mask), jnp.asarray(refs)
-
-
-def value_and_grad(name, logps, mask, refs, **keywords):
-  """Of the summed loss; its coefficients are the config's unless given."""
-  keywords = vdc.LOSSES[name] | keywords
-  if name in losses.NEEDS_REFERENCE:
-    keywords["ref_logps"] = refs
-
-  def total(logps):
-    loss = losses.LOSSES[name](logps, mask, **keywords)
-    return jnp.sum(jnp.where(jnp.isnan(loss), 0.0, loss)), loss
-
-  (_, loss), grad = jax.value_and_grad(total, has_aux=True)(logps)
-  return np.asarray(loss), np.asarray(grad)
-
-
-def scattered(grads, mask):
-  """Oracle gradients, token by token, put where the mask is True."""
-  out = np.zeros(mask.shape)
-  for index in np.ndindex(*mask.shape[:2]):
-    out[index][mask[index]] = grads[index][: mask[index].sum()]
-  return out
-
-
-def close(actual, desired, rtol, *, scale=None):
-  scale = np.abs(desired).max() if scale is None else scale
-  np.testing.assert_allclose(actual, desired, rtol=rtol, atol=rtol * scale)
 
 
 def test_the_dict_holds_the_family():
@@ -289,56 +249,3 @@ def test_one_pair_alone_is_refused_where_pairs_are_compared(name):
 
 def made(name):
   return losses.make(name, vdc.LOSSES[name])
-
-
-# --- what a loss is at some of its coefficients ---
-
-
-@pytest.mark.parametrize(
-  "name, coefficients, other, others",
-  [
-    (  # up to constants: its reward is S - 1, and gamma shifts the gap
-      "synpo_log",
-      dict(alpha=7.0, beta=0.0),
-      "alphapo",
-      dict(alpha=-1.0, beta=7.0, gamma=0.0),
-    ),
-    (
-      "alphapo",
-      dict(alpha=0.0, beta=2.0, gamma=0.5),
-      "simpo",
-      dict(beta=2.0, gamma=0.5),
-    ),
-    ("dpo_shift", dict(beta=0.1, lam=1.0), "dpo", dict(beta=0.1)),
-  ],
-)
-def test_a_loss_is_another_at_these_coefficients(
-  name, coefficients, other, others
-):
-  _, logps, mask, refs = batch(9, low=0.05, high=3.0)
-  loss, grad = value_and_grad(name, logps, mask, refs, **coefficients)
-  same, same_grad = value_and_grad(other, logps, mask, refs, **others)
-  close(loss, same, 1e-6)
-  close(grad, same_grad, 2e-6)
-
-
-def test_hypo_is_dpo_but_where_the_reference_is_wrong():
-  _, logps, mask, refs = batch(9)
-  right = np.asarray(refs[:, 0] > refs[:, 1])
-  assert 0 < right.sum() < B
-  hypo, grad = value_and_grad("hypo", logps, mask, refs)
-  dpo, dpo_grad = value_and_grad("dpo", logps, mask, refs)
-  neutral = value_and_grad("dpo", logps, mask, 0 * refs)
-  for found, with_it, without in (
-    (hypo, dpo, neutral[0]),
-    (grad, dpo_grad, neutral[1]),
-  ):
-    close(found[right], with_it[right], 1e-6)
-    close(found[~right], without[~right], 1e-5)
-
-
-def test_alphapo_ends_where_float32_does():
-  logps = jnp.array([[[-9e3], [-1.0]], [[-1.0], [-9e3]]])
-  loss, grad = value_and_grad("alphapo", logps, jnp.full((2, 2, 1), True), None)
-  assert np.isfinite(loss).all() and np.isfinite(grad).all()
-  assert loss[0] > 1e30 and loss[1] == 0

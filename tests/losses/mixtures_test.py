@@ -8,7 +8,7 @@ import pytest
 from configs import vdc
 from synpo_jax import losses
 from synpo_jax.planning import inputs
-from tests.losses.losses_test import B, R, batch, close, scattered
+from tests.support.loss_rows import B, R, batch, close, scattered
 from tests.support.losses_oracle import expected
 
 
