@@ -27,8 +27,7 @@ ATTENTION_NAMES = ("q", "k", "v", "attended")
 REMAT = {  # which values of a layer the backward pass finds saved
   "full": (),
   "save_attention": ATTENTION_NAMES,
-  # kept: what dropout decided, a bit an element (models/lora.py).
-  "save_dots": (*ATTENTION_NAMES, "middle", "gate", "up", "kept"),
+  "save_dots": (*ATTENTION_NAMES, "middle", "gate", "up", "kept"),  # by dropout
 }
 
 
