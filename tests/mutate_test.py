@@ -75,10 +75,12 @@ def test_a_change_that_a_test_holds_is_killed_and_another_survives(tmp_path):
 @pytest.mark.parametrize(
   ("module", "first"),
   [
-    ("synpo_jax/generation/sampling.py", "tests/generation/sampling_test.py"),
-    ("synpo_jax/losses/without_reference.py", "tests/losses/losses_test.py"),
+    ("generation/sampling", "generation/sampling_test"),
+    ("losses/without_reference", "losses/identities_test"),
   ],
 )
 def test_a_module_has_its_own_tests_or_those_of_its_package(module, first):
-  found = mutate.tests_of(ROOT, pathlib.PurePath(module))
-  assert found[0] == first and all((ROOT / name).exists() for name in found)
+  path = pathlib.PurePath(f"synpo_jax/{module}.py")
+  found = mutate.tests_of(ROOT, path)
+  assert found[0] == f"tests/{first}.py"
+  assert all((ROOT / name).exists() for name in found)

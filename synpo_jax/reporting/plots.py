@@ -84,35 +84,34 @@ def _colour(theme, index):
 
 
 def _legend(panel, runs, theme):
-  """Colours by run, then dashes by line; both at once for a single run."""
-  parts = list(panel.lines.values())
-  if len(runs) == 1:
-    colours = [_colour(theme, part) for part in range(len(parts))]
-    return _dashed(parts, colours) if len(parts) > 1 else []
+  """Colours by run, then dashes by drawn line; both at once for one run."""
+  drawn = [
+    (part, label)
+    for part, (key, label) in enumerate(panel.lines.items())
+    if any(len(column(getattr(run, panel.source), key)[0]) for run in runs)
+  ]
+  several = len(runs) > 1
   entries = [
     (_handle(_colour(theme, index)), run.name)
     for index, run in enumerate(runs)
-    if recorded(panel, [run])
+    if several and recorded(panel, [run])
   ]
-  if len(parts) > 1:
-    entries += _dashed(parts, [THEMES[theme]["quiet"]] * len(parts))
+  if len(drawn) > 1:
+    quiet = THEMES[theme]["quiet"]
+    entries += [
+      (_handle(quiet if several else _colour(theme, part), part), label)
+      for part, label in drawn
+    ]
   return entries
 
 
-def _handle(colour):
+def _handle(colour, part=0):
   from matplotlib.lines import Line2D
 
-  return Line2D([], [], color=colour, lw=1.8)
-
-
-def _dashed(labels, colours):
-  entries = []
-  for part, (label, colour) in enumerate(zip(labels, colours, strict=True)):
-    line = _handle(colour)
-    if DASHES[part % len(DASHES)][0]:
-      line.set_dashes(DASHES[part % len(DASHES)])
-    entries.append((line, label))
-  return entries
+  line = Line2D([], [], color=colour, lw=1.8)
+  if DASHES[part % len(DASHES)][0]:
+    line.set_dashes(DASHES[part % len(DASHES)])
+  return line
 
 
 def _line(axes, steps, values, colour, dashes, name):
