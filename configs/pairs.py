@@ -53,9 +53,20 @@ def official():
   c.judge.truth = dict(scenes="")  # scenes.jsonl of the synthetic world
   c.prices = dict(prompt=0.0, completion=0.0)  # of a million judge tokens
   c.pairs = dict(
-    negative="worst",  # worst | second_worst | gap
-    # With gap: points between chosen and rejected; else None.
+    # Which candidate is rejected: worst | second_worst | gap | quantile |
+    # length. What it does not need is None.
+    negative="worst",
+    # With gap: points between chosen and rejected.
     target_gap=config_dict.placeholder(float),
+    # With quantile: of a video's scores, (chosen, rejected), as (0.9, 0.25).
+    quantiles=config_dict.placeholder(tuple),
+    # With length: points that the rejected caption is lower at least, and how
+    # far its count of words may be from the chosen one's, as 0.1 of that.
+    least_gap=config_dict.placeholder(float),
+    tolerance=config_dict.placeholder(float),
+    # Pairs whose gap lies between these quantiles of all gaps stay, as
+    # (0.25, 0.9): small ones are noise, large ones are won already.
+    keep_gaps=(0.0, 1.0),
   )
   c.page = dict(limit=200)  # pairs on pairs.html
   return c

@@ -1,12 +1,15 @@
 """The last stage: pairs.jsonl as training takes it, and a count of the rest.
 
 Everything follows from the rows of the stages before, so the file is made
-anew each time, in one step; with more judged videos it grows at its end.
+anew each time, in one step; with more judged videos it grows at its end, where
+all gaps are kept.
 """
 
 import collections
 import statistics
 from pathlib import Path
+
+import numpy as np
 
 from synpo_jax.endpoints import paid
 from synpo_jax.pairing import choose, criteria, ledger
@@ -17,33 +20,38 @@ def write(
   workdir: Path,
   origin: dict,
   *,
-  negative: str,
-  target_gap: float | None,
+  keep_gaps: tuple[float, float],
+  **rule,
 ) -> dict:
   """Writes a pair per judged video that has one.
 
   Args:
     origin: provenance that all rows share: models, hashes, seeds, versions.
-    negative, target_gap: see choose.choose.
+    keep_gaps: two quantiles of the gaps of all pairs; those whose gap is not
+      between them are dropped.
+    rule: the fields of a choose.Rule.
 
   Returns:
     Counts: videos judged, pairs, "dropped" videos and "excluded" candidates
     by reason, how many pairs reach the official gap of 4, the median gap.
   """
-  choose.check(negative, target_gap)
-  rule = {"negative": negative, "target_gap": target_gap}
+  rule = choose.Rule(**rule)
+  choose.check(rule)
+  choose.check_quantiles("keep_gaps", keep_gaps)
+  origin = origin | rule._asdict() | {"keep_gaps": list(keep_gaps)}
   dropped, excluded, rows = collections.Counter(), collections.Counter(), []
   judged = _judged(workdir)
   for row, judgement in judged:
     scores = choose.totals(judgement, row["captions"])
     excluded.update(_excluded(judgement, row["captions"], scores))
-    choice = choose.choose(row["captions"], scores, **rule)
+    choice = choose.choose(row["captions"], scores, rule)
     if isinstance(choice, str):
       dropped[choice] += 1
     else:
-      rows.append(_pair(row, judgement, scores, choice, origin | rule))
+      rows.append(_pair(row, judgement, scores, choice, origin))
+  rows = _between(rows, keep_gaps, dropped)
   journal.rewrite(ledger.path(workdir, "pairs"), rows)
-  gaps = [row["chosen_score"] - row["rejected_score"] for row in rows]
+  gaps = _gaps(rows)
   return {
     "judged": len(judged),
     "pairs": len(rows),
@@ -52,6 +60,25 @@ def write(
     "dropped": dict(dropped),
     "excluded": dict(excluded),
   }
+
+
+def _gaps(rows) -> list[float]:
+  return [row["chosen_score"] - row["rejected_score"] for row in rows]
+
+
+def _between(rows: list[dict], ends, dropped: collections.Counter):
+  """The rows whose gap lies between two quantiles of all; others counted."""
+  if not rows:
+    return rows
+  low, high = np.quantile(_gaps(rows), ends).tolist()
+  kept = []
+  for row, gap in zip(rows, _gaps(rows), strict=True):
+    if low <= gap <= high:
+      kept.append(row)
+    else:
+      side, end = ("below", ends[0]) if gap < low else ("above", ends[1])
+      dropped[f"gap {side} the {end:g} quantile"] += 1
+  return kept
 
 
 def counts(workdir: Path, faults: dict[str, str]) -> dict:

@@ -89,7 +89,7 @@ def choose_pairs(
     texts = candidates[video]
     marks = [scores.score(text, ground.scenes[video])["f1"] for text in texts]
     marks = alike(texts, marks, length_ratio)
-    pair = choose.choose(texts, marks, negative="worst", target_gap=None)
+    pair = choose.choose(texts, marks, choose.WORST)
     if isinstance(pair, str):  # the reason why there is none
       continue
     high, low = marks[pair.chosen], marks[pair.rejected]

@@ -227,6 +227,26 @@ def test_the_rule_for_pairs_may_change_at_any_time(done, videos, tmp_path):
     assert old["chosen"] == new["chosen"] and old["rejected"] != new["rejected"]
 
 
+def test_pairs_stay_whose_gap_is_between_quantiles(done, videos, tmp_path):
+  workdir = tmp_path / "copy"
+  shutil.copytree(done[0], workdir)
+  gap = lambda row: row["chosen_score"] - row["rejected_score"]  # noqa: E731
+  gaps = sorted(map(gap, lines(workdir, "pairs.jsonl")))
+  assert len({*gaps}) == 6  # so 0.3 and 0.9 are within the 2nd and 5th step
+  c = fake_pairs.config(videos)
+  c.stages, c.pairs.keep_gaps = "pairs", (0.3, 0.9)
+  summary = make_pairs.run(c, workdir, fake_pairs.open_writer)
+  rows = lines(workdir, "pairs.jsonl")
+  assert sorted(map(gap, rows)) == gaps[2:5]
+  assert rows[0]["provenance"]["keep_gaps"] == [0.3, 0.9]
+  below, above = "gap below the 0.3 quantile", "gap above the 0.9 quantile"
+  assert summary["dropped"] == {below: 2, above: 1}
+  assert summary["pairs"] == 3
+  c.pairs.keep_gaps = (0.9, 0.3)
+  with pytest.raises(ValueError, match=r"pairs.keep_gaps: \(low, high\) must"):
+    make_pairs.run(c, workdir, fake_pairs.open_writer)
+
+
 def test_processes_share_the_captioning(done, videos, tmp_path):
   c = fake_pairs.config(videos)
   c.stages = "segments,clips,candidates"

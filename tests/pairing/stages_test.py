@@ -7,7 +7,7 @@ import pytest
 
 from synpo_jax.data import sources
 from synpo_jax.judging.replies import Unreadable
-from synpo_jax.pairing import choose, criteria, segments
+from synpo_jax.pairing import choose, criteria, segments, words
 
 # Segments
 
@@ -114,9 +114,8 @@ def test_other_replies_about_consistency_are_refused(reply, fault):
 
 
 def pick(captions, scores, negative="worst", target_gap=None):
-  return choose.choose(
-    captions, scores, negative=negative, target_gap=target_gap
-  )
+  rule = choose.WORST._replace(negative=negative, target_gap=target_gap)
+  return choose.choose(captions, scores, rule)
 
 
 def test_scores_are_weighed_and_missing_ones_stay_missing():
@@ -165,11 +164,72 @@ def test_a_pair_has_two_different_captions():
 
 
 @pytest.mark.parametrize(
-  ("negative", "gap"), [("best", None), ("gap", None), ("worst", 3.0)]
+  "rule, said",
+  [
+    (dict(negative="best"), "pairs.negative='best': choose one of worst"),
+    (dict(negative="gap"), "target_gap=None with negative=gap: that takes t"),
+    (dict(target_gap=3.0), "target_gap=3.0 with negative=worst.*takes none"),
+    (dict(negative="length", least_gap=1.0), "tolerance=None .*takes least_g"),
+    (dict(negative="quantile", quantiles=(0.1, 0.9)), "quantiles: .chosen, re"),
+    (dict(negative="quantile", quantiles=(0.9, 0.9)), "two different numbers"),
+    (dict(negative="quantile", quantiles=(1.1, 0.0)), "from 0 to 1"),
+    (dict(negative="quantile", quantiles=(0.9,)), "pairs.quantiles"),
+    (dict(negative="length", least_gap=-1.0, tolerance=0.1), "least_gap=-1.0"),
+  ],
 )
-def test_a_rule_that_is_none_is_refused(negative, gap):
-  with pytest.raises(ValueError, match=r"pairs\."):
-    choose.check(negative, gap)
+def test_a_rule_that_is_none_is_refused(rule, said):
+  with pytest.raises(ValueError, match=said) as error:
+    choose.check(choose.WORST._replace(**rule))
+  assert "\n" not in str(error.value)
+
+
+SCORES = [3.0, 11.0, 7.0, 11.0, 1.0, 7.0, 9.0]  # worst first: 4 0 2 5 6 1 3
+
+
+@pytest.mark.parametrize(
+  ("quantiles", "wanted"),
+  [
+    ((1.0, 0.0), (1, 4)),  # as the worst
+    ((0.9, 0.1), (3, 0)),  # places 1 from the top, 1 from below
+    ((0.5, 0.45), "equal scores"),
+    ((0.6, 0.0), (6, 4)),  # 0.4 of six steps down from the best: two
+    ((0.6, 0.59), "one candidate at both quantiles"),
+  ],
+)
+def test_both_captions_stand_at_quantiles_of_the_scores(quantiles, wanted):
+  rule = choose.WORST._replace(negative="quantile", quantiles=quantiles)
+  choose.check(rule)
+  found = choose.choose(list("abcdefg"), SCORES, rule)
+  assert found == wanted
+
+
+@pytest.mark.parametrize(
+  ("least_gap", "tolerance", "wanted"),
+  [
+    (1.0, 0.0, (1, 3)),  # five words and a mark, as the chosen
+    (3.0, 0.2, (1, 4)),  # one of 6 tokens off; the lower of two such
+    (3.0, 0.1, choose.OTHER_LENGTHS),
+    (9.0, 1.0, choose.NONE_BELOW),
+  ],
+)
+def test_the_rejected_caption_is_as_long_as_the_chosen(
+  least_gap, tolerance, wanted
+):
+  captions = ["One two three four five six seven eight."]
+  captions += ["A red ball rolls left.", "A box turns slowly."]
+  captions += ["Then the blue box turns.", "One box turns twice."]
+  rule = choose.WORST._replace(
+    negative="length", least_gap=least_gap, tolerance=tolerance
+  )
+  choose.check(rule)
+  scores = [1.0, 9.0, 6.0, 8.0, 5.0]
+  assert choose.choose(captions, scores, rule) == wanted
+
+
+def test_words_and_first_sentences():
+  assert words.split("It's RED, twice.") == [*"it ' s red , twice .".split()]
+  assert words.first_sentence(" A dog. It runs.") == "A dog."
+  assert words.first_sentence("3.5 m wide\nand tall") == "3.5 m wide"
 
 
 # Sources
