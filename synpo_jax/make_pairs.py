@@ -5,7 +5,8 @@ python -m synpo_jax.make_pairs --workdir=runs/pairs --sample=5
 
 Stages, each resumable and each alone by --config.stages: segments, clips,
 candidates, judge, pairs. The workdir then holds pairs.jsonl for training,
-pairs.html for looking, and summary.json, which says what was left out.
+pairs.html for looking, summary.json, which says what was left out, and
+pairs_report.json, which says what the pairs are worth before anything trains.
 Several processes (--distributed) share the first three stages.
 """
 
@@ -17,7 +18,7 @@ import jax
 from absl import flags
 from rich import console
 
-from synpo_jax.data import prompts, sources
+from synpo_jax.data import pairs, prompts, sources
 from synpo_jax.data.limits import Limits
 from synpo_jax.endpoints import server
 from synpo_jax.generation import serving, shots
@@ -31,6 +32,7 @@ from synpo_jax.pairing import (
   page,
   scores,
   terminal,
+  worth,
 )
 from synpo_jax.pairing import segments as cutting
 from synpo_jax.pairing import stages as captioning
@@ -217,7 +219,13 @@ def _pair(c, workdir):
     prompts=known["candidates"]["settings"]["prompts"],
   )
   summary = assembly.write(workdir, shared, **c.pairs)
-  made = list(journal.read(ledger.path(workdir, "pairs")).values())
+  file = ledger.path(workdir, "pairs")
+  made, told = list(journal.read(file).values()), ""
+  (workdir / worth.FILE).unlink(missing_ok=True)
+  if made:
+    report = worth.look(pairs.read_pairs(file).pairs)
+    worth.write(workdir, report)
+    summary["next"], told = report["next"], worth.section(report)
   judge = known["judge"]["settings"]
   by = captioners.named(shared["model"])
   line = (
@@ -230,6 +238,7 @@ def _pair(c, workdir):
     line,
     buckets.at(c.root),
     limits=Limits(**c.limits),
+    worth=told,
     **c.page,
   )
   return summary

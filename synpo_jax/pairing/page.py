@@ -14,6 +14,7 @@ from PIL import Image
 
 from synpo_jax.data import video
 from synpo_jax.data.limits import Limits
+from synpo_jax.pairing import words
 from synpo_jax.pairing.criteria import RANGES, WEIGHTS
 from synpo_jax.runtime import buckets, journal
 
@@ -32,6 +33,7 @@ def write(
   *,
   limit: int,
   limits: Limits | None = None,
+  worth: str = "",
 ) -> None:
   """Writes the page of these pairs, the first that exist `limit` at most.
 
@@ -41,6 +43,7 @@ def write(
     root: of relative video paths.
     limit: more pairs than this are thinned out evenly, and the page says so.
     limits: what reading a video may cost.
+    worth: HTML below the charts (worth.section).
   """
   shown = thinned(rows, limit)
   if len(shown) < len(rows):
@@ -52,11 +55,15 @@ def write(
   chosen = [row["chosen_score"] for row in rows]
   rejected = [row["rejected_score"] for row in rows]
   gaps = [a - b for a, b in zip(chosen, rejected, strict=True)]
+  sides = ("good", "chosen"), ("bad", "rejected")
+  lengths = [(kind, [words.count(row[x]) for row in rows]) for kind, x in sides]
   text = string.Template(TEMPLATE.read_text("utf-8")).substitute(
     title="Preference pairs",
     summary=html.escape(summary),
     scores=_chart([("good", chosen), ("bad", rejected)]),
     gaps=_chart([("mark", gaps)], line=True),
+    lengths=_chart(lengths, highest=max([1, *lengths[0][1], *lengths[1][1]])),
+    worth=worth,
     shown=len(shown),
     articles="\n".join(articles),
   )
@@ -163,27 +170,30 @@ def _scores(row) -> dict:
   return row["provenance"]["scores"]
 
 
-def _chart(series: list[tuple[str, list[float]]], line: bool = False) -> str:
-  """A histogram in SVG: bars side by side, half a point wide together."""
-  edges = np.linspace(0.0, HIGHEST, BINS + 1)
+def _chart(
+  series: list[tuple[str, list]],
+  line: bool = False,
+  highest: float | int = HIGHEST,
+) -> str:
+  """A histogram in SVG, from 0: BINS bars, side by side for each series.
+
+  line: draws the page's filter.
+  """
+  edges = np.linspace(0.0, highest, BINS + 1)
   counts = [np.histogram(values, edges)[0] for _, values in series]
   most = max(int(count.max()) for count in counts)
-  scale = (CHART_WIDTH - LEFT - RIGHT) / HIGHEST
+  scale = (CHART_WIDTH - LEFT - RIGHT) / highest
+  wide = 0.9 * scale * highest / BINS / len(series)
   bars = "".join(
-    _bar(name, LEFT + scale * edges[i], n, most, scale, place, len(series))
+    _bar(name, LEFT + scale * edges[i] + place * wide, n, most, wide)
     for place, ((name, _), count) in enumerate(zip(series, counts, strict=True))
     for i, n in enumerate(count.tolist())
     if n
   )
   ticks = "".join(
     f'<text x="{LEFT + scale * x:.1f}" y="{FLOOR + 13}" '
-    f'text-anchor="{anchor}">{x}</text>'
-    for x, anchor in (
-      (0, "start"),
-      (4, "middle"),
-      (8, "middle"),
-      (12, "middle"),
-    )
+    f'text-anchor="{"middle" if x else "start"}">{x}</text>'
+    for x in (0, *(int(highest * third / 3.375) for third in (1, 2, 3)))
   )
   marker = (
     f'<line id="limit" class="limit" data-left="{LEFT}" '
@@ -198,11 +208,10 @@ def _chart(series: list[tuple[str, list[float]]], line: bool = False) -> str:
   )
 
 
-def _bar(name, x, count, most, scale, place, of) -> str:
-  width = 0.9 * scale * HIGHEST / BINS / of
+def _bar(name, x, count, most, width) -> str:
   height = (FLOOR - TOP) * count / most
   return (
-    f'<rect class="{name}" x="{x + place * width:.1f}" '
+    f'<rect class="{name}" x="{x:.1f}" '
     f'y="{FLOOR - height:.1f}" width="{width:.1f}" height="{height:.1f}">'
     f"<title>{count}</title></rect>"
   )

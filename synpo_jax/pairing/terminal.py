@@ -46,6 +46,8 @@ def show_summary(out: console.Console, summary: dict, workdir: Path) -> None:
       )
   if "pairs" in summary:
     out.print(sentence(summary))
+    if "next" in summary:
+      out.print(printable(f"Next: {summary['next']}"), markup=False)
     out.print(f"{ledger.path(workdir, 'pairs')}  {workdir / 'pairs.html'}")
 
 

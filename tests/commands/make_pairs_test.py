@@ -1,3 +1,4 @@
+import html
 import io
 import json
 import shutil
@@ -11,7 +12,7 @@ from synpo_jax import make_pairs
 from synpo_jax.data import pairs as reading
 from synpo_jax.data import prompts
 from synpo_jax.judging.judge import JUDGE
-from synpo_jax.pairing import criteria, ledger, terminal
+from synpo_jax.pairing import criteria, ledger, terminal, worth
 from synpo_jax.runtime import journal
 from tests.support import fake_pairs
 from tests.support.judge_server import chat, serve
@@ -88,6 +89,22 @@ def test_pairs_are_shown_in_a_terminal_that_obeys_nothing(done, tmp_path):
     shown = out.export_text()
     assert "\x1b[2J" not in shown and "[bold]ball[/bold]" in shown
     assert shown.count("chosen ") == shown.count("rejected ") == 3
+
+
+def test_what_pairs_are_worth_stands_beside_them(done):
+  workdir, summary, _ = done
+  report = json.loads((workdir / worth.FILE).read_text())
+  rows = lines(workdir, "pairs.jsonl")
+  longer = [len(row["chosen"]) > len(row["rejected"]) for row in rows]
+  assert report["pairs"] == 6 and longer.count(True) not in (0, 6)
+  assert report["length"]["unit"] == "words and marks"
+  assert report["copies"] == {"exact": 0, "near": 0, "alike": 0}
+  assert summary["next"] == report["next"]
+  told = (workdir / "pairs.html").read_text()
+  assert html.escape(f"Next: {report['next']}") in told
+  out = console.Console(width=200, record=True, file=io.StringIO())
+  terminal.show_summary(out, summary, workdir)
+  assert f"Next: {report['next']}" in " ".join(out.export_text().split())
 
 
 def test_training_takes_the_pairs_unchanged(done):
