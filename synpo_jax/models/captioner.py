@@ -1,5 +1,7 @@
 """Tower, projector and decoder: a video and a text in, logits out."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -182,6 +184,12 @@ def normalise(frames: UInt8[Array, "*N 3"], mean, std) -> Float[Array, "*N 3"]:
 
 def shapes(model: Captioner):
   """Shapes and dtypes of `params` (and `lora`), without computing a thing."""
+  plain = model.clone(remat="none", attention=XLA)
+  return jax.tree.map(lambda leaf: leaf, _shapes(plain))  # theirs to change
+
+
+@functools.lru_cache(maxsize=8)
+def _shapes(model):
   frames = None
   if model.config.tower is not None:
     side = model.config.tower.image_size
@@ -189,5 +197,4 @@ def shapes(model: Captioner):
     frames = jax.ShapeDtypeStruct((1, together, side, side, 3), jnp.uint8)
   tokens = jax.ShapeDtypeStruct((1, 2), jnp.int32)
   key = jax.eval_shape(lambda: jax.random.key(0))
-  plain = model.clone(remat="none", attention=XLA)
-  return jax.eval_shape(plain.init, key, frames, tokens)
+  return jax.eval_shape(model.init, key, frames, tokens)

@@ -297,4 +297,5 @@ def _scanned(remat: str, layers: int):
     split_rngs={"params": True, "dropout": True},
     in_axes=(nn.broadcast, 0, 0, nn.broadcast),
     length=layers,
+    check_constancy_invariants=False,  # else every layer is traced twice
   )

@@ -12,7 +12,7 @@ from jax import lax
 from jaxtyping import Array, Bool, UInt8
 
 # Which masks a step and a seed make; another name where they become others.
-STREAM = "threefry2x32 of (row, column), 8 x 32n bytes along T"
+STREAM = "threefry2x32 of (row, column), 8 x 32n bytes along T; a key a kernel"
 WHOLE = 256  # values of a byte
 PARITY, TURNS = 0x1BD11BDA, ((13, 15, 26, 6), (17, 29, 16, 24))  # Threefry's
 

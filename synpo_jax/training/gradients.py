@@ -63,6 +63,7 @@ def value(objective: Objective, trained, frozen, batch) -> dict:
 
 def accumulate(function, batch, key):
   """Sum of function(micro-batch, key) over the leading axis of `batch`."""
+  function = jax.jit(function, inline=True)  # traced once for both uses
   first = jax.tree.map(lambda x: x[0], batch)
   zeros = jax.tree.map(
     lambda x: jnp.zeros(x.shape, x.dtype),
