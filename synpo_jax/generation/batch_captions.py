@@ -1,6 +1,5 @@
 """Captions for the prompts of data batches, where pairs are trained on."""
 
-import jax
 import numpy as np
 
 from synpo_jax.data import pipeline, text
@@ -41,7 +40,8 @@ def write_scored(
   at temperature 1.
 
   Args:
-    names: of the rows, for their random keys.
+    batch: this process's share of the B rows.
+    names: of all B rows as they lie on the mesh, for their random keys.
     end: the token that ends a caption.
     max_new_tokens: those of `beginning` not counted.
     beginning: words that every caption is made to begin with.
@@ -51,13 +51,13 @@ def write_scored(
   )
   begun = text.response_ids(tokenizer, [beginning], end)[0][:-1]
   if begun:
-    shape = (len(names), candidates, len(begun))
+    shape = (len(batch.prefix), candidates, len(begun))
     tail = np.broadcast_to(np.array(begun, np.int32), shape)
     prompts = prompts._replace(tail=tail, tail_mask=np.ones(shape, bool))
   generated = decode.generate(
     model,
     variables,
-    jax.device_put(prompts, sharding.rows_sharding(mesh)),
+    sharding.put_rows(prompts, mesh),
     decode.row_keys(seed, names),
     candidates=candidates,
     max_new_tokens=max_new_tokens,
@@ -112,18 +112,20 @@ def sampled(
 ) -> dict[str, list[tuple[str, float]]]:
   """{video: [(caption, S)]} of the first `most` videos of data.
 
-  A video's first row counts. settings: of `write_scored`.
+  A video's first row counts. Each process writes those of its rows, and all
+  get all. settings: of `write_scored`.
   """
   captions = {}
   for index in range(len(data.batches)):
     if len(captions) >= most:
       break
     batch = data.batches[index].micro(0)
-    names = [data.pairs[row].video for row in batch.row]
+    rows = sharding.whole(sharding.put_rows(batch.row, settings["mesh"]))
+    names = [data.pairs[row].video for row in rows]
     texts = write_scored(
       model, variables, batch, [str(name) for name in names], **settings
     )
-    for name, row, candidates in zip(names, batch.row, texts, strict=True):
+    for name, row, candidates in zip(names, rows, texts, strict=True):
       if row >= 0 and len(captions) < most:
         captions.setdefault(name, candidates)
   return captions

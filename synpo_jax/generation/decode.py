@@ -24,6 +24,7 @@ from jaxtyping import Array, Float, Int, Key, UInt32
 from synpo_jax.generation import decode_loop
 from synpo_jax.generation.decode_loop import Choice, Prompts
 from synpo_jax.generation.sampling import Sampling, check
+from synpo_jax.models import sharding
 
 FIRST_BLOCK, LARGEST_BLOCK = 64, 256
 
@@ -69,7 +70,8 @@ def generate(
   """Continues every prompt C = `candidates` times.
 
   Args:
-    model, variables: a Captioner and its variables, on a mesh or not.
+    model, variables: a Captioner and its variables, on a mesh or not. Where
+      the mesh spans processes, all of them call this and get the same.
     prompts: with tails, candidate c goes on from prefix + tail c.
     keys: one per video (`row_keys`); candidate and step are folded in.
     max_new_tokens: R; a row ends with its first EOS or there.
@@ -91,7 +93,7 @@ def generate(
     model, variables, prompts, weak, keys, weight, C, choice
   )
   rows = np.arange(B * C).reshape(B, C)  # of `tokens`, for each row of state
-  tokens[rows, 0], logps[rows, 0] = state.token, first
+  tokens[rows, 0], logps[rows, 0] = map(sharding.whole, (state.token, first))
   shards = _shards(prompts.prefix)
   for start, size in blocks(R):
     state, rows = _drop_ended(state, rows, shards)
@@ -99,7 +101,7 @@ def generate(
       break
     state, new = decode_loop.fill(model, variables, state, size, choice)
     into = slice(start + 1, start + 1 + size)
-    tokens[rows, into], logps[rows, into] = new
+    tokens[rows, into], logps[rows, into] = map(sharding.whole, new)
   return _result(tokens, logps, eos_ids, (B, C, R))
 
 
@@ -127,7 +129,7 @@ def _drop_ended(state, rows, shards):
 
   Videos are never dropped from a batch that is spread over devices.
   """
-  done = np.asarray(state.done)
+  done = sharding.whole(state.done)
   if done.all():
     return None, rows
   (B, C), live = done.shape, ~done

@@ -10,6 +10,7 @@ import re
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -161,6 +162,24 @@ def head_sharding(mesh) -> NamedSharding:
 
 def put_batch(batch: Batch, mesh) -> Batch:
   """This process's rows of a batch, made part of the global arrays."""
-  sharding = batch_sharding(mesh)
+  return _put(batch, batch_sharding(mesh))
+
+
+def put_rows(rows, mesh):
+  """This process's rows [b, ...] of arrays, made part of global ones [B, ...].
+
+  Which row of B one becomes is the mesh's choice, alike for all arrays.
+  """
+  return _put(rows, rows_sharding(mesh))
+
+
+def _put(tree, sharding):
   make = functools.partial(jax.make_array_from_process_local_data, sharding)
-  return jax.tree.map(make, batch)
+  return jax.tree.map(make, tree)
+
+
+def whole(array) -> np.ndarray:
+  """All of an array, on each process; those that hold parts all call it."""
+  if array.is_fully_addressable or array.is_fully_replicated:
+    return np.asarray(array)
+  return multihost_utils.process_allgather(array, tiled=True)

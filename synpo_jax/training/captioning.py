@@ -3,15 +3,13 @@
 import pathlib
 from collections.abc import Callable
 
-import jax
-
 from synpo_jax.evaluation import caption_metrics, judge_prompts, vatex, vdd
 from synpo_jax.evaluation.tokenizer import tokenize
 from synpo_jax.generation import batch_captions
 from synpo_jax.judging import judge
-from synpo_jax.runtime import hosts, journal
+from synpo_jax.runtime import hosts
 from synpo_jax.runtime.terminal import in_short
-from synpo_jax.training import inputs, job, update
+from synpo_jax.training import inputs, job, row_counts, update
 
 JUDGED = dict(max_tokens=64)  # of a verdict, as configs/eval_vdd.py has it
 
@@ -21,16 +19,12 @@ def make(ready, c, workdir: pathlib.Path) -> Callable | None:
 
   Captions are greedy. CIDEr-D and ROUGE-L are times 100, as papers print them;
   with captioning.judge there is heldout/detail, 0 to 5, or None where the judge
-  gave no verdict. Raises ValueError for videos that are not there or cannot be
-  read, and where several processes run.
+  gave no verdict. Several processes share the captions; the first one scores
+  them, and the others return nothing. Raises ValueError for videos that are
+  not there or cannot be read.
   """
   if not c.captioning.references:
     return None
-  if jax.process_count() > 1:
-    raise ValueError(
-      "captioning.references: captions are written by single-process runs "
-      "only; leave it empty here, and score checkpoints with evaluate"
-    )
   references = vatex.read_references(c.captioning.references)
   references = dict(list(references.items())[: c.captioning.most or None])
   held = _videos(ready, c, workdir, references)
@@ -45,6 +39,8 @@ def make(ready, c, workdir: pathlib.Path) -> Callable | None:
       mesh=ready.mesh,
       **ready.texts._asdict(),
     )
+    if not hosts.is_first():
+      return {}
     found = score(references, captions)
     if c.captioning.judge:
       cache = workdir / "judge.jsonl"
@@ -58,9 +54,8 @@ def make(ready, c, workdir: pathlib.Path) -> Callable | None:
 def _videos(ready, c, workdir, references):
   """pipeline.Data of the set's videos, each asked what the run asks."""
   path = workdir / "captioning.jsonl"
-  if hosts.is_first():
-    rows = ({"video": v, "chosen": told[0]} for v, told in references.items())
-    journal.rewrite(path, list(rows))
+  rows = ({"video": v, "chosen": told[0]} for v, told in references.items())
+  row_counts.share(path, list(rows))
   videos = c.captioning.videos or c.heldout.videos or c.data.videos
   held = job.read_once(c, ready, captions=1, pairs=str(path), videos=videos)
   lost = references.keys() - {pair.video for pair in held.pairs}

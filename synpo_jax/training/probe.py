@@ -11,13 +11,12 @@ import itertools
 import pathlib
 from collections.abc import Callable
 
-import jax
 import numpy as np
 
 from synpo_jax.data import accounts, files
 from synpo_jax.evaluation.caption_metrics import variety
 from synpo_jax.evaluation.tokenizer import tokenize
-from synpo_jax.runtime import hosts, journal
+from synpo_jax.runtime import hosts
 from synpo_jax.training import (
   captioning,
   heldout,
@@ -31,6 +30,7 @@ from synpo_jax.training import (
 from synpo_jax.world import scene, telling
 
 PAIRS = ("loss", "accuracy", "margin")  # of held-out pairs, in every row
+MADE = "references.jsonl"  # of the synthetic world, in the workdir
 
 
 def make_probe(ready, c, workdir, start: int, log) -> Callable | None:
@@ -39,14 +39,14 @@ def make_probe(ready, c, workdir, start: int, log) -> Callable | None:
   Reads what c.language and c.captioning name; see configs/vdc.py. log: hands
   the row, and captions where c.log.samples wants some, to the trackers. Rows of
   steps past `start` are of a run that was killed before its checkpoint: they
-  are cut off. Raises ValueError for videos that are not what the run began
-  with.
+  are cut off. Of several processes the first one writes, and alone has all of
+  a row. Raises ValueError for videos that are not what the run began with.
   """
   if not c.every.evaluate:
     return None
   measures = _measures(ready, c, workdir)
   most = max(c.language.captions, c.log.samples)
-  written = most and ready.heldout and jax.process_count() == 1
+  written = most and ready.heldout
   path = workdir / "eval.jsonl"
   if hosts.is_first():
     kept = metrics.keep_rows(path, start if start else -1)  # 0 is made again
@@ -61,9 +61,10 @@ def make_probe(ready, c, workdir, start: int, log) -> Callable | None:
       made = heldout.write_captions(ready, c, trained, most)
     if counted := list(made.values())[: c.language.captions]:
       row |= variety([tokenize(caption) for caption in counted])
-    if hosts.is_first():
-      metrics.append(path, row)
-      log.track(row)
+    if not hosts.is_first():
+      return row
+    metrics.append(path, row)
+    log.track(row)
     if shown := dict(list(made.items())[: c.log.samples]):
       log.show(step, samples.rows(shown, ready.heldout, workdir, step))
     return row
@@ -99,7 +100,7 @@ def _likelihood(ready, c, workdir) -> Callable | None:
   sources = {"text_logp": c.language.texts}
   sources["reference_logp"] = c.language.references or _references(c, workdir)
   data = {name: _read(c, ready, path) for name, path in sources.items() if path}
-  _claim(ready, workdir, data, sources)
+  _claim(ready, c, workdir, data)
   if not data:
     return None
   for name, held in data.items():
@@ -119,13 +120,14 @@ def _likelihood(ready, c, workdir) -> Callable | None:
   return measure
 
 
-def _claim(ready, workdir, data, sources) -> None:
+def _claim(ready, c, workdir, data) -> None:
   """Adds the videos of the rows to the inputs that the run goes by."""
-  shown = {"reference_logp": "references", "text_logp": "texts"}
+  shown = {
+    "reference_logp": f"language.references={c.language.references or MADE}",
+    "text_logp": f"language.texts={c.language.texts}",
+  }
   now = {
-    f"videos of language.{shown[name]}={sources[name]}": inputs.of_frames(
-      held.frames
-    )
+    f"videos of {shown[name]}": inputs.of_frames(held.frames)
     for name, held in data.items()
     if held.frames is not None
   }
@@ -150,9 +152,8 @@ def _references(c, workdir) -> str:
       "question": question,
       "chosen": chosen,
     }
-  path = workdir / "references.jsonl"
-  if hosts.is_first():
-    journal.rewrite(path, list(made.values()))
+  path = workdir / MADE
+  row_counts.share(path, list(made.values()))
   return str(path)
 
 

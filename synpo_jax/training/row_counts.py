@@ -1,10 +1,11 @@
-"""What became of the rows that a run reads, beside its config."""
+"""What became of the rows of a run, and rows that it makes, in its workdir."""
 
 import json
 import pathlib
 
 from synpo_jax.data import accounts
-from synpo_jax.runtime import hosts, journal
+from synpo_jax.runtime import hosts, journal, mirror
+from synpo_jax.training import cache_folder
 
 
 def write(workdir, data, held) -> None:
@@ -23,3 +24,14 @@ def list_dropped(workdir, *read) -> None:
   if hosts.is_first() and (dropped or path.exists()):
     accounts.write_dropped(path, dropped)
     hosts.say(f"dropped rows: {path}")
+
+
+def share(path: pathlib.Path, rows: list[dict]) -> None:
+  """Writes rows into a workdir, for all processes to read; all call it.
+
+  One writes them where the folder is common; where it is each process's own,
+  in the place of one in a bucket, all do.
+  """
+  if hosts.is_first() or mirror.address(path.parent):
+    journal.rewrite(path, rows)
+  cache_folder.together(f"{path.name} written")

@@ -14,11 +14,14 @@ from synpo_jax.runtime import buckets, mirror
 from synpo_jax.runtime.workdir import DIGESTS
 from synpo_jax.training import metrics
 from synpo_jax.world.folder import write_world
-from tests.support import small_captioner, stores
+from tests.support import json_rows, small_captioner, stores
 from tests.support.paths import ROOT
 from tests.support.training_runs import environment, finish
 
 pytestmark = pytest.mark.slow
+# What every held-out clip is said to show, in words that the captioner writes:
+# as all have them, CIDEr-D is 0 whatever it writes, and ROUGE-L is not.
+TOLD = "It check dark grass sunny It everything"
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +30,10 @@ def folder(google, tmp_path_factory):
   made = tmp_path_factory.mktemp("all")
   write_world(made / "world", clips=16, seed=0, heldout=4, workers=1)
   small_captioner.write_captioner(made / "captioner")
+  pairs = json_rows.read(made / "world" / "heldout.jsonl")
+  rows = [{"video": row["video"], "references": [TOLD]} for row in pairs]
+  lines = [json.dumps(row) + "\n" for row in rows]
+  (made / "references.jsonl").write_text("".join(lines))
   return stores.upload(made, f"{google}/all")
 
 
@@ -49,6 +56,10 @@ def start(folder, run, disk, process=0, processes=1, port=0, module="train"):
     "--config.loss.coefficients.beta=0.1",  # it has a reference
     *("--config.every.reward_norms=0", "--config.every.checkpoint=3"),
     *("--config.data.batch_size=4", "--config.data.accumulation=1"),
+    f"--config.captioning.references={folder}/references.jsonl",
+    *("--config.captioning.max_new_tokens=8", "--config.every.evaluate=3"),
+    *("--config.keep.best=heldout/cider_d", "--config.keep.patience=2"),
+    "--config.epochs=3",  # and two of them are run
   ]
   if processes > 1:
     command += [f"--coordinator=127.0.0.1:{port}", f"--processes={processes}"]
@@ -91,6 +102,7 @@ def test_a_run_killed_on_two_hosts_goes_on_on_one(folder, tmp_path):
     assert f"{cache}: 0 read, 12 computed; verified 4" in output, output
   assert "ranking accuracy" in output
   assert "ranking accuracy" not in both[1][1]  # one of them prints
+  assert "no better since 2 evaluations: done" in output
   both = start_two(folder, "killed", tmp_path)
   deadline = time.monotonic() + 300
   while not saved(folder, "killed")[0] and time.monotonic() < deadline:
@@ -109,10 +121,25 @@ def test_a_run_killed_on_two_hosts_goes_on_on_one(folder, tmp_path):
   (steps, now), (wanted, then) = saved(folder, "killed"), saved(folder, "whole")
   assert steps[-1] == wanted[-1] > before[-1]
   assert now == then
-  assert losses(folder, "killed") == losses(folder, "whole")
+  names = "loss", "heldout/rouge_l", "heldout/cider_d"
+  (one, told), (many, then) = (
+    values(folder, x, names) for x in ("killed", "whole")
+  )
+  assert one == many and told == then  # captions, too, are those of one process
+  assert [row[0] for row in told] == [0, 3, 6]
+  assert all(rouge > 0 and cider == 0 for _, rouge, cider in told)
+  for run in ("killed", "whole"):
+    assert saved(folder, f"{run}/best")[0] == [0]
 
 
-def losses(folder, run):
+def values(folder, run, names):
+  """Steps and values of a run's rows: of its updates, of its evaluations."""
   with mirror.kept(f"{folder}/{run}") as local:
-    rows = metrics.read_rows(local / "metrics.jsonl")
-  return [(row["step"], row["loss"]) for row in rows]
+    files = [local / f"{kind}.jsonl" for kind in ("metrics", "eval")]
+    return [
+      [
+        (row["step"], *(row[name] for name in names if name in row))
+        for row in metrics.read_rows(file)
+      ]
+      for file in files
+    ]
