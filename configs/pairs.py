@@ -52,16 +52,22 @@ def official():
   c.judge.openai = evaluation.judge()
   c.judge.truth = dict(scenes="")  # scenes.jsonl of the synthetic world
   c.prices = dict(prompt=0.0, completion=0.0)  # of a million judge tokens
+  # Captions of the same video after its frames were swapped, reversed, cropped
+  # or down-sampled, written and judged where `stages` names `corrupted` before
+  # `candidates`; one of the kinds a video, drawn by seed and name.
+  c.corrupted = dict(kinds=("swap", "reverse", "crop", "downsample"))
+  c.corrupted.candidates = 1  # all else as in `candidates`
   c.pairs = dict(
-    # Which candidate is rejected: worst | second_worst | gap | quantile |
-    # length. What it does not need is None.
+    # Which caption is rejected: worst | second_worst | gap | quantile | length
+    # | corrupted (of the corrupted video). What it does not need is None.
     negative="worst",
     # With gap: points between chosen and rejected.
     target_gap=config_dict.placeholder(float),
     # With quantile: of a video's scores, (chosen, rejected), as (0.9, 0.25).
     quantiles=config_dict.placeholder(tuple),
-    # With length: points that the rejected caption is lower at least, and how
-    # far its count of words may be from the chosen one's, as 0.1 of that.
+    # With length and corrupted: points that the rejected caption is lower at
+    # least; with length: how far its count of words may be from the chosen
+    # one's, as 0.1 of that.
     least_gap=config_dict.placeholder(float),
     tolerance=config_dict.placeholder(float),
     # Pairs whose gap lies between these quantiles of all gaps stay, as

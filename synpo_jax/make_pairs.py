@@ -4,7 +4,8 @@ python -m synpo_jax.make_pairs --config=configs/pairs.py --workdir=runs/pairs
 python -m synpo_jax.make_pairs --workdir=runs/pairs --sample=5
 
 Stages, each resumable and each alone by --config.stages: segments, clips,
-candidates, judge, pairs. The workdir then holds pairs.jsonl for training,
+candidates, judge, pairs; before candidates, where it is named, corrupted. The
+workdir then holds pairs.jsonl for training,
 pairs.html for looking, summary.json, which says what was left out, and
 pairs_report.json, which says what the pairs are worth before anything trains.
 Several processes (--distributed) share the first three stages.
@@ -18,7 +19,7 @@ import jax
 from absl import flags
 from rich import console
 
-from synpo_jax.data import pairs, prompts, sources
+from synpo_jax.data import corruption, prompts, sources
 from synpo_jax.data.limits import Limits
 from synpo_jax.endpoints import server
 from synpo_jax.generation import serving, shots
@@ -27,12 +28,12 @@ from synpo_jax.pairing import (
   assembly,
   beside,
   captioners,
+  corrupting,
   criteria,
   ledger,
-  page,
+  looks,
   scores,
   terminal,
-  worth,
 )
 from synpo_jax.pairing import segments as cutting
 from synpo_jax.pairing import stages as captioning
@@ -86,18 +87,20 @@ def run(
   stages = _stages(c.stages, share)
   if "judge" in stages:
     _check_judge(c.judge)
-  judged = "judge" in stages and c.judge.kind == "openai"
   elsewhere = captioners.asked_elsewhere(c, stages)
+  corrupting.check(c, stages, corrupting.STAGE in elsewhere)
+  judged = "judge" in stages and c.judge.kind == "openai"
   summary, faults = {}, {}
   with (
     one_writer.held(workdir, f".lock-{share.index}"),
     mirror.kept(workdir) as workdir,
   ):
-    if {"segments", "clips", "candidates"} & set(stages):
+    corrupting.check_wanted(c, stages, workdir)
+    if {"segments", *captioners.WRITTEN} & set(stages):
       captioning.check_videos(workdir, buckets.at(c.root), share)
     if "segments" in stages:
       _cut(c, workdir, faults, share)
-    for stage in captioners.STAGES:
+    for stage in captioners.WRITTEN:
       if stage in stages:
         todo = elsewhere.get(stage), share, faults, open_writer
         _caption(c, workdir, stage, *todo, judged)
@@ -115,8 +118,8 @@ def run(
 def _stages(wanted: str, share) -> list[str]:
   stages = [name.strip() for name in wanted.split(",")]
   for name in stages:
-    if name not in ledger.FILES:
-      known = ",".join(ledger.FILES)
+    if name not in ledger.FILES | ledger.MORE:
+      known = ",".join(ledger.FILES | ledger.MORE)
       raise ValueError(f"stages: {name!r} is none of {known}")
   if share.count > 1 and {"judge", "pairs"} & set(stages):
     raise ValueError(
@@ -139,8 +142,11 @@ def _cut(c, workdir, faults, share):
 
 def _caption(c, workdir, stage, how, share, faults, open_writer, judged):
   """The captions that a stage lacks; how: of captioners.asked_elsewhere."""
-  asked = c[stage].to_dict()
+  asked = captioners.settings(c, stage)
   settings = dict(model=_captioner(c, how), seed=c.seed, **asked)
+  kinds = tuple(c.corrupted.kinds)
+  if stage == corrupting.STAGE:
+    settings |= dict(kinds=list(kinds), corruption=corruption.VERSION)
   settings["prompts"] = prompts.PROMPTS_VERSION
   settings["names"] = shots.NAMES_VERSION
   mark = ledger.register(workdir, stage, settings, share)
@@ -154,6 +160,9 @@ def _caption(c, workdir, stage, how, share, faults, open_writer, judged):
   work = captioners.open_work(c, *given)
   if stage == "clips":
     captioning.caption_segments(work, mark, frames, ask)
+    return
+  if stage == corrupting.STAGE:
+    corrupting.caption(work, mark, frames, ask, kinds)
     return
   judge = functools.partial(_judge, c, workdir) if judged else None
   with beside.judging(judge) as tell:
@@ -184,8 +193,8 @@ def _check_judge(judge):
 
 def _judge(c, workdir, arriving=()):
   kind = c.judge.kind
-  before = ("clips", "candidates")
-  known = ledger.made_with(workdir, *before)
+  known = ledger.made_with(workdir, *captioners.STAGES)
+  before = [name for name in captioners.WRITTEN if name in known]
   made = {name: known[name]["hash"] for name in before}
   if kind == "truth":
     judge = dict(kind=kind, model="truth", version=scores.TRUTH_VERSION)
@@ -219,29 +228,8 @@ def _pair(c, workdir):
     prompts=known["candidates"]["settings"]["prompts"],
   )
   summary = assembly.write(workdir, shared, **c.pairs)
-  file = ledger.path(workdir, "pairs")
-  made, told = list(journal.read(file).values()), ""
-  (workdir / worth.FILE).unlink(missing_ok=True)
-  if made:
-    report = worth.look(pairs.read_pairs(file).pairs)
-    worth.write(workdir, report)
-    summary["next"], told = report["next"], worth.section(report)
   judge = known["judge"]["settings"]
-  by = captioners.named(shared["model"])
-  line = (
-    f"{terminal.sentence(summary)} Captions: {by}; "
-    f"judge: {judge['model']}, {judge['version']}."
-  )
-  page.write(
-    workdir / "pairs.html",
-    made,
-    line,
-    buckets.at(c.root),
-    limits=Limits(**c.limits),
-    worth=told,
-    **c.page,
-  )
-  return summary
+  return looks.write(c, workdir, summary, shared["model"], judge)
 
 
 # What training is told of captioners that have recipes of their own.

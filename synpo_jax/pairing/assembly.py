@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from synpo_jax.endpoints import paid
-from synpo_jax.pairing import choose, criteria, ledger
+from synpo_jax.pairing import choose, corrupting, criteria, ledger
 from synpo_jax.runtime import journal
 
 
@@ -41,14 +41,18 @@ def write(
   origin = origin | rule._asdict() | {"keep_gaps": list(keep_gaps)}
   dropped, excluded, rows = collections.Counter(), collections.Counter(), []
   judged = _judged(workdir)
-  for row, judgement in judged:
+  for row, spoilt, judgement in judged:
     scores = choose.totals(judgement, row["captions"])
     excluded.update(_excluded(judgement, row["captions"], scores))
-    choice = choose.choose(row["captions"], scores, rule)
+    own = len(row["captions"]) - len(spoilt.get("captions", ()))
+    choice = choose.choose(row["captions"], scores, rule, own)
     if isinstance(choice, str):
       dropped[choice] += 1
-    else:
-      rows.append(_pair(row, judgement, scores, choice, origin))
+      continue
+    made = _pair(row, judgement, scores, choice, origin)
+    if choice.rejected >= own:
+      made["provenance"]["corruption"] = spoilt["corruption"]
+    rows.append(made)
   rows = _between(rows, keep_gaps, dropped)
   journal.rewrite(ledger.path(workdir, "pairs"), rows)
   gaps = _gaps(rows)
@@ -87,6 +91,8 @@ def counts(workdir: Path, faults: dict[str, str]) -> dict:
   faults: video id -> why it was left out.
   """
   rows = {name: len(ledger.written(workdir, name)) for name in ledger.FILES}
+  more = {name: len(ledger.written(workdir, name)) for name in ledger.MORE}
+  rows |= {name: count for name, count in more.items() if count}
   found = {"rows": rows, "unreadable": faults}
   found["judge"] = paid.total(workdir / ledger.CACHE)
   if answers := ledger.all_answers(workdir):
@@ -94,18 +100,23 @@ def counts(workdir: Path, faults: dict[str, str]) -> dict:
   return found
 
 
-def _judged(workdir) -> list[tuple[dict, dict]]:
-  """Candidates and their judgement, in the order of judging."""
+def _judged(workdir) -> list[tuple[dict, dict, dict]]:
+  """(captions, row of the corrupted video or {}, judgement), as judged.
+
+  The captions are the candidates, and those of the corrupted video behind.
+  """
   candidates = ledger.rows(workdir, "candidates")
+  spoilt = ledger.written(workdir, corrupting.STAGE)
   judged = []
   for id_, judgement in ledger.written(workdir, "judge").items():
     row = candidates.get(id_)
+    row = row and corrupting.joined(row, spoilt)
     if row is None or len(row["captions"]) != len(judgement["factuality"]):
       raise ValueError(
         f"{ledger.path(workdir, 'judge')}: {id_} was judged on other "
         "candidates; move that file away and judge again"
       )
-    judged.append((row, judgement))
+    judged.append((row, spoilt.get(id_, {}), judgement))
   return judged
 
 

@@ -6,11 +6,12 @@ from pathlib import Path
 from synpo_jax.data.limits import Limits
 from synpo_jax.generation import served, serving, shots
 from synpo_jax.generation.serving import Serving
-from synpo_jax.pairing import ledger
+from synpo_jax.pairing import corrupting, ledger
 from synpo_jax.pairing.stages import Work
 from synpo_jax.runtime import buckets
 
 STAGES = ("clips", "candidates")
+WRITTEN = ("clips", corrupting.STAGE, "candidates")  # in this order
 
 
 def asked_elsewhere(c, stages: list[str]) -> dict[str, Serving]:
@@ -27,13 +28,22 @@ def asked_elsewhere(c, stages: list[str]) -> dict[str, Serving]:
   how = Serving(**c.serving.to_dict())
   if not loads_checkpoint(c):
     serving.check_unused(c.model.to_dict())
+  if "candidates" in chosen:
+    chosen.append(corrupting.STAGE)  # by the same captioner
   found = [name for name in chosen if name in stages]
   for name in found:
-    section = c[name].to_dict()
+    section = settings(c, name)
     section.pop("frames")
     ask = shots.Ask(seed=c.seed, **section)
     serving.check(c.model.endpoint, how, ask, name)
   return dict.fromkeys(found, how)
+
+
+def settings(c, stage: str) -> dict:
+  """What the captions of a stage are asked with: a section of the config."""
+  if stage == corrupting.STAGE:
+    return corrupting.settings(c)
+  return c[stage].to_dict()
 
 
 def loads_checkpoint(c) -> bool:

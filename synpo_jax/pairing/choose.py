@@ -17,9 +17,11 @@ NEGATIVES = {
   "gap": ("target_gap",),
   "quantile": ("quantiles",),
   "length": ("least_gap", "tolerance"),
+  "corrupted": ("least_gap",),
 }
 NO_CANDIDATES = "fewer than two judged candidates"
-NONE_BELOW = "no candidate lower by least_gap"
+NONE_BELOW = "no caption lower by least_gap"
+NONE_CORRUPTED = "no judged caption of the corrupted video"
 OTHER_LENGTHS = "no lower candidate of about the chosen one's length"
 
 
@@ -69,7 +71,10 @@ def _total(parts):
 
 
 def choose(
-  captions: list[str], scores: list[float | None], rule: Rule
+  captions: list[str],
+  scores: list[float | None],
+  rule: Rule,
+  own: int | None = None,
 ) -> Choice | str:
   """The pair of a video, or the reason why there is none.
 
@@ -80,14 +85,22 @@ def choose(
   scores or not; by `gap` the one whose distance to the chosen score is nearest
   to target_gap, the earlier on ties; by `quantile` the one at that quantile;
   by `length`, of those that are least_gap lower, the one whose count of tokens
-  (words and marks) is nearest to the chosen one's, the lower on ties.
+  (words and marks) is nearest to the chosen one's, the lower on ties; by
+  `corrupted` the worst of captions[own:], which are of the corrupted video and
+  count for nothing else, if it is least_gap lower.
   """
   judged = _distinct(captions, scores)
-  if len(judged) < 2:
-    known = sum(score is not None for score in scores)
+  own = len(captions) if own is None else own
+  ours = [pair for pair in judged if pair[1] < own]
+  spoilt = [pair for pair in judged if pair[1] >= own]
+  of_others = rule.negative == "corrupted"
+  if len(ours) < (1 if of_others else 2):
+    known = sum(score is not None for score in scores[:own])
     return "same words" if known > 1 else NO_CANDIDATES
-  best = _chosen(judged, rule)
-  others = sorted(pair for pair in judged if pair != best)
+  best = _chosen(ours, rule)
+  others = sorted(spoilt if of_others else {*ours} - {best})
+  if not others:
+    return NONE_CORRUPTED
   found = _reject(others, best, captions, rule)
   if isinstance(found, str):
     return found
@@ -130,6 +143,9 @@ def _reject(others, best, captions, rule: Rule):
     return "one candidate at both quantiles" if found == best else found
   if rule.negative == "length":
     return _of_length(others, best, captions, rule)
+  if rule.negative == "corrupted":
+    below = best[0] - others[0][0] >= rule.least_gap
+    return others[0] if below else NONE_BELOW
   below = [pair for pair in others if pair[0] < best[0]] or others
   distance = lambda pair: abs(best[0] - pair[0] - rule.target_gap)  # noqa: E731
   return min(below, key=lambda pair: (distance(pair), pair[1]))

@@ -18,6 +18,7 @@ FILES = {
   "judge": "judgements.jsonl",
   "pairs": "pairs.jsonl",
 }
+MORE = {"corrupted": "corrupted.jsonl"}  # stages that only some runs have
 CACHE = "judge_cache.jsonl"
 ANSWERS = "captioner_cache"  # of captioners behind an endpoint
 SETTINGS = "settings.jsonl"
@@ -35,7 +36,7 @@ ALONE = Share(0, 1)
 
 def path(workdir: Path | str, stage: str, share: Share = ALONE) -> Path:
   """The file of a stage, or of a process's share: clips.0-of-4.jsonl."""
-  file = buckets.at(workdir) / FILES[stage]
+  file = buckets.at(workdir) / (FILES | MORE)[stage]
   if share.count == 1:
     return file
   return file.with_suffix(f".{share.index}-of-{share.count}.jsonl")

@@ -158,10 +158,14 @@ def _text(title, tag, pieces, row, which) -> str:
   )
   scores, index = _scores(row), row["provenance"]["candidates"][which]
   parts = ", ".join(f"{name} {scores[name][index]:g}" for name in WEIGHTS)
+  spoilt = row["provenance"].get("corruption") if which == "rejected" else None
+  by = (
+    f"of frames after {spoilt['kind']}" if spoilt else f"candidate {index + 1}"
+  )
   return (
     f'<section><h2>{title} <span class="total">'
     f"{row[f'{which}_score']:.1f}</span></h2>"
-    f'<p class="quiet">{parts}; candidate {index + 1}</p><p>{text}</p>'
+    f'<p class="quiet">{parts}; {by}</p><p>{text}</p>'
     "</section>"
   )
 

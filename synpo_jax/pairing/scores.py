@@ -2,12 +2,12 @@
 
 import collections
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from synpo_jax.endpoints import paid
 from synpo_jax.judging import judge
-from synpo_jax.pairing import criteria, ledger
+from synpo_jax.pairing import corrupting, criteria, ledger
 from synpo_jax.pairing.stages import stage
 from synpo_jax.runtime import buckets, digests, journal
 from synpo_jax.world import scene, truth
@@ -47,6 +47,8 @@ def by_model(
       for item in itertools.chain(new, _arriving(workdir, arriving)):
         if item is None:
           yield None
+          continue
+        if item["id"] in left:  # it was there before it was told
           continue
         asked = criteria.requests(**item)
         order.append(item["id"])
@@ -108,14 +110,32 @@ def _true_scores(item, true) -> dict:
 
 
 def _ready(workdir, *, some: bool = True) -> list[dict]:
-  """Videos with candidates and clip captions, in the order of candidates.
+  """What is asked about videos that have all captions, in order of candidates.
 
   some: whether it is an error that there are no candidates at all.
   """
-  clips = ledger.rows(workdir, "clips")
+  item = _items(workdir)
   read = ledger.rows if some else ledger.written
-  rows = read(workdir, "candidates").values()
-  return [_item(row, clips) for row in rows if row["id"] in clips]
+  return [x for row in read(workdir, "candidates").values() if (x := item(row))]
+
+
+def _items(workdir) -> Callable[[dict], dict | None]:
+  """Returns a row of candidates -> what is asked about them.
+
+  None where the video lacks clip captions, or those of its corrupted frames in
+  a run that has such.
+  """
+  clips = ledger.rows(workdir, "clips")
+  spoilt = None
+  if corrupting.STAGE in ledger.made_with(workdir):
+    spoilt = ledger.rows(workdir, corrupting.STAGE)
+
+  def item(row):
+    if row["id"] not in clips or not (spoilt is None or row["id"] in spoilt):
+      return None
+    return _item(corrupting.joined(row, spoilt or {}), clips)
+
+  return item
 
 
 def _item(row: dict, clips: dict[str, dict]) -> dict:
@@ -131,12 +151,12 @@ def _item(row: dict, clips: dict[str, dict]) -> dict:
 
 def _arriving(workdir, rows) -> Iterator[dict | None]:
   """Items of rows as they come, of videos that have clip captions."""
-  clips = ledger.rows(workdir, "clips") if rows else {}
+  item = _items(workdir) if rows else None
   for row in rows:
     if row is None:
       yield None
-    elif row["id"] in clips:
-      yield _item(row, clips)
+    elif (found := item(row)) is not None:
+      yield found
 
 
 def _blank(item) -> dict:

@@ -138,7 +138,7 @@ def caption_segments(work: Work, mark: str, frames: int, ask: Ask) -> None:
       tokens += text.tokens
       if len(gathered[id_]) == len(cuts[id_]["segments"]):
         texts = [text for _, text in sorted(gathered.pop(id_).items())]
-        row = {"id": id_, **_texts(texts), "seed": ask.seed, "config": mark}
+        row = {"id": id_, **as_fields(texts), "seed": ask.seed, "config": mark}
         append(row | shots.origin(texts), work.note(tokens))
 
 
@@ -158,13 +158,14 @@ def caption_videos(
     tokens = 0
     for id_, _, texts in written:
       row = {"id": id_, "video": cuts[id_]["video"], "question": ask.question}
-      row |= _texts(texts) | {"seed": ask.seed, "config": mark}
+      row |= as_fields(texts) | {"seed": ask.seed, "config": mark}
       tokens += row["tokens"]
       append(row | shots.origin(texts), work.note(tokens))
       tell(row)
 
 
-def _texts(texts: list[Text]) -> dict:
+def as_fields(texts: list[Text]) -> dict:
+  """What a row keeps of its captions."""
   return {
     "captions": [text.last for text in texts],
     "first": [text.first for text in texts],
@@ -186,7 +187,7 @@ def _video_shots(work: Work, rows, rule, ask: Ask) -> Iterator[Shot]:
     )
     return shot
 
-  for _, shot in _readable(work, rows, load):
+  for _, shot in readable(work, rows, load):
     yield shot
 
 
@@ -210,12 +211,12 @@ def _segment_shots(work: Work, rows, count: int) -> Iterator[Shot]:
     frames = clip.frames[places.reshape(picks.shape)]
     return zip(frames, times.tolist(), strict=True)
 
-  for row, parts in _readable(work, rows, load):
+  for row, parts in readable(work, rows, load):
     for part, (frames, times) in enumerate(parts):
       yield Shot(row["id"], frames, part=part, times=times)
 
 
-def _readable(work: Work, rows: Iterable[dict], load) -> Iterator[tuple]:
+def readable(work: Work, rows: Iterable[dict], load) -> Iterator[tuple]:
   """Yields (row, load(row)), loading some rows ahead; faults are noted."""
   for row, future in read_ahead(rows, load, work.readers):
     try:

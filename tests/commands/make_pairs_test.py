@@ -345,6 +345,21 @@ def test_what_was_unavailable_is_asked_again_later(done, videos, tmp_path):
   assert (tmp_path / name).read_bytes() == (done[0] / name).read_bytes()
 
 
+def test_a_row_that_is_told_late_is_judged_once(done, videos, tmp_path):
+  """It was in the file already when the judge began to look."""
+  workdir = tmp_path / "copy"
+  shutil.copytree(done[0], workdir)
+  for name in ("judgements.jsonl", "judge_cache.jsonl"):
+    (workdir / name).unlink()
+  late = lines(workdir, "candidates.jsonl")
+  with serve(fake_pairs.honest) as (url, log):
+    c = fake_pairs.config(videos, url)
+    make_pairs._judge(c, workdir, iter([None, *late[:2]]))
+  assert len(log.bodies) == len(done[2].bodies)
+  name = "judgements.jsonl"
+  assert (workdir / name).read_bytes() == (done[0] / name).read_bytes()
+
+
 def test_candidates_are_judged_while_others_grow(videos, tmp_path, done):
   """The writer waits, at the fourth video, for replies on the first."""
   asked = threading.Event()

@@ -34,6 +34,7 @@ def start(root, workdir):
     f"--config.root={root}",
     f"--config.judge.truth.scenes={root / 'scenes.jsonl'}",
     f"--workdir={workdir}",
+    "--config.stages=segments,clips,corrupted,candidates,judge,pairs",
     *overrides,
   ]
   environment = {
@@ -70,7 +71,7 @@ def test_killed_on_the_way_the_demo_ends_with_the_same_pairs(tmp_path):
     run.communicate()
     assert 0 < len(journal.read(path)) <= 4
   finish(start(tmp_path, tmp_path / "killed"))
-  for name in ledger.FILES.values():
+  for name in (ledger.FILES | ledger.MORE).values():
     whole = (tmp_path / "whole" / name).read_bytes()
     assert (tmp_path / "killed" / name).read_bytes() == whole
   taken = pairs.read_pairs(

@@ -22,16 +22,16 @@ WORDS = "a red ball rolls left then a blue box turns and the dog waits".split()
 
 
 class Writer:
-  """Draws words by (seed, shot, candidate) and pixels."""
+  """Draws words by (seed, shot, candidate) and pixels, in their order."""
 
   def prepare(self, picture):
     return picture
 
   def write(self, shots, ask):
     for shot in shots:
-      texts = []
+      texts, seen = [], hashlib.sha256(shot.frames.tobytes()).hexdigest()
       for candidate in range(ask.candidates):
-        mark = f"{ask.seed} {shot.name} {candidate} {shot.frames.sum()}"
+        mark = f"{ask.seed} {shot.name} {candidate} {seen}"
         digest = hashlib.sha256(mark.encode()).digest()
         words = " ".join(WORDS[byte % len(WORDS)] for byte in digest[:12])
         texts.append(Text(f"first {words}", f"Then {words}.", 24))
