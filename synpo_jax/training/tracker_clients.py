@@ -52,10 +52,15 @@ def trackio(start):
   """Trackio; without TRACKIO_DIR it writes to `folder`/trackio."""
   os.environ.setdefault("TRACKIO_DIR", os.path.join(start["folder"], "trackio"))
   import trackio
+  from trackio.sqlite_storage import SQLiteStorage
 
+  project, name = start["project"], start["id"]
+  done = {}  # of what is written to the disk, the last step of each name
+  for row in SQLiteStorage.get_logs(project, name):
+    done |= dict.fromkeys(row, row["step"])
   trackio.init(
-    project=start["project"],
-    name=start["id"],
+    project=project,
+    name=name,
     config=start["config"],
     resume="allow",
     embed=False,
@@ -70,7 +75,8 @@ def trackio(start):
       trackio.log(media, step=step)
 
   def log(step, values):
-    trackio.log(values, step=step)
+    if values := _later(step, values, done):
+      trackio.log(values, step=step)
 
   return os.environ["TRACKIO_DIR"], log, samples, trackio.finish
 
@@ -90,8 +96,7 @@ def mlflow(start):
     now = int(1000 * time.time())
     rows = [
       Metric(name, value, now, step)
-      for name, value in values.items()
-      if step > done.get(name, -1)
+      for name, value in _later(step, values, done).items()
     ]
     client.log_batch(run, metrics=rows)
 
@@ -123,6 +128,11 @@ def _mlflow_run(client, start):
     name: max(metric.step for metric in client.get_metric_history(run, name))
     for name in runs[0].data.metrics
   }
+
+
+def _later(step, values, done) -> dict:
+  """Those of a row whose last step, of {name: step}, is before it."""
+  return {k: v for k, v in values.items() if step > done.get(k, -1)}
 
 
 def _flat(config, prefix=""):

@@ -15,12 +15,8 @@ from synpo_jax.training.relay import Relay
 # What has to be installed for those that do not come along.
 PACKAGES = {
   "wandb": "wandb",
-  "trackio": "trackio",
+  "trackio": "'trackio>=0.20,<0.21'",  # requirements-trackio.txt has why
   "mlflow": "mlflow-skinny",
-}
-# What may stand in the way of that.
-BESIDE = {
-  "trackio": " (new ones want huggingface_hub 1, which Transformers 4 refuses)"
 }
 
 
@@ -37,7 +33,7 @@ def check(to) -> None:
     if name in PACKAGES and importlib.util.find_spec(name) is None:
       raise ValueError(
         f"log.to names {name}, which is not installed: "
-        f"pip install {PACKAGES[name]}{BESIDE.get(name, '')}"
+        f"pip install {PACKAGES[name]}"
       )
 
 

@@ -1,9 +1,11 @@
 """Trackers: their clients write what metrics.jsonl has, and stop nothing."""
 
+import importlib.util
 import json
 import os
 import pathlib
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -111,6 +113,32 @@ def test_mlflow_in_the_workdir_holds_the_rows_of_one_run(tmp_path, monkeypatch):
   assert (row["before"], row["now"]) == ("a dog", "two dogs")
   frames = client.list_artifacts(run.info.run_id, "samples/frames")
   assert [file.path for file in frames] == ["samples/frames/0.png"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+  importlib.util.find_spec("trackio") is None,
+  reason="pip install -e '.[trackio]'",
+)
+def test_trackio_in_the_workdir_holds_the_rows_of_one_run(
+  tmp_path, monkeypatch
+):
+  monkeypatch.delenv("TRACKIO_DIR", raising=False)
+  log_twice(tmp_path, config("trackio"))
+  with sqlite3.connect(tmp_path / "trackio" / "synpo_test.db") as stored:
+    asked = "SELECT run_name, step, metrics FROM metrics ORDER BY id"
+    found = stored.execute(asked).fetchall()
+    ((settings,),) = stored.execute("SELECT config FROM configs").fetchall()
+  assert {run for run, *_ in found} == {tracking.run_id(tmp_path)}
+  rows = [{"step": step, **json.loads(row)} for _, step, row in found]
+  shown = rows.pop()
+  assert rows == ROWS and json.loads(settings)["optim"] == {"lr": 0.5}
+  assert shown["step"] == 4
+  said = shown["samples/0/before"], shown["samples/0/now"]
+  assert said == ("a dog", "two dogs")
+  path = shown["samples/0/frames"]["file_path"]
+  picture = tmp_path / "trackio" / "media" / path
+  assert picture.read_bytes() == (tmp_path / "samples/0.png").read_bytes()
 
 
 def test_tensorboard_shows_samples(tmp_path):
