@@ -80,6 +80,11 @@ def asking():
   c.temperature = config_dict.FieldReference(0.0)  # None: the server's own
   c.schema = "json_schema"  # json_object (llama-cpp-python) | none
   c.asks = 3  # of one question, until the reply can be read
+  # Times each question is asked, with a seed of its own: means are scored, and
+  # their spread is told. At temperature 0 it is that of the server alone.
+  c.repeats = 1
+  # Questions of known answers come first: more wrong ones, and it is refused.
+  c.may_fail = 0
   c.concurrency = 16
   c.timeout = 120.0  # seconds, of one try
   c.tries = 6  # of one request, while the server is busy or away

@@ -24,6 +24,7 @@ from synpo_jax.endpoints import paid, secrets, server
 from synpo_jax.evaluation import (
   captioner,
   judge_prompts,
+  judged,
   preference,
   recipe,
   text_model,
@@ -32,7 +33,7 @@ from synpo_jax.evaluation import captions as making
 from synpo_jax.evaluation.benchmarks import BENCHMARKS
 from synpo_jax.generation import shots, writer
 from synpo_jax.generation.sampling import Sampling
-from synpo_jax.judging import judge
+from synpo_jax.judging import judge, trial
 from synpo_jax.runtime import (
   buckets,
   ending,
@@ -40,13 +41,15 @@ from synpo_jax.runtime import (
   journal,
   mirror,
   one_writer,
-  progress,
 )
 from synpo_jax.runtime.flags import CONFIG, WORKDIR, command, given_again
 from synpo_jax.runtime.workdir import is_run
 
 # What decides a judgement; the rest only decides how it is come by.
-JUDGE_KEYS = ("temperature", "extra", "asks")
+JUDGE_KEYS = ("temperature", "extra", "asks", "repeats")
+# What results.json says of the judge; None of each where none is asked.
+BY_JUDGE = ("judge_server", "judge_trial", "judge_cost")
+BY_JUDGE += ("judge_cost_of_this_run",)
 
 
 def run(c, workdir: pathlib.Path, open_writer=writer.open_writer) -> dict:
@@ -78,16 +81,20 @@ def _evaluate(c, workdir, open_writer) -> dict:
     raise ValueError(f"{', '.join(benchmark.files(c))}: nothing to score")
   made_with = make_recipe(c, benchmark, prompts)
   mark = recipe.claim(workdir, made_with)
+  early = paid.Usage()
+  if benchmark.judged and not c.predictions:
+    early = judged.try_early(c, prompts, workdir)
   whole = how is not None and how.send == "video"
   rows = _captions(c, workdir, wanted, open_writer, mark, whole)
   items = [item for item in wanted if item.id in rows]
   texts = {item.id: rows[item.id]["caption"] for item in items}
-  ask, judge_server, cache = None, None, workdir / "judge.jsonl"
+  by_judge = dict.fromkeys(BY_JUDGE)
   if benchmark.judged:
-    ask = _make_ask(c, cache)
-    address = server.address(c.judge.base_url, judge.JUDGE)
-    judge_server = secrets.shown(address)
-  scored, summary, usage = benchmark.score(c, items, texts, prompts, ask)
+    of = judged.score(c, benchmark, workdir, items, texts, prompts)
+    scored, summary = of.rows, of.summary
+    by_judge = _by_judge(c, workdir, of, early)
+  else:
+    scored, summary, _ = benchmark.score(c, items, texts, prompts, None)
   for row in scored:
     row["prompt"] = rows[row["id"]]["prompt"] if row["id"] in rows else None
     row["recipe_hash"] = mark
@@ -98,15 +105,22 @@ def _evaluate(c, workdir, open_writer) -> dict:
     "left_out": len(wanted) - len(items),  # with only_predicted
     "recipe_hash": mark,
     "recipe": made_with,
-    "judge_server": judge_server,
-    "judge_cost": None if usage is None else paid.total(cache),
-    "judge_cost_of_this_run": None if usage is None else usage._asdict(),
+    **by_judge,
   }
   if how is not None:
     results["captioner_cost"] = paid.total(workdir / captioner.ANSWERS)
   journal.rewrite(workdir / "items.jsonl", scored)
   _write(workdir / "results.json", results)
   return results
+
+
+def _by_judge(c, workdir, found, early) -> dict:
+  """What results.json says of the judge: which, how it was tried, its cost."""
+  address = server.address(c.judge.base_url, judge.JUDGE)
+  caches = workdir / judged.CACHE, workdir / trial.CACHE
+  usage = paid.together(early, found.usage)
+  told = secrets.shown(address), found.tried, paid.total(*caches)
+  return dict(zip(BY_JUDGE, (*told, usage._asdict()), strict=True))
 
 
 def _benchmark(name):
@@ -196,23 +210,6 @@ def _answers(c, workdir, items, origin) -> dict[str, dict]:
   return rows
 
 
-def _make_ask(c, cache):
-  """judge.ask with the config's settings and a progress bar."""
-  settings = c.judge.to_dict()
-
-  def ask(requests, on_answer):
-    requests = list(requests)
-    with progress.bar("judge", len(requests)) as advance:
-
-      def note(answer, usage):
-        on_answer(answer, usage)
-        advance(1, usage.note())
-
-      return judge.ask(requests, note, cache=cache, **settings)
-
-  return ask
-
-
 def _write(path, value):
   text = json.dumps(value, indent=2, ensure_ascii=False)
   journal.replace(path, (text + "\n").encode("utf-8", "replace"))
@@ -228,8 +225,8 @@ def show(results: dict, out: console.Console) -> None:
     out.print(_table(name, part))
   by = f"no judge, {_benchmark(results['benchmark']).measured}"
   if "judge" in results["recipe"]:
-    judged = results["recipe"]["judge"]
-    by = f"judge: {judged['model']}, prompts: {judged['prompts']}"
+    of = results["recipe"]["judge"]
+    by = f"judge: {of['model']}, prompts: {of['prompts']}"
   out.print(f"{by}; recipe {results['recipe_hash']}", highlight=False)
 
 

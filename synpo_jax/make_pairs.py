@@ -23,13 +23,15 @@ from synpo_jax.data import corruption, prompts, sources
 from synpo_jax.data.limits import Limits
 from synpo_jax.endpoints import server
 from synpo_jax.generation import serving, shots
-from synpo_jax.judging.judge import JUDGE
+from synpo_jax.judging import trial
+from synpo_jax.judging.judge import JUDGE, part
 from synpo_jax.pairing import (
   assembly,
   beside,
   captioners,
   corrupting,
   criteria,
+  known_items,
   ledger,
   looks,
   scores,
@@ -58,7 +60,7 @@ SAMPLE = flags.DEFINE_integer(
   "sample", None, "Show so many of the pairs in the terminal.", lower_bound=1
 )
 # What decides a judgement; the rest only decides how it is come by.
-JUDGE_KEYS = ("temperature", "extra", "asks")
+JUDGE_KEYS = ("temperature", "extra", "asks", "repeats")
 
 
 def open_captioner(placing, **model):
@@ -100,6 +102,9 @@ def run(
       captioning.check_videos(workdir, buckets.at(c.root), share)
     if "segments" in stages:
       _cut(c, workdir, faults, share)
+    if judged and {*captioners.WRITTEN} & {*stages}:
+      asked = c.judge.openai.to_dict()
+      trial.hold_early(known_items.items(), workdir, **asked)
     for stage in captioners.WRITTEN:
       if stage in stages:
         todo = elsewhere.get(stage), share, faults, open_writer
@@ -202,17 +207,20 @@ def _judge(c, workdir, arriving=()):
     scores.by_truth(workdir, _origin(judge, mark), **c.judge.truth)
   else:
     settings = c.judge.openai.to_dict()
+    (repeats, _), asked = part(settings)
     model = server.model_name(settings["model"], JUDGE)
     judge = dict(kind=kind, model=model, version=criteria.VERSION)
     kept = {key: settings[key] for key in JUDGE_KEYS}
     mark = ledger.register(workdir, "judge", judge | kept | made)
+    trial.hold(known_items.items(), workdir, **settings)
     scores.by_model(
       workdir,
       _origin(judge, mark),
       c.prices.to_dict(),
       arriving,
       cache=workdir / ledger.CACHE,
-      **settings | {"model": model},
+      repeats=repeats,
+      **asked | {"model": model},
     )
 
 

@@ -25,6 +25,11 @@ class Usage(NamedTuple):
     return f"{self.calls} calls, {tokens:,} tokens, {self.cached} from cache"
 
 
+def together(*usages: Usage) -> Usage:
+  """The cost of all of them."""
+  return Usage(*map(sum, zip(*usages, strict=True)))
+
+
 class Replies(NamedTuple):
   """The replies that are there, and what this run spent on others."""
 

@@ -18,6 +18,9 @@ from synpo_jax.generation.sampling import Sampling
 from synpo_jax.judging import judge
 from synpo_jax.runtime import buckets, journal, progress
 
+# What an outcome counts for.
+POINTS = {"win": 1.0, "loss": 0.0, "tie": 0.5, "position": 0.5, "failed": None}
+
 
 class Duel(NamedTuple):
   """Two answers to one request; `ours` is the one whose wins are counted."""
@@ -157,28 +160,35 @@ def judge_duels(
         "better_with_theirs_first": second.value,
         "failure": first.missing or second.missing,
         "outcome": outcome(first.value, second.value),
+        "points": POINTS[outcome(first.value, second.value)],
       }
     )
   return rows, usage
 
 
 def _requests(pairs, prompts, max_tokens):
-  version = f"preference {prompts.version}"
   for duel in pairs:
     orders = {"ours": (duel.ours, duel.theirs)}
     orders["theirs"] = (duel.theirs, duel.ours)
-    for name, (first, second) in orders.items():
-      messages = judge_prompts.fill(
-        prompts, "prefer", question=duel.question, first=first, second=second
-      )
-      yield judge.Request(
-        f"{duel.id}/{name}",
-        messages,
-        verdicts.better,
-        verdicts.BETTER_SCHEMA,
-        max_tokens,
-        version,
-      )
+    for name, answers in orders.items():
+      asked = f"{duel.id}/{name}", duel.question, *answers
+      yield request(*asked, prompts, max_tokens)
+
+
+def request(
+  key: str,
+  question: str,
+  first: str,
+  second: str,
+  prompts: judge_prompts.Prompts,
+  max_tokens: int,
+) -> judge.Request:
+  """Which of two answers is better, in this order."""
+  fields = dict(question=question, first=first, second=second)
+  messages = judge_prompts.fill(prompts, "prefer", **fields)
+  read = verdicts.better, verdicts.BETTER_SCHEMA
+  version = f"preference {prompts.version}"
+  return judge.Request(key, messages, *read, max_tokens, version)
 
 
 def outcome(ours_first: int | None, theirs_first: int | None) -> str:
@@ -202,8 +212,7 @@ def summarise(rows: list[dict]) -> dict:
   """Win rate with ties as halves, its standard error, and all the counts."""
   names = ("win", "loss", "tie", "position", "failed")
   counts = {n: sum(row["outcome"] == n for row in rows) for n in names}
-  points = {"win": 1.0, "loss": 0.0, "tie": 0.5, "position": 0.5}
-  values = [points[r["outcome"]] for r in rows if r["outcome"] != "failed"]
+  values = [row["points"] for row in rows if row["points"] is not None]
   n = len(values)
   rate = sum(values) / n if n else None
   error = None

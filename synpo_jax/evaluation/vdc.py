@@ -13,6 +13,7 @@ import pathlib
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from synpo_jax.endpoints import paid
 from synpo_jax.evaluation import judge_prompts
 from synpo_jax.evaluation import verdicts as replies
 from synpo_jax.evaluation.items import Benchmark, Item, limited, mean
@@ -118,7 +119,7 @@ def judge_captions(
   compared = _compare_requests(captioned, answers, prompts, compare_tokens)
   verdicts, second = judge.collect(ask, compared)
   rows = [_row(item, answers, verdicts) for item in captioned]
-  return rows, judge.Usage(*map(sum, zip(first, second, strict=True)))
+  return rows, paid.together(first, second)
 
 
 def _numbered(captioned) -> Iterator[tuple[str, Captioned, Question]]:
@@ -131,29 +132,45 @@ def _numbered(captioned) -> Iterator[tuple[str, Captioned, Question]]:
 
 def _answer_requests(captioned, prompts, max_tokens):
   for key, item, question in _numbered(captioned):
-    messages = judge_prompts.fill(
-      prompts, "answer", question=question.question, caption=item.caption
-    )
-    version = f"vdc answer {prompts.version}"
-    yield judge.Request(key, messages, replies.text, None, max_tokens, version)
+    asked = question.question, item.caption
+    yield answer_request(key, *asked, prompts, max_tokens)
+
+
+def answer_request(
+  key: str,
+  question: str,
+  caption: str,
+  prompts: judge_prompts.Prompts,
+  max_tokens: int,
+) -> judge.Request:
+  """The first call: the question, of the caption alone."""
+  fields = dict(question=question, caption=caption)
+  messages = judge_prompts.fill(prompts, "answer", **fields)
+  version = f"vdc answer {prompts.version}"
+  return judge.Request(key, messages, replies.text, None, max_tokens, version)
 
 
 def _compare_requests(captioned, answers, prompts, max_tokens):
   for key, _, question in _numbered(captioned):
-    if answers[key].missing:
-      continue
-    messages = judge_prompts.fill(
-      prompts,
-      "compare",
-      question=question.question,
-      gold=question.gold,
-      answer=answers[key].value,
-    )
-    version = f"vdc compare {prompts.version}"
-    schema = replies.VERDICT_SCHEMA
-    yield judge.Request(
-      key, messages, replies.verdict, schema, max_tokens, version
-    )
+    if not answers[key].missing:
+      said = question.question, question.gold, answers[key].value
+      yield compare_request(key, *said, prompts, max_tokens)
+
+
+def compare_request(
+  key: str,
+  question: str,
+  gold: str,
+  answer: str,
+  prompts: judge_prompts.Prompts,
+  max_tokens: int,
+) -> judge.Request:
+  """The second call: the answer beside the key, without the caption."""
+  fields = dict(question=question, gold=gold, answer=answer)
+  messages = judge_prompts.fill(prompts, "compare", **fields)
+  version = f"vdc compare {prompts.version}"
+  read = replies.verdict, replies.VERDICT_SCHEMA
+  return judge.Request(key, messages, *read, max_tokens, version)
 
 
 def _row(item, answers, verdicts) -> dict:

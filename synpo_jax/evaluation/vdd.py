@@ -62,18 +62,10 @@ def judge_captions(
   max_tokens: int,
 ) -> tuple[list[dict], judge.Usage]:
   """One row per video: its score, or why there is none."""
-  version = f"vdd detail {prompts.version}"
-
-  def request(reference):
-    fields = reference._asdict() | {"caption": captions[reference.video]}
-    del fields["video"]
-    messages = judge_prompts.fill(prompts, "detail", **fields)
-    schema = verdicts.SCORE_SCHEMA
-    return judge.Request(
-      reference.video, messages, verdicts.score, schema, max_tokens, version
-    )
-
-  answers, usage = judge.collect(ask, map(request, references))
+  requests = (
+    request(row, captions[row.video], prompts, max_tokens) for row in references
+  )
+  answers, usage = judge.collect(ask, requests)
   rows = [
     {
       "id": reference.video,
@@ -85,6 +77,21 @@ def judge_captions(
     for reference in references
   ]
   return rows, usage
+
+
+def request(
+  reference: Reference,
+  caption: str,
+  prompts: judge_prompts.Prompts,
+  max_tokens: int,
+) -> judge.Request:
+  """The question about one caption; its id is the reference's video."""
+  fields = reference._asdict() | {"caption": caption}
+  video = fields.pop("video")
+  messages = judge_prompts.fill(prompts, "detail", **fields)
+  read = verdicts.score, verdicts.SCORE_SCHEMA
+  version = f"vdd detail {prompts.version}"
+  return judge.Request(video, messages, *read, max_tokens, version)
 
 
 def summarise(rows: list[dict]) -> dict:

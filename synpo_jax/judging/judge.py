@@ -8,7 +8,7 @@ is missing, which is not a score.
 """
 
 import asyncio
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,6 +48,7 @@ class Request(NamedTuple):
   schema: dict | None  # JSON schema of the reply, where the server offers it
   max_tokens: int  # of the reply; doubled when one was cut short
   version: str  # of the prompt
+  repeat: int = 0  # which of several askings; from 1 on it is the reply's seed
 
 
 class Answer(NamedTuple):
@@ -61,6 +62,26 @@ class Answer(NamedTuple):
   id: Hashable
   value: Any
   missing: str | None
+
+
+class Aside(NamedTuple):
+  """What the judge of a config says beside the settings of `ask`."""
+
+  repeats: int  # how often each question is asked
+  may_fail: int  # wrong answers to known items, before a judge is refused
+
+
+def part(section: Mapping[str, Any]) -> tuple[Aside, dict]:
+  """The judge of a config (configs/evaluation.py), and what `ask` takes of it.
+
+  Raises ValueError for counts that make no sense.
+  """
+  rest = dict(section)
+  aside = Aside(*(rest.pop(name) for name in Aside._fields))
+  for name, least in (("repeats", 1), ("may_fail", 0)):
+    if (given := getattr(aside, name)) < least:
+      raise ValueError(f"judge.{name}={given}: give {least} or more")
+  return aside, rest
 
 
 class Reply(NamedTuple):
@@ -193,7 +214,7 @@ async def _reply(job, request, limit) -> Reply:
       list(request.messages),
       schema=request.schema,
       max_tokens=limit,
-      options=job.options,
+      options=job.options | _seed(request),
     )
     tokens = response.prompt_tokens, response.completion_tokens
     return Reply(*response.choices[0], *tokens)._asdict()
@@ -214,5 +235,11 @@ def _key(job, request, limit) -> str:
     max_tokens=limit,
     temperature=job.options.get("temperature"),
     extra=job.endpoint.extra,
+    **_seed(request),
   )
   return digest(asked, 64)
+
+
+def _seed(request) -> dict[str, int]:
+  """What makes a further asking of a question another one."""
+  return {"seed": request.repeat} if request.repeat else {}

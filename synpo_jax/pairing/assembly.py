@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from synpo_jax.endpoints import paid
+from synpo_jax.judging import trial
 from synpo_jax.pairing import choose, corrupting, criteria, ledger
 from synpo_jax.runtime import journal
 
@@ -94,7 +95,9 @@ def counts(workdir: Path, faults: dict[str, str]) -> dict:
   more = {name: len(ledger.written(workdir, name)) for name in ledger.MORE}
   rows |= {name: count for name, count in more.items() if count}
   found = {"rows": rows, "unreadable": faults}
-  found["judge"] = paid.total(workdir / ledger.CACHE)
+  found["judge"] = paid.total(workdir / ledger.CACHE, workdir / trial.CACHE)
+  if tried := trial.result(workdir):
+    found["judge_trial"] = tried
   if answers := ledger.all_answers(workdir):
     found["captioner"] = paid.total(*answers)
   return found

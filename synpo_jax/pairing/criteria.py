@@ -105,17 +105,22 @@ def requests(
   for index in asked:
     caption = captions[index]
     text = factuality_text(caption, notes)
-    single.append(_request(id, "factuality", index, text))
-    text = FLUENCY.format(question=question, caption=caption)
-    single.append(_request(id, "fluency", index, text))
+    single.append(request(id, "factuality", index, text))
+    text = fluency_text(caption, question)
+    single.append(request(id, "fluency", index, text))
   text = consistency_text([captions[index] for index in asked])
-  return [*single, _request(id, "consistency", None, text, asked)]
+  return [*single, request(id, "consistency", None, text, asked)]
 
 
 def factuality_text(caption: str, notes: list[str]) -> str:
   """The prompt: numbered notes, then the caption."""
   listed = "\n".join(f"{i}. {note.strip()}" for i, note in enumerate(notes, 1))
   return FACTUALITY.format(notes=listed, caption=caption.strip())
+
+
+def fluency_text(caption: str, question: str) -> str:
+  """The prompt: what was asked, then the caption."""
+  return FLUENCY.format(question=question, caption=caption)
 
 
 def consistency_text(captions: list[str]) -> str:
@@ -169,7 +174,14 @@ def _by_caption(reply, asked) -> dict[int, int]:
   return scores
 
 
-def _request(id_, criterion, index, text, asked=None):
+def request(
+  id_: str,
+  criterion: str,
+  index: int | None,
+  text: str,
+  asked: list[int] | None = None,
+) -> Request:
+  """A question with its reader; asked: candidates that consistency is of."""
   if criterion == "consistency":
     parse = functools.partial(read_scores, asked=asked)
     schema = _consistency_schema(len(asked))

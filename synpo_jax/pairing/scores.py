@@ -2,6 +2,7 @@
 
 import collections
 import itertools
+import statistics
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
@@ -22,19 +23,23 @@ def by_model(
   origin: dict,
   prices: dict[str, float],
   arriving: Iterable[dict | None] = (),
+  *,
+  repeats: int,
   **settings,
 ) -> judge.Usage:
   """Appends the scores of each new video, in the order of the candidates.
 
   A criterion that could not be judged is None in the row and stands in its
   "missing" with the reason. Rows that lack one because the server was not
-  available are made anew.
+  available are made anew. Of several repeats a row holds the means, and in its
+  "spread" their standard deviations.
 
   Args:
     origin: kept in every row: the judge and the hash of its settings.
     prices: of a million prompt and completion tokens, for the running cost.
     arriving: further rows of candidates as they are written, None while there
       is none; then the progress of judging is told in lines.
+    repeats: how often each question is asked.
     settings: of judge.ask.
   """
   _forget_unavailable(workdir)
@@ -53,12 +58,13 @@ def by_model(
         asked = criteria.requests(**item)
         order.append(item["id"])
         rows[item["id"]] = _blank(item) | origin
-        left[item["id"]] = len(asked)
-        yield from asked
+        left[item["id"]] = len(asked) * repeats
+        yield from _repeated(asked, repeats)
 
     def flush(usage):
       while order and left.get(order[0]) == 0:
-        append(rows.pop(order.popleft()), paid.cost(usage, prices))
+        row = _averaged(rows.pop(order.popleft()), repeats)
+        append(row, paid.cost(usage, prices))
 
     def take(answer, usage):
       _fill(rows[answer.id[0]], answer)
@@ -168,19 +174,49 @@ def _blank(item) -> dict:
   return row
 
 
+def _repeated(asked, repeats) -> Iterator[judge.Request]:
+  """Every question with each of its repeats, which its id ends with."""
+  for request in asked:
+    for repeat in range(repeats):
+      yield request._replace(id=(*request.id, repeat), repeat=repeat)
+
+
 def _fill(row, answer):
-  _, criterion, index = answer.id
+  """Puts an answer into its row: a list of scores in each candidate's place."""
+  _, criterion, index, repeat = answer.id
   if answer.missing:
     lost = {"criterion": criterion, "reason": answer.missing}
-    row["missing"].append(
-      lost if index is None else lost | {"candidate": index}
-    )
-    row["missing"].sort(key=lambda m: (m["criterion"], m.get("candidate", -1)))
-  elif index is None:
-    for candidate, score in answer.value.items():
-      row[criterion][candidate] = score
-  else:
-    row[criterion][index] = answer.value
+    lost |= {} if index is None else {"candidate": index}
+    row["missing"].append(lost | ({"repeat": repeat} if repeat else {}))
+    return
+  scores = answer.value if index is None else {index: answer.value}
+  for candidate, score in scores.items():
+    said = row[criterion][candidate] or []
+    row[criterion][candidate] = [*said, score]
+
+
+def _averaged(row, repeats) -> dict:
+  """The row with means in place of lists, and their spread where it has one."""
+  spread = {}
+  for name in criteria.RANGES:
+    said = [scores or [] for scores in row[name]]
+    row[name] = [_mean(scores) for scores in said]
+    spread[name] = [
+      statistics.stdev(scores) if len(scores) > 1 else None for scores in said
+    ]
+  row["missing"].sort(key=_place)
+  return row | ({"repeats": repeats, "spread": spread} if repeats > 1 else {})
+
+
+def _mean(scores):
+  """One score as it was given, of several the mean; None of none."""
+  if len(scores) < 2:
+    return scores[0] if scores else None
+  return statistics.fmean(scores)
+
+
+def _place(lost):
+  return lost["criterion"], lost.get("candidate", -1), lost.get("repeat", 0)
 
 
 def _forget_unavailable(workdir):

@@ -3,10 +3,17 @@
 import pathlib
 from collections.abc import Callable
 
-from synpo_jax.evaluation import caption_metrics, judge_prompts, vatex, vdd
+from synpo_jax.evaluation import (
+  caption_metrics,
+  judge_prompts,
+  known_items,
+  repeats,
+  vatex,
+  vdd,
+)
 from synpo_jax.evaluation.tokenizer import tokenize
 from synpo_jax.generation import batch_captions
-from synpo_jax.judging import judge
+from synpo_jax.judging import judge, trial
 from synpo_jax.runtime import hosts
 from synpo_jax.runtime.terminal import in_short
 from synpo_jax.training import inputs, job, row_counts, update
@@ -21,13 +28,16 @@ def make(ready, c, workdir: pathlib.Path) -> Callable | None:
   with captioning.judge there is heldout/detail, 0 to 5, or None where the judge
   gave no verdict. Several processes share the captions; the first one scores
   them, and the others return nothing. Raises ValueError for videos that are
-  not there or cannot be read.
+  not there or cannot be read, and for a judge that fails its trial.
   """
   if not c.captioning.references:
     return None
   references = vatex.read_references(c.captioning.references)
   references = dict(list(references.items())[: c.captioning.most or None])
   held = _videos(ready, c, workdir, references)
+  if c.captioning.judge and hosts.is_first():
+    known = known_items.of_vdd(judge_prompts.OURS_ALONE, **JUDGED)
+    trial.hold_early(known, workdir, key="", **c.judge.to_dict())
 
   def measure(trained):
     captions = batch_captions.greedy(
@@ -87,22 +97,33 @@ def score(
 def detail(references, captions, cache, question, settings) -> float | None:
   """Mean of VDD's verdicts on detail, 0 to 5, beside each first reference.
 
-  None, which is said, where the judge cannot be had or misses a verdict: a
-  mean over other videos would not compare.
+  None, which is said, where the judge cannot be had, fails its trial or misses
+  a verdict: a mean over other videos would not compare.
   """
   rows = [vdd.Reference(v, question, t[0]) for v, t in references.items()]
-
-  def ask(requests, on_answer):
-    return judge.ask(requests, on_answer, cache=cache, key="", **settings)
-
-  prompts = judge_prompts.OURS_ALONE
   try:
-    judged, _ = vdd.judge_captions(rows, captions, prompts, ask, **JUDGED)
+    found = _judged(rows, captions, cache, settings | {"key": ""})
   except (ValueError, OSError) as error:
     hosts.say(f"heldout/detail: no verdicts now ({in_short(error)})")
     return None
-  found = vdd.summarise(judged)
   if found["failed"]:
-    hosts.say(f"heldout/detail: {found['failed']} verdicts missing; left out")
+    hosts.say(f"heldout/detail: {found['failed']:g} verdicts missing; left out")
     return None
   return found["score"]
+
+
+def _judged(rows, captions, cache, section) -> dict:
+  """VDD's summary, once the judge has passed its trial."""
+  prompts = judge_prompts.OURS_ALONE
+  trial.hold(known_items.of_vdd(prompts, **JUDGED), cache.parent, **section)
+  aside, settings = judge.part(section)
+  rounds = []
+  for repeat in range(aside.repeats):
+
+    def ask(requests, on_answer, repeat=repeat):
+      asked = (request._replace(repeat=repeat) for request in requests)
+      return judge.ask(asked, on_answer, cache=cache, **settings)
+
+    judged, _ = vdd.judge_captions(rows, captions, prompts, ask, **JUDGED)
+    rounds.append(repeats.Scored(judged, vdd.summarise(judged)))
+  return repeats.combine(rounds).summary

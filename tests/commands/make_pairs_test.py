@@ -11,10 +11,11 @@ from rich import console
 from synpo_jax import make_pairs
 from synpo_jax.data import pairs as reading
 from synpo_jax.data import prompts
+from synpo_jax.judging import trial
 from synpo_jax.judging.judge import JUDGE
 from synpo_jax.pairing import criteria, ledger, terminal, worth
 from synpo_jax.runtime import journal
-from tests.support import fake_pairs
+from tests.support import fake_pairs, known_answers
 from tests.support.judge_server import chat, serve
 
 
@@ -285,13 +286,79 @@ def test_processes_share_the_captioning(done, videos, tmp_path):
   assert by_id(lines(tmp_path, name)) == by_id(lines(done[0], name))
 
 
+def test_repeats_are_averaged_and_their_spread_is_told(videos, tmp_path):
+  """The judge's seed decides its scores; a question's first has none."""
+
+  def behave(n, body):
+    kind = fake_pairs.kind_of(body["messages"][-1]["content"])
+    if known_answers.reply(body) or kind == "consistency":
+      return fake_pairs.honest(n, body)
+    seed = body.get("seed", 0)
+    wrong = kind == "fluency" and seed == 2
+    return chat("none" if wrong else f'{{"score": {(1, 2, 5)[seed]}}}')
+
+  with serve(behave) as (url, log):
+    c = fake_pairs.config(videos, url, repeats=3, asks=1)
+    c.videos = "deep/v0.mp4"
+    summary = make_pairs.run(c, tmp_path, fake_pairs.open_writer)
+    assert summary["judge"]["calls"] == len(log.bodies) == 8 + 3 * 9
+    c.judge.openai.repeats = 1
+    with pytest.raises(ValueError, match="repeats: 3 then, 1 now"):
+      make_pairs.run(c, tmp_path, fake_pairs.open_writer)
+  (row,) = lines(tmp_path, "judgements.jsonl")
+  assert row["factuality"] == [pytest.approx(8 / 3)] * 4  # of 1, 2 and 5
+  assert row["spread"]["factuality"] == [pytest.approx((13 / 3) ** 0.5)] * 4
+  assert row["fluency"] == [1.5] * 4 and row["repeats"] == 3
+  assert row["spread"]["fluency"] == [pytest.approx(0.5**0.5)] * 4
+  assert row["spread"]["consistency"] == [0.0] * 4
+  lost = [(m["criterion"], m["candidate"], m["repeat"]) for m in row["missing"]]
+  assert lost == [("fluency", candidate, 2) for candidate in range(4)]
+
+
 # A judge that fails
+
+
+def upside_down(n, body):
+  """Gives each known item what it must not have, and all else a 3."""
+  known = known_answers.reply(body)
+  score = 3
+  if known and '\\"score\\": ' in known[2]:
+    score = 5 if '\\"score\\": 0' in known[2] else 0
+  return chat(json.dumps({"score": score}))
+
+
+def test_a_judge_that_fails_its_trial_scores_nothing(videos, tmp_path):
+  with serve(upside_down) as (url, log):
+    c = fake_pairs.config(videos, url, asks=1)
+    with pytest.raises(trial.Failed) as said:
+      make_pairs.run(c, tmp_path, fake_pairs.open_writer)
+    head, *below = str(said.value).split("\n")
+    assert head == (
+      f"judge: stub at {url} answers 8 of 8 known items wrongly, where 0 may "
+      "be; nothing was scored. Take another judge, or let it pass with "
+      "judge.may_fail=8"
+    )
+    assert below[0] == (
+      "  factuality of a right caption: wanted 4 or more, replied "
+      "'{\"score\": 0}'"
+    )
+    assert len(below) == len(log.bodies) == 8
+    assert not ledger.path(tmp_path, "clips").exists()
+    held = json.loads((tmp_path / trial.RESULT).read_text())
+    assert (held["failed"], held["may_fail"]) == (8, 0)
+    c.judge.openai.may_fail = 8
+    c.stages = "segments,clips,candidates,judge"
+    summary = make_pairs.run(c, tmp_path, fake_pairs.open_writer)
+    assert summary["judge_trial"]["failed"] == 8
+    assert summary["judge"]["calls"] == len(log.bodies) == 8 + 6 * 9
 
 
 def failing(picky):
   """Fails for some candidates; `picky(kind, captions)` says how, or None."""
 
   def behave(n, body):
+    if known := known_answers.reply(body):
+      return known
     text = body["messages"][-1]["content"]
     wrong = picky(fake_pairs.kind_of(text), fake_pairs.CAPTION.findall(text))
     return fake_pairs.honest(n, body) if wrong is None else wrong
@@ -365,7 +432,8 @@ def test_candidates_are_judged_while_others_grow(videos, tmp_path, done):
   asked = threading.Event()
 
   def behave(n, body):
-    asked.set()
+    if not known_answers.reply(body):
+      asked.set()
     return fake_pairs.honest(n, body)
 
   class Waiting(fake_pairs.Writer):

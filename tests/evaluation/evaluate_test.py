@@ -21,7 +21,7 @@ from synpo_jax.generation.shots import Captioned, Text
 from synpo_jax.runtime import journal
 from synpo_jax.world import rendering, staging, telling
 from synpo_jax.world.scene import write_scenes
-from tests.support import captioner_server
+from tests.support import captioner_server, known_answers
 from tests.support.judge_server import chat, serve
 from tests.support.paths import ROOT
 
@@ -161,6 +161,8 @@ def test_a_killed_evaluation_goes_on(world, tmp_path):
 
 def answering(number, body):
   """A judge that finds what the caption says, word for word."""
+  if known := known_answers.reply(body):
+    return known
   text = body["messages"][-1]["content"]
   if "Key:" in text:
     right = "Key: red\nAnswer: red" in text

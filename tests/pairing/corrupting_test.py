@@ -109,7 +109,7 @@ def test_the_rejected_caption_is_of_the_corrupted_video(done):
     assert len(origin["scores"]["total"]) == 5  # all were judged together
     assert row["rejected_score"] <= row["chosen_score"]
     assert row["rejected_score"] == min(origin["scores"]["total"][3:])
-  assert len(log.bodies) == 4 * (2 * 5 + 1)
+  assert len(log.bodies) == 8 + 4 * (2 * 5 + 1)  # of the judge's trial, 8
   told = (workdir / "pairs.html").read_text()
   assert all(
     f"of frames after {row['provenance']['corruption']['kind']}" in told

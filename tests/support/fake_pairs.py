@@ -15,7 +15,7 @@ import numpy as np
 from configs import pairs as recipe
 from synpo_jax import make_pairs
 from synpo_jax.generation.shots import Captioned, Text
-from tests.support import captioner_server
+from tests.support import captioner_server, known_answers
 from tests.support.judge_server import chat
 
 WORDS = "a red ball rolls left then a blue box turns and the dog waits".split()
@@ -82,7 +82,12 @@ def verdict(kind, caption):
 
 
 def honest(n, body):
-  """A judge that answers as asked; consistency scores come out of order."""
+  """A judge that answers as asked; consistency scores come out of order.
+
+  What it is tried with it answers rightly.
+  """
+  if known := known_answers.reply(body):
+    return known
   text = body["messages"][-1]["content"]
   kind, captions = kind_of(text), CAPTION.findall(text)
   if kind != "consistency":

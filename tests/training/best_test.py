@@ -10,7 +10,7 @@ from configs import vdc
 from synpo_jax.runtime.workdir import is_run, newest
 from synpo_jax.training import best, captioning, job, loop, metrics
 from synpo_jax.weights import adapters
-from tests.support import run_config
+from tests.support import judge_server, known_answers, run_config
 
 
 def rows_of(name, *values):
@@ -67,6 +67,25 @@ def test_a_judge_that_cannot_be_had_leaves_the_run_alone(tmp_path, capsys):
   asked = tmp_path / "judge.jsonl", "What?", settings
   assert captioning.detail(*rows, *asked) is None
   assert "heldout/detail: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_a_judge_is_tried_before_it_marks_a_run(tmp_path, capsys, right):
+  """One that gives everything a 3 marks nothing."""
+
+  def behave(n, body):
+    known = right and known_answers.reply(body)
+    return known or judge_server.chat(f'{{"score": {3 + body.get("seed", 0)}}}')
+
+  with judge_server.serve(behave) as (url, log):
+    settings = vdc.get_config().judge.to_dict()
+    settings |= dict(base_url=url, model="m", repeats=2)
+    rows = {"a": ["a dog"]}, {"a": "a cat"}
+    asked = tmp_path / "judge.jsonl", "What?", settings
+    assert captioning.detail(*rows, *asked) == (3.5 if right else None)
+  assert len(log.bodies) == (8 if right else 6)
+  told = "answers 4 of 6 known items wrongly"
+  assert (told in capsys.readouterr().out) != right
 
 
 def settings_of(folder):
