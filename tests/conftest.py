@@ -3,8 +3,9 @@
 Programs are compiled once: test processes, those that they start and later
 runs share a cache, .cache/compiled or JAX_COMPILATION_CACHE_DIR. Most are
 compiled without most optimisations, as their runs take less time than LLVM's
-best code; `optimised` is for those that are not. Hypothesis draws anew in every
-run; the header says how to draw the same again.
+best code; `optimised` is for those that are not. What a command of the README,
+started without XLA_FLAGS, compiles is all as a user's. Hypothesis draws anew
+in every run; the header says how to draw the same again.
 """
 
 import gc
@@ -15,11 +16,11 @@ import signal
 import subprocess
 import sys
 
-from tests.support import stores
+from tests.support import stores, xla
 from tests.support.paths import ROOT
 
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+os.environ["XLA_FLAGS"] = xla.flags(devices=8)
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault(

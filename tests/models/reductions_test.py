@@ -1,6 +1,5 @@
 """What crosses devices: LoRA gradients as float32, int8 kernels as bytes."""
 
-import os
 import re
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from synpo_jax.models.config import LoraConfig
 from synpo_jax.training import update
 from synpo_jax.training.pair_logps import Scoring
 from synpo_jax.weights.config_reading import captioner_config
+from tests.support import xla
 from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.usefixtures("optimised")  # as users compile
@@ -107,7 +107,7 @@ def test_sharded_int8_kernels_are_gathered_as_bytes():
   out = subprocess.run(
     [sys.executable, "-c", GATHER],
     cwd=ROOT,
-    env=os.environ
+    env=xla.without_flags()
     | {"TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"},
     capture_output=True,
     text=True,

@@ -1,12 +1,12 @@
 """Splash attention, forward and backward, compiles for v5e, v5p and v6e."""
 
 import json
-import os
 import subprocess
 import sys
 
 import pytest
 
+from tests.support import xla
 from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.slow
@@ -17,8 +17,8 @@ SLICES = ("v5e:2x2", "v5p:2x2x1", "v6e:2x2")
 def test_the_kernels_compile_for_tpus():
   """auto picks splash, and a saved forward pass is not computed again."""
   script = ROOT / "tests" / "support" / "splash_compiled.py"
-  keep = {k: v for k, v in os.environ.items() if k != "JAX_PLATFORMS"}
-  env = keep | dict(
+  env = xla.without_flags() | dict(
+    JAX_PLATFORMS="",
     TPU_SKIP_MDS_QUERY="1",
     ALLOW_MULTIPLE_LIBTPU_LOAD="1",
     PYTHONPATH=str(ROOT),

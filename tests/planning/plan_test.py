@@ -1,7 +1,6 @@
 """Plans: what is tried and in which order, and one slice for real."""
 
 import json
-import os
 import pathlib
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from synpo_jax.planning import chips, choices, outcome, tables, targets, trial
 from synpo_jax.planning.choices import Choice
 from synpo_jax.planning.outcome import Memory, Outcome, Work
 from synpo_jax.planning.trial import Trial
+from tests.support import xla
 
 pytestmark = pytest.mark.slow
 
@@ -137,7 +137,6 @@ SMALL = {
 def plan(topology, folder, *more):
   """The command on a 7B model cut to two thin layers."""
   arch = [f"--config.model.arch.{key}={n}" for key, n in SMALL.items()]
-  clean = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
   return subprocess.run(
     [
       *(sys.executable, "-m", "synpo_jax.plan"),
@@ -147,7 +146,7 @@ def plan(topology, folder, *more):
     ],
     capture_output=True,
     text=True,
-    env=clean,
+    env=xla.without_flags(),
   )
 
 
@@ -182,9 +181,10 @@ needs_libtpu = pytest.mark.skipif(
 
 @needs_libtpu
 def test_both_cores_of_a_v4_are_one_device():
-  clean = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
   command = [sys.executable, "-c", MESH]
-  done = subprocess.run(command, capture_output=True, text=True, env=clean)
+  done = subprocess.run(
+    command, capture_output=True, text=True, env=xla.without_flags()
+  )
   assert done.returncode == 0, done.stderr
 
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 from synpo_jax.training import metrics
+from tests.support import xla
 from tests.support.paths import ROOT
 
 NOTHING_HELD_OUT = ("--config.heldout.pairs=", "--config.every.reward_norms=0")
@@ -42,5 +43,5 @@ def rows(folder, workdir):
 def environment(devices):
   return os.environ | {
     "JAX_PLATFORMS": "cpu",
-    "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+    "XLA_FLAGS": xla.flags(devices),
   }
