@@ -55,6 +55,9 @@ LOSSES = {
   "sft": dict(),
   "tpo": dict(beta=0.01, alpha=1.0),  # these two want reference captions
   "gold_nll": dict(),
+  # These read all judged captions of a row (captions, scores), best first.
+  "plackett_luce": dict(beta=0.1),
+  "synpo_list": dict(alpha=30.0, beta=0.2),
 }
 
 # Several losses of one forward pass, added up: {loss: its coefficients, and its
@@ -115,6 +118,10 @@ def paper(loss):
   )
   c.lora = dict(rank=128, alpha=64.0, dropout=0.05)  # rank 0: no adapter
   c.loss = dict(name=loss, coefficients=(LOSSES | MIXTURES)[loss])
+  # A loss of pairs over every pair of a row's judged captions whose scores are
+  # at least so far apart; None: the chosen against the rejected, or of a list
+  # the best against the worst.
+  c.loss.all_pairs = config_dict.placeholder(float)
   c.data = data()
   # Frames of a video: so many a second within these limits, evenly spread.
   c.frames = dict(min_frames=8, max_frames=16, frames_per_second=0.5)

@@ -54,11 +54,13 @@ def main():
 
 def wanted(c) -> list[dict]:
   """What differs of the `data` section for each file of rows of a run."""
-  own = dict(pairs=c.data.pairs, captions=losses.captions(c.loss.name))
+  loss = losses.make(**c.loss.to_dict())
+  own = dict(pairs=c.data.pairs, captions=loss.captions)
   if not c.heldout.pairs:
     return [own]
   held = dict(pairs=c.heldout.pairs, videos=c.heldout.videos)
-  return [own, dict(held, captions=2, min_score_gap=None)]
+  captions = max(2, loss.captions)
+  return [own, dict(held, captions=captions, min_score_gap=loss.all_pairs)]
 
 
 def decode(c, rows: dict, tower, build) -> shards.Store | None:

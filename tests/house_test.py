@@ -128,7 +128,7 @@ def test_data_and_pairs_do_without_jax():
 def test_coefficients_are_those_the_loss_takes(name):
   c = vdc.get_config(f"loss={name}")
   takes = inspect.signature(losses.LOSSES[name]).parameters
-  own = set(takes) - {"logps", "mask", "ref_logps", "weight"}
+  own = set(takes) - {"logps", "mask", "ref_logps", "weight", "scores"}
   assert set(c.loss.coefficients) == own
   losses.check_coefficients(name, c.loss.coefficients)
   with pytest.raises(ValueError, match=f"{name} takes .*given are .*wrong"):

@@ -14,11 +14,13 @@ class Batch(NamedTuple):
   stays finite.
 
   prefix: prompt, padded on the left. response: chosen, rejected and gold
-  captions, as many as the loss reads, padded on the right. *_mask: True on what
-  is no padding. weight: 0 for filler, else 1. row: index in the table of pairs,
+  captions, as many as the loss reads, or judged ones, best first, with captions
+  of no token behind shorter lists; padded on the right. *_mask: True on what is
+  no padding. weight: 0 for filler, else 1. row: index in the table of pairs,
   -1 for filler. frames: zero beyond a row's own; or features, what the tower
   makes of them in S steps. Neither where no row has a video. ref_logps: each
-  caption's, summed, under the reference.
+  caption's, summed, under the reference. scores: of judged captions, above the
+  row's worst; where it is not None the batch holds lists.
   """
 
   prefix: Int32[Any, "*A B P"]
@@ -30,6 +32,7 @@ class Batch(NamedTuple):
   frames: UInt8[Any, "*A B F Y X 3"] | None = None
   features: Float[Any, "*A B S K Dv"] | None = None
   ref_logps: Float32[Any, "*A B C"] | None = None
+  scores: Float32[Any, "*A B C"] | None = None
 
   def micro(self, index: int) -> "Batch":
     """One micro-batch of an update's."""

@@ -104,6 +104,8 @@ class Batches:
     rows = self.rows
     for array in (*rows.prefix, *rows.response, rows.video, rows.frames):
       total.update(np.ascontiguousarray(array))
+    if rows.scores is not None:
+      total.update(np.ascontiguousarray(rows.scores))
     total.update(np.ascontiguousarray(self.sizes))
     return total.hexdigest()
 
@@ -152,6 +154,8 @@ class Batches:
     )
     if self.references is not None:
       batch = batch._replace(ref_logps=self.references[read])
+    if self.rows.scores is not None:
+      batch = batch._replace(scores=self.rows.scores[read])
     if not bucket[2]:
       return batch
     steps = bucket[2] // self.frames_per_step

@@ -8,7 +8,7 @@ Keys that a form does not use stay in the row.
 
 from typing import Any
 
-from synpo_jax.data import turns
+from synpo_jax.data import lists, turns
 from synpo_jax.data.media import Fault
 
 Row = dict[str, Any]
@@ -236,6 +236,7 @@ def _same(row: Row) -> Row:
 
 PLAIN = "ours (question, chosen, rejected)"
 FORMS = (
+  (lists.FORM, lists.is_list, lists.as_pair),
   (
     "the official release (question, pos_pre, neg_pre)",
     lambda row: "pos_pre" in row,

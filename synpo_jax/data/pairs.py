@@ -47,9 +47,10 @@ def read_pairs(
     path: a file of rows, a folder of `datasets` or a glob (`files.find`).
     question: for rows that bring none; None makes such rows faulty.
     captions: 2 wants a rejected caption in every row, 3 a reference caption,
-      too; 1 drops them if there.
-    min_score_gap: smallest chosen minus rejected score that stays (the
-      official recipe keeps gaps of at least 4); None keeps all rows.
+      too; lists.MOST all judged captions; 1 drops them if there.
+    min_score_gap: smallest chosen minus rejected score, or of a list best minus
+      worst, that stays (the official recipe keeps gaps of at least 4); None
+      keeps all rows.
 
   Raises:
     FileNotFoundError: no such file.

@@ -114,7 +114,8 @@ def make(
 ) -> Data:
   """Reads, checks, decodes and tokenises; the batches follow on demand.
 
-  captions: 2 for pairs, 1 for the chosen alone, 3 with the gold one. blocks:
+  captions: 2 for pairs, 1 for the chosen alone, 3 with the gold one,
+  lists.MOST for all that are judged. blocks:
   CaptionerConfig.blocks. frames_per_step: that the model reads together; a
   video has whole steps. together: waits for all processes.
 
@@ -165,6 +166,7 @@ def _tokenised(kept, names, frames, s: Settings, tokenizer, blocks, captions):
     captions=captions,
     limits=_limits(s),
     times=times,
+    least_gap=s.min_score_gap,
   )
 
 

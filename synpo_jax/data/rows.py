@@ -5,15 +5,15 @@ name in the video folder; absent for text-only rows), `chosen_score`,
 `rejected_score`, `id`. The official release's names are read too, rows whose
 `chosen` and `rejected` are lists of chat messages that differ in the last one,
 and the forms of other programs (data/forms.py). A caption known to be right is
-read where it is needed, as `reference_caption` or `reference`. Media and words
-that we do not use are refused by name; other keys are provenance and left
-alone.
+read where it is needed, as `reference_caption` or `reference`. Rows of all
+judged captions are those of data/lists.py. Media and words that we do not use
+are refused by name; other keys are provenance and left alone.
 """
 
 import sys
 from typing import Any, NamedTuple
 
-from synpo_jax.data import forms, media, several, turns
+from synpo_jax.data import forms, lists, media, several, turns
 from synpo_jax.data.media import Fault
 from synpo_jax.data.turns import Message
 
@@ -27,7 +27,7 @@ NAMES = {
   "chosen_score": ("chosen_score", "pos_score", "score_chosen"),
   "rejected_score": ("rejected_score", "neg_score", "score_rejected"),
 }
-KNOWN = {name for names in NAMES.values() for name in names}
+KNOWN = {name for names in NAMES.values() for name in names} | {*lists.NAMES}
 
 GOLD = ("reference_caption", "reference")  # the latter is TRL's, for TPO
 
@@ -41,7 +41,8 @@ BESIDE = ("system_prompt", "tools")  # what a row of messages may not hold back
 class Pair(NamedTuple):
   """One row, checked. `rejected` is None in rows for plain fine-tuning.
 
-  gold: the reference caption, None where it is not learnt from.
+  gold: the reference caption, None where it is not learnt from. listed: all
+  judged captions, of which chosen and rejected are the ends; None likewise.
   """
 
   id: str
@@ -53,6 +54,7 @@ class Pair(NamedTuple):
   chosen_score: float | None
   rejected_score: float | None
   gold: str | None = None
+  listed: lists.Listed | None = None
 
 
 class Row(NamedTuple):
@@ -77,7 +79,8 @@ def read(
   Args:
     row: as `files.stream` yields it; a Fault is raised. question: for a row
       that brings none. captions: 2; 1 for the chosen alone; 3 with the
-      reference caption. scored: whether scores are needed.
+      reference caption; lists.MOST for all that are judged, which a pair with
+      scores has two of. scored: whether scores are needed, for min_score_gap.
 
   Raises:
     Fault: what is wrong with it.
@@ -93,6 +96,8 @@ def read(
   pair, marked = _pair(fields, told.history, question, captions, scored)
   if captions == 3:
     pair = _with_gold(pair, row)
+  if captions > 1 and (form == lists.FORM or captions == lists.MOST):
+    pair = _with_list(pair, row if form == lists.FORM else None, scored)
   of_prompt = row.get("id") is None and row.get("prompt_id") is not None
   return Row(pair, of_prompt, marked, form)
 
@@ -170,6 +175,29 @@ def _with_gold(pair: Pair, row: dict) -> Pair:
   if gold.strip() == pair.rejected.strip():
     raise Fault("rejected and reference caption are the same text")
   return pair._replace(gold=gold)
+
+
+def _with_list(pair: Pair, row: dict | None, scored: bool) -> Pair:
+  """The pair with its row's judged captions; row: None where it has two."""
+  if row is not None:
+    found = lists.Listed(row["captions"], row["scores"])
+  else:
+    found = _two(pair)
+  if not scored:  # else the gap says it
+    lists.check_order(found)
+  return pair._replace(listed=found)
+
+
+def _two(pair: Pair) -> lists.Listed:
+  """A pair as a list of two; raises Fault."""
+  for name in ("chosen_score", "rejected_score"):
+    if getattr(pair, name) is None:
+      raise Fault(f"lacks {name!r}, by which the loss orders captions")
+    lists.check_score(name, getattr(pair, name))
+  best, worst = pair.chosen_score, pair.rejected_score
+  if best < worst:
+    raise Fault(f"'chosen_score' {best:g} is below 'rejected_score' {worst:g}")
+  return lists.Listed((pair.chosen, pair.rejected), (best, worst))
 
 
 def _score(fields: dict, name: str, needed: bool) -> float | None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 
 class Ragged(NamedTuple):
@@ -35,8 +35,9 @@ class Rows(NamedTuple):
   """All pairs as tokens; N rows of C captions."""
 
   prefix: Ragged  # N
-  response: Ragged  # N * C: row by row: chosen, rejected, gold
+  response: Ragged  # N * C: row by row: chosen, rejected, gold; or a list
   pair: Int[np.ndarray, "N"]  # index in the table of pairs
   video: Int[np.ndarray, "N"]  # number of the video, -1 for none
   frames: Int[np.ndarray, "N"]
-  captions: int  # C
+  captions: int  # C, of the longest list; shorter ones end with empty captions
+  scores: Float[np.ndarray, "N C"] | None = None  # of lists, above the worst

@@ -6,7 +6,9 @@ returns one loss per pair, float32 [B]. The papers' coefficients are written
 once, in configs/vdc.py. Padding may hold anything. Those of NEEDS_REFERENCE
 take ref_logps float32 [B, 2] too; those of COUPLED take weight float32 [B],
 because a row's loss depends on the others'. sft reads index 0 alone; tpo and
-gold_nll take [B, 3, R], with a reference caption at index 2.
+gold_nll take [B, 3, R], with a reference caption at index 2. Those of LISTS
+take all judged captions of a row, [B, K, R], and scores float32 [B, K];
+any loss of pairs is taken over the pairs of a list by `all_pairs`.
 
 l is a caption's summed log-prob, m its mean per token, n its token count; w
 is the chosen caption, l the rejected one; s is the logistic function.
@@ -19,7 +21,9 @@ from typing import NamedTuple
 
 from jaxtyping import Array, Float
 
+from synpo_jax.data import lists as listed
 from synpo_jax.losses.coupled import aot, bco, kto
+from synpo_jax.losses.lists import over_pairs, plackett_luce, synpo_list
 from synpo_jax.losses.with_reference import (
   apo_down,
   apo_zero,
@@ -84,6 +88,8 @@ LOSSES = {
   "sft": sft,
   "tpo": tpo,
   "gold_nll": gold_nll,
+  "plackett_luce": plackett_luce,
+  "synpo_list": synpo_list,
 }
 READS = {"sft": 1, "tpo": 3, "gold_nll": 3}  # captions, where not two
 
@@ -95,14 +101,16 @@ def _taking(parameter):
 
 NEEDS_REFERENCE = _taking("ref_logps")
 COUPLED = _taking("weight")
+LISTS = _taking("scores")
 
 
 def captions(name: str) -> int:
   """How many captions of a row a loss reads.
 
-  1: the chosen alone; 2: the rejected, too; 3: the reference caption, too.
+  1: the chosen alone; 2: the rejected, too; 3: the reference caption, too;
+  data.lists.MOST: all that the row has.
   """
-  return READS.get(name, 2)
+  return listed.MOST if name in LISTS else READS.get(name, 2)
 
 
 class Term(NamedTuple):
@@ -112,29 +120,43 @@ class Term(NamedTuple):
   weight: float
   coefficients: dict[str, float]
 
-  def __call__(self, logps, mask, ref_logps, weight):
-    own = dict(self.coefficients)
+  def __call__(self, logps, mask, ref_logps, weight, scores, all_pairs):
+    given = logps, mask, ref_logps, weight
+    if self.name in LISTS:
+      return self.weight * self._of(*given, scores=scores)
+    if captions(self.name) == 2 and all_pairs is not None:
+      return self.weight * over_pairs(self._of, *given, scores, all_pairs)
+    return self.weight * self._of(*given)
+
+  def _of(self, logps, mask, ref_logps, weight, **own):
+    """The loss of the captions that it reads."""
+    own |= self.coefficients
+    read = slice(captions(self.name))
     if self.name in NEEDS_REFERENCE:
-      own["ref_logps"] = None if ref_logps is None else ref_logps[:, :2]
+      own["ref_logps"] = None if ref_logps is None else ref_logps[:, read]
     if self.name in COUPLED:
       own["weight"] = weight
-    read = slice(captions(self.name))
-    loss_B = LOSSES[self.name](logps[:, read], mask[:, read], **own)
-    return self.weight * loss_B
+    return LOSSES[self.name](logps[:, read], mask[:, read], **own)
 
 
 class Loss(NamedTuple):
   """What a run minimises: one loss, or several of the same forward pass.
 
-  Called with log-probs [B, C, R], mask, ref_logps [B, C] or None and weight
-  [B] or None, as the losses take them; C is at least `captions`.
+  Called with log-probs [B, C, R], mask, ref_logps [B, C] or None, weight
+  [B] or None and scores [B, C] where it reads lists, as the losses take them; C
+  is at least `captions`, or the captions of the longest list, best first.
+  all_pairs: the least gap of the pairs that lists are taken apart into.
   """
 
   name: str
   terms: tuple[Term, ...]
+  all_pairs: float | int | None = None
 
-  def __call__(self, logps, mask, ref_logps, weight) -> Float[Array, "B"]:
-    return sum(term(logps, mask, ref_logps, weight) for term in self.terms)
+  def __call__(
+    self, logps, mask, ref_logps, weight, scores=None
+  ) -> Float[Array, "B"]:
+    given = logps, mask, ref_logps, weight, scores, self.all_pairs
+    return sum(term(*given) for term in self.terms)
 
   @property
   def needs_reference(self) -> bool:
@@ -149,13 +171,21 @@ class Loss(NamedTuple):
   @property
   def captions(self) -> int:
     """How many captions of a row it reads, chosen and rejected first."""
-    return max(captions(term.name) for term in self.terms)
+    most = max(captions(term.name) for term in self.terms)
+    return most if self.all_pairs is None else listed.MOST
+
+  @property
+  def lists(self) -> bool:
+    """Whether it reads all judged captions of a row, with their scores."""
+    return self.captions == listed.MOST
 
   def __str__(self) -> str:
+    pairs = self.all_pairs
+    where = "" if pairs is None else f", all pairs {pairs:g} or more apart"
     if len(self.terms) == 1 and self.terms[0].name == self.name:
-      return _told(self.terms[0])
+      return _told(self.terms[0]) + where
     told = (f"{term.weight:g} {_told(term)}" for term in self.terms)
-    return f"{self.name}: {' + '.join(told)}"
+    return f"{self.name}: {' + '.join(told)}{where}"
 
 
 def _told(term: Term) -> str:
@@ -163,24 +193,75 @@ def _told(term: Term) -> str:
   return f"{term.name} {values}".strip()
 
 
-def make(name: str, coefficients: Mapping) -> Loss:
+def make(
+  name: str, coefficients: Mapping, all_pairs: float | int | None = None
+) -> Loss:
   """The loss of a config's `loss` section.
 
   coefficients: those of the loss `name`; or of a mixture, whose name is free:
-  {loss: its coefficients and a `weight`}. Raises ValueError, in one line, for
-  names that are no losses, and for coefficients that are not their losses'.
+  {loss: its coefficients and a `weight`}. all_pairs: least gap of the pairs of
+  a list, None for rows of pairs. Raises ValueError, in one line, for names that
+  are no losses, for coefficients that are not their losses', and for losses of
+  lists and of pairs that do not go together.
   """
+  loss = Loss(name, _terms(name, coefficients), all_pairs)
+  _check_lists(loss)
+  return loss
+
+
+def _terms(name: str, coefficients: Mapping) -> tuple[Term, ...]:
   if not is_mixture(coefficients):
     check_name(name)
     check_coefficients(name, coefficients)
-    return Loss(name, (Term(name, 1.0, dict(coefficients)),))
+    return (Term(name, 1.0, dict(coefficients)),)
   if name in LOSSES:
     raise ValueError(
       f"loss.name={name} is a loss, but loss.coefficients are a mixture's; "
       "give it a name that no loss has"
     )
-  terms = (_term(loss, own) for loss, own in coefficients.items())
-  return Loss(name, tuple(terms))
+  return tuple(_term(loss, own) for loss, own in coefficients.items())
+
+
+def _check_lists(loss: Loss) -> None:
+  """Raises ValueError for losses of lists, pairs and reference captions that
+  would not read the same rows."""
+  gap, read = loss.all_pairs, {t.name: captions(t.name) for t in loss.terms}
+  whole = [name for name, most in read.items() if most == listed.MOST]
+  paired = [name for name, most in read.items() if most == 2]
+  anchored = [name for name, most in read.items() if most == 3]
+  number = isinstance(gap, int | float) and not isinstance(gap, bool)
+  if gap is not None and (not number or not 0 < gap < math.inf):
+    raise ValueError(
+      f"loss.all_pairs={gap!r}: the least gap between the scores of a pair, a "
+      "number above 0, or None"
+    )
+  if gap is not None and not paired:
+    raise ValueError(
+      f"loss.all_pairs={gap:g} takes a list apart into pairs, but loss.name="
+      f"{loss.name} is no loss of pairs; set loss.all_pairs=None"
+    )
+  if whole and paired and gap is None:
+    raise ValueError(
+      f"loss.name={loss.name}: {whole[0]} reads a whole list and {paired[0]} "
+      "pairs; set loss.all_pairs to the least gap of the pairs of a list"
+    )
+  if loss.lists and anchored:
+    raise ValueError(
+      f"loss.name={loss.name}: {anchored[0]} reads a reference caption, which "
+      "is not read beside a list; use sft, or a loss of pairs without "
+      "loss.all_pairs"
+    )
+
+
+def check_gap(loss: Loss, min_score_gap: float | None) -> None:
+  """Raises ValueError where rows would stay that hold no pair of all_pairs."""
+  least = -math.inf if min_score_gap is None else min_score_gap
+  if loss.all_pairs is not None and loss.all_pairs > least:
+    raise ValueError(
+      f"loss.all_pairs={loss.all_pairs:g} finds no pair in rows that "
+      f"data.min_score_gap={min_score_gap} lets in; raise the latter to "
+      f"{loss.all_pairs:g}, or lower the former"
+    )
 
 
 def is_mixture(coefficients: Mapping) -> bool:
@@ -225,7 +306,7 @@ def check_coefficients(name: str, given: Collection[str]) -> None:
   """Raises ValueError, in one line, unless they are those that a loss takes."""
   parameters = inspect.signature(LOSSES[name]).parameters.values()
   takes = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
-  takes -= {"ref_logps", "weight"}
+  takes -= {"ref_logps", "weight", "scores"}
   if takes != {*given}:
     raise ValueError(
       f"loss.coefficients: {name} takes {', '.join(sorted(takes)) or 'none'}, "

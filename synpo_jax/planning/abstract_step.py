@@ -1,5 +1,6 @@
 """The train step of a config, from shapes alone, for any mesh of devices."""
 
+import itertools
 from typing import NamedTuple
 
 import jax
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from synpo_jax import losses
-from synpo_jax.data import padding
+from synpo_jax.data import files, lists, padding
 from synpo_jax.data.batch import Batch
 from synpo_jax.models import captioner, sharding
 from synpo_jax.training import job, update
@@ -17,6 +18,7 @@ from synpo_jax.weights import loading
 # AuroraCap's prompt is 36 + 110 tokens a frame, 109 of them visual; Qwen3-VL
 # writes `<12.5 seconds>` between two marks.
 TEXT_TOKENS, GAP_TOKENS, STAMP_TOKENS = 36, 1, 12
+ROWS = 100  # of a file of lists that are looked at
 
 
 class Shape(NamedTuple):
@@ -114,11 +116,12 @@ def abstract_batch(c, model, shape: Shape, mesh) -> Batch:
   It brings features and reference log-probs where the config caches them.
   """
   loss = losses.make(**c.loss.to_dict())
+  captions = longest_list(c) if loss.lists else loss.captions
   arrays = {
     "prefix": ((shape.prefix,), jnp.int32),
     "prefix_mask": ((shape.prefix,), jnp.bool_),
-    "response": ((loss.captions, shape.response), jnp.int32),
-    "response_mask": ((loss.captions, shape.response), jnp.bool_),
+    "response": ((captions, shape.response), jnp.int32),
+    "response_mask": ((captions, shape.response), jnp.bool_),
     "weight": ((), jnp.float32),
     "row": ((), jnp.int32),
   }
@@ -130,7 +133,9 @@ def abstract_batch(c, model, shape: Shape, mesh) -> Batch:
     else:
       arrays["frames"] = frames
   if c.cache.references and loss.needs_reference:
-    arrays["ref_logps"] = (loss.captions,), jnp.float32
+    arrays["ref_logps"] = (captions,), jnp.float32
+  if loss.lists:
+    arrays["scores"] = (captions,), jnp.float32
   where = sharding.batch_sharding(mesh)
   rows = c.data.accumulation, c.data.batch_size
   return Batch(
@@ -139,6 +144,20 @@ def abstract_batch(c, model, shape: Shape, mesh) -> Batch:
       for name, (size, dtype) in arrays.items()
     }
   )
+
+
+def longest_list(c) -> int:
+  """Captions of the longest list among the first rows; MOST without a file."""
+  try:
+    streams = map(files.stream, files.find(c.data.pairs))
+    every = itertools.chain.from_iterable(streams)
+    held = [row for _, row in itertools.islice(every, ROWS)]
+  except (ValueError, OSError):
+    return lists.MOST
+  found = [row.get("captions") for row in held if isinstance(row, dict)]
+  found = [len(texts) for texts in found if isinstance(texts, list)]
+  longest = max(found, default=lists.FEWEST if held else lists.MOST)
+  return min(max(longest, lists.FEWEST), lists.MOST)
 
 
 def features(model, size, dtype):

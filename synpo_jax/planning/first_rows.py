@@ -28,14 +28,15 @@ p span{white-space:pre-wrap}
 class Shown(NamedTuple):
   """A row in tokens: text of each of the prompt and of each caption.
 
-  visual: positions of the prompt that the video takes. frames: as the tower
-  gets them, or None.
+  visual: positions of the prompt that the video takes. names: what each
+  caption is. frames: as the tower gets them, or None.
   """
 
   id: str
   prompt: list[str]
   visual: int
   captions: list[list[str]]
+  names: list[str]
   frames: UInt8[np.ndarray, "F Y X 3"] | None
 
 
@@ -101,15 +102,25 @@ def _shown(data, number: int, tokenizer) -> Shown:
   held = data.batches.rows
   prompt = held.prefix[number].tolist()
   words = [id_ for id_ in prompt if id_ != IMAGE_TOKEN]
-  captions = range(number * held.captions, (number + 1) * held.captions)
+  first, names = number * held.captions, _names(held, number)
+  captions = range(first, first + len(names))
   clip = int(held.video[number])
   return Shown(
     data.pairs[int(held.pair[number])].id,
     _pieces(prompt, tokenizer),
     len(prompt) - len(words),
     [_pieces(held.response[n].tolist(), tokenizer) for n in captions],
+    names,
     data.frames(clip) if clip >= 0 else None,
   )
+
+
+def _names(held, number: int) -> list[str]:
+  """What the captions of a row are; lists end with captions of no token."""
+  if held.scores is None:
+    return ["chosen", "rejected", "reference"][: held.captions]
+  there = held.response.lengths().reshape(-1, held.captions)[number] > 0
+  return [f"{score:g} above the worst" for score in held.scores[number][there]]
 
 
 def _pieces(ids: list[int], tokenizer) -> list[str]:
@@ -145,9 +156,7 @@ def page(shown: list[Shown]) -> str:
       strip = np.concatenate(list(row.frames), axis=1)
       parts.append(f'<img src="{opening.data_uri(strip)}" alt="frames">')
     parts.append(f"<p>{_spans(row.prompt, 'p')}</p>")
-    for name, caption in zip(
-      ("chosen", "rejected", "reference"), row.captions, strict=False
-    ):
+    for name, caption in zip(row.names, row.captions, strict=True):
       parts.append(f"<p><b>{name}</b> {_spans(caption, 's')}</p>")
   return "\n".join(parts) + "\n"
 

@@ -86,6 +86,7 @@ def check_loss(c, changed: dict[str, Change], config: str) -> str:
   loss = losses.make(**c.loss.to_dict())
   together = c.data.batch_size * c.data.accumulation
   losses.check_together(loss, together, f"an update holds {together}")
+  losses.check_gap(loss, c.data.min_score_gap)
   return str(loss)
 
 
@@ -137,8 +138,9 @@ def check_heldout(c) -> str:
   """The same of the held-out pairs, if there are to be any."""
   if not c.heldout.pairs:
     return "none wanted"
-  captions = max(2, losses.make(**c.loss.to_dict()).captions)
-  return _check_rows(c, c.heldout.pairs, captions, False)
+  loss = losses.make(**c.loss.to_dict())
+  scored = loss.all_pairs is not None
+  return _check_rows(c, c.heldout.pairs, max(2, loss.captions), scored)
 
 
 def _check_rows(c, path, captions, scored) -> str:

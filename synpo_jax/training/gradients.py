@@ -19,8 +19,8 @@ class Objective(NamedTuple):
 
   score: (trained, frozen, batch [B, ...], key) -> (log-probs of caption tokens
   [B, C, R], summed ones under the reference [B, C] or None). judge: (the two
-  of any N pairs, response_mask, weight) -> sums over them, of `loss` among
-  others. coupled: whether the pairs of an update are judged together.
+  of any N pairs, response_mask, weight, scores or None) -> sums over them, of
+  `loss` among others. coupled: whether an update's pairs are judged together.
   """
 
   score: Callable
@@ -112,11 +112,11 @@ def _scored(objective, trained, frozen, batch, key):
 
 def _judge_alone(objective, trained, frozen, rows, key):
   scored = objective.score(trained, frozen, rows, key)
-  return objective.judge(*scored, rows.response_mask, rows.weight)
+  return objective.judge(*scored, rows.response_mask, rows.weight, rows.scores)
 
 
 def _judge_together(objective, logps, ref_logps, batch):
-  judged = logps, ref_logps, batch.response_mask, batch.weight
+  judged = logps, ref_logps, batch.response_mask, batch.weight, batch.scores
   return objective.judge(
     *jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), judged)
   )

@@ -97,6 +97,7 @@ def prepare(c, workdir) -> Job:
     claim_workdir(workdir, c.to_dict(), free=FREE_KEYS)
   if c.world.clips:
     make_world(**c.world)
+  losses.check_gap(loss, c.data.min_score_gap)
   data = read_data(c, opened, captions=loss.captions, epochs=c.epochs)
   check_together(c, data)
   if model.config.tower is not None:
@@ -202,8 +203,13 @@ def _sees_none(frames: int):
   )
 
 
-def read_once(c, opened, *, captions, pairs, videos) -> pipeline.Data:
-  """All rows of another file, once through, a micro-batch at a time."""
+def read_once(
+  c, opened, *, captions, pairs, videos, least_gap=None
+) -> pipeline.Data:
+  """All rows of another file, once through, a micro-batch at a time.
+
+  least_gap: data.min_score_gap of this file.
+  """
   return read_data(
     c,
     opened,
@@ -212,15 +218,16 @@ def read_once(c, opened, *, captions, pairs, videos) -> pipeline.Data:
     pairs=pairs,
     videos=videos,
     accumulation=1,
-    min_score_gap=None,
+    min_score_gap=least_gap,
   )
 
 
 def read_heldout(c, opened) -> pipeline.Data:
   """The held-out pairs, once through."""
   files = dict(pairs=c.heldout.pairs, videos=c.heldout.videos)
-  captions = max(2, losses.make(**c.loss.to_dict()).captions)
-  return read_once(c, opened, captions=captions, **files)
+  loss = losses.make(**c.loss.to_dict())
+  files |= dict(captions=max(2, loss.captions), least_gap=loss.all_pairs)
+  return read_once(c, opened, **files)
 
 
 def make_steps(c, model, trained, mesh, updates) -> Steps:

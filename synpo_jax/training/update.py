@@ -10,7 +10,7 @@ import optax
 from flax import struct, traverse_util
 
 from synpo_jax import losses
-from synpo_jax.losses import sequences
+from synpo_jax.losses import lists, sequences
 from synpo_jax.training import pair_logps
 from synpo_jax.training.gradients import (
   Objective,
@@ -71,13 +71,13 @@ def _nested(flat):
   return traverse_util.unflatten_dict(flat, sep="/")
 
 
-def make_objective(model, scoring, *, name, coefficients):
+def make_objective(model, scoring, *, name, coefficients, all_pairs=None):
   """A loss or a mixture (`losses.make`), as gradients.Objective.
 
   Raises ValueError for a loss with a reference where no adapter can be
   switched off.
   """
-  loss_fn = losses.make(name, coefficients)
+  loss_fn = losses.make(name, coefficients, all_pairs)
   if loss_fn.needs_reference and model.lora is None:
     raise ValueError(
       f"loss {name} compares with the model without its adapter: "
@@ -96,15 +96,19 @@ def make_objective(model, scoring, *, name, coefficients):
       return logps, batch.ref_logps
     return logps, pair_logps.reference_logps(model, variables, batch, scoring)
 
-  def judge(logps, ref_logps, mask, weight):
-    loss_B = loss_fn(logps, mask, ref_logps, weight)
-    return pair_sums(logps, mask, loss_B, weight)
+  def judge(logps, ref_logps, mask, weight, scores=None):
+    loss_B = loss_fn(logps, mask, ref_logps, weight, scores)
+    return pair_sums(logps, mask, loss_B, weight, scores)
 
   return Objective(score, judge, loss_fn.coupled)
 
 
-def pair_sums(logps, mask, loss_B, weight_B):
-  """Sums over the pairs of a batch; divided by `pairs`, means."""
+def pair_sums(logps, mask, loss_B, weight_B, scores_BC=None):
+  """Sums over the pairs of a batch; divided by `pairs`, means.
+
+  Of lists, whose scores are given, chosen is the best caption and rejected the
+  worst, and accuracy is the share of a list's ordered pairs.
+  """
   stats = sequences.sequence_stats(logps, mask)
 
   def total(values_B):
@@ -120,15 +124,29 @@ def pair_sums(logps, mask, loss_B, weight_B):
   }
   if logps.shape[1] == 1:
     return sums
-  if logps.shape[1] > 2:
+  if logps.shape[1] > 2 and scores_BC is None:
     sums["gold_logp"] = total(stats.mean_logp[:, 2])
-  margin_B = stats.geo_prob[:, 0] - stats.geo_prob[:, 1]
+  ends = (_ends(x, mask, scores_BC)[:, 1] for x in stats[1:3])
+  rejected_logp_B, rejected_geo_B = ends  # of mean_logp and geo_prob
+  margin_B = stats.geo_prob[:, 0] - rejected_geo_B
+  right_B = (margin_B > 0).astype(jnp.float32)
+  if scores_BC is not None:
+    right_B = lists.ranked_rightly(stats.geo_prob, mask, scores_BC)
   return sums | {
-    "rejected_logp": total(stats.mean_logp[:, 1]),
-    "rejected_geo_prob": total(stats.geo_prob[:, 1]),
+    "rejected_logp": total(rejected_logp_B),
+    "rejected_geo_prob": total(rejected_geo_B),
     "margin": total(margin_B),
-    "accuracy": total((margin_B > 0).astype(jnp.float32)),
+    "accuracy": total(right_B),
   }
+
+
+def _ends(values_BC, mask, scores_BC):
+  """Those of chosen and rejected captions; of a list of the best and worst."""
+  if scores_BC is None:
+    return values_BC[:, :2]
+  last_B1 = jnp.sum(jnp.any(mask, axis=-1), axis=-1, keepdims=True) - 1
+  worst_B1 = jnp.take_along_axis(values_BC, jnp.maximum(last_B1, 0), axis=1)
+  return jnp.concatenate([values_BC[:, :1], worst_B1], axis=1)
 
 
 def means(sums):
@@ -201,7 +219,8 @@ def make_reward_norms(model, scoring, *, summed):
   def rewards(trained, frozen, rows):
     logps = pair_logps.pair_logps(model, merge(trained, frozen), rows, scoring)
     stats = sequences.sequence_stats(logps, rows.response_mask)
-    reward_BC = (stats.sum_logp if summed else stats.geo_prob)[:, :2]
+    reward_BC = stats.sum_logp if summed else stats.geo_prob
+    reward_BC = _ends(reward_BC, rows.response_mask, rows.scores)
     return jnp.sum(jnp.where(rows.weight[:, None] > 0, reward_BC, 0.0), axis=0)
 
   def norms(trained, frozen, batch):

@@ -212,3 +212,76 @@ def difference(f, row, k, coefficients, c, t, h):
     moved[c][t] += step
     ends.append(f(*moved, k, **coefficients))
   return (ends[0] - ends[1]) / (2 * h)
+
+
+# Lists: xs are the token log-probs of a row's captions, us their summed ones
+# under the reference, scores the judge's.
+
+
+def plackett_luce(xs, us, scores, beta=0.1):
+  worth = [np.exp(beta * (x.sum() - u)) for x, u in zip(xs, us, strict=True)]
+  loss = 0.0
+  for i, score in enumerate(scores):
+    left = [w for w, other in zip(worth, scores, strict=True) if other < score]
+    loss -= np.log(worth[i] / (worth[i] + sum(left)))
+  return loss
+
+
+def synpo_list(xs, us, scores, alpha=30.0, beta=0.2):
+  S = [np.prod(np.exp(x / len(x))) for x in xs]
+  ranked, total = 0.0, 0.0
+  for i, j in ordered(scores):
+    ranked += (scores[i] - scores[j]) * s(alpha * (S[i] - S[j]))
+    total += scores[i] - scores[j]
+  best = [
+    np.exp(x).mean()
+    for x, y in zip(xs, scores, strict=True)
+    if y == max(scores)
+  ]
+  return (-ranked / total if total else 0.0) - beta * np.mean(best)
+
+
+def ordered(scores, gap=0.0):
+  """(better, worse) of a row, more than 0 and at least `gap` apart."""
+  every = [(i, j) for i in range(len(scores)) for j in range(len(scores))]
+  return [
+    (i, j)
+    for i, j in every
+    if scores[i] > scores[j] and scores[i] - scores[j] >= gap
+  ]
+
+
+def over_pairs(name, rows, gap, **coefficients):
+  """Functions xs -> the mean loss of each row's pairs, for rows of lists."""
+  pairs = [
+    [(xs[i], xs[j], us[i], us[j]) for i, j in ordered(scores, gap)]
+    for xs, us, scores in rows
+  ]
+  common = iter(shared([pair for row in pairs for pair in row]))
+  f, made = ORACLE[name], []
+  for (_, us, scores), row in zip(rows, pairs, strict=True):
+    ks, ends = [next(common) for _ in row], ordered(scores, gap)
+
+    def of_row(xs, us=us, ends=ends, ks=ks):
+      values = [
+        f(xs[i], xs[j], us[i], us[j], k, **coefficients)
+        for (i, j), k in zip(ends, ks, strict=True)
+      ]
+      return np.mean(values) if values else 0.0
+
+    made.append(of_row)
+  return made
+
+
+def slopes(f, xs):
+  """Gradient of f(xs) in each token of each caption, by central differences."""
+  grads = [np.zeros(len(x)) for x in xs]
+  for c, t in ((c, t) for c, x in enumerate(xs) for t in range(len(x))):
+    h = min(1e-5 * max(1.0, abs(xs[c][t])), 1e-3 * abs(xs[c][t]))
+    ends = []
+    for step in (h, -h):
+      moved = [x.copy() for x in xs]
+      moved[c][t] += step
+      ends.append(f(moved))
+    grads[c][t] = (ends[0] - ends[1]) / (2 * h)
+  return grads

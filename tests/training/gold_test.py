@@ -1,29 +1,14 @@
 """A reference caption behind the prompt of a pair, learnt from with it."""
 
-import json
-
-import jax
 import numpy as np
 import pytest
 
 from configs import vdc
-from synpo_jax.data import pipeline, text, video
-from synpo_jax.models import initial
-from synpo_jax.models.captioner import Captioner
-from synpo_jax.models.config import LoraConfig
-from synpo_jax.training import gradients, update
-from synpo_jax.training.pair_logps import Scoring
-from synpo_jax.weights.config_reading import captioner_config
+from synpo_jax.data import text
+from tests.support import text_update
 from tests.support.losses_oracle import dpo
+from tests.support.text_update import flat
 
-LLM = dict(
-  model_type="llama",
-  hidden_size=16,
-  intermediate_size=16,
-  num_hidden_layers=1,
-  num_attention_heads=2,
-  num_key_value_heads=2,
-)
 GOLD = ("the red circle stops", "a blue square moves left and stops there")
 
 
@@ -34,14 +19,7 @@ def tokenizer():
 
 @pytest.fixture(scope="module")
 def model(tokenizer):
-  """A language model whose adapter does something, split in two trees."""
-  config = captioner_config(LLM | dict(vocab_size=len(tokenizer)))
-  made = Captioner(config, LoraConfig(2, 2.0, 0.0))
-  variables = {
-    "params": jax.tree.map(lambda x: 4 * x, initial.params(made, 0)),
-    "lora": jax.tree.map(lambda x: x + 0.3, initial.adapter(made, 1)),
-  }
-  return made, *update.split(variables, "lora/.*")
+  return text_update.model(len(tokenizer))
 
 
 def read(folder, tokenizer, captions, **fields):
@@ -52,38 +30,13 @@ def read(folder, tokenizer, captions, **fields):
     for n in range(2)
   ]
   path = folder / "pairs.jsonl"
-  path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-  settings = vdc.data() | dict(
-    pairs=str(path), videos="", question=None, min_score_gap=None
-  )
-  settings |= dict(batch_size=2, accumulation=1, max_len=128, workers=0)
-  settings |= dict(prefix_buckets=32, response_buckets=(16,), limits=None)
-  data = pipeline.make(
-    pipeline.Settings(**settings),
-    rule=video.FrameRule(1, 1, 1.0),
-    preprocess=video.Preprocess(size=(1, 1)),
-    tokenizer=tokenizer,
-    blocks=lambda frames: [],
-    captions=captions,
-    epochs=1,
-    seed=0,
-  )
-  return data.batches[0]
+  return text_update.data(path, tokenizer, captions, rows).batches[0]
 
 
 def scored(model, layout, name, batch):
-  """Log-probs of an update's captions, those of the reference, its sums."""
-  made, *state = model
-  objective = update.make_objective(
-    made,
-    Scoring(layout, 8, None, None),
-    name=name,
-    coefficients=(vdc.LOSSES | vdc.MIXTURES)[name],
-  )
-  logps, refs = jax.jit(objective.score)(*state, batch.micro(0), None)
-  step = jax.jit(lambda *args: gradients.value_and_grad(objective, *args, None))
-  sums, grads = step(*state, batch)
-  return np.float64(logps), refs, sums, grads
+  coefficients = (vdc.LOSSES | vdc.MIXTURES)[name]
+  loss = dict(name=name, coefficients=coefficients)
+  return text_update.scored(model, layout, batch, **loss)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +70,3 @@ def test_gdpo_learns_from_pair_and_reference_caption(
   wanted = pull + 0.1 * push
   np.testing.assert_allclose(found, wanted, atol=1e-5 * np.abs(wanted).max())
   assert np.abs(push).max() > 0.1 * np.abs(pull).max()
-
-
-def flat(tree):
-  return np.concatenate([leaf.ravel() for leaf in jax.tree.leaves(tree)])
