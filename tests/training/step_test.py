@@ -38,7 +38,7 @@ def drawn(dropout, micro_batches=1, coupled=False):
     noise = 1.0 if key is None else jax.random.uniform(key)
     return trained["w"] * noise * jnp.ones((1, 2, 1)) / 2, None
 
-  def judge(logps, ref_logps, mask, weight):
+  def judge(logps, ref_logps, mask, weight, scores):
     pairs = jnp.sum(weight)
     return {"pairs": pairs, "tokens": 2 * pairs, "loss": jnp.sum(logps)}
 
