@@ -23,7 +23,13 @@ from jaxtyping import Array, Float
 
 from synpo_jax.data import lists as listed
 from synpo_jax.losses.coupled import aot, bco, kto
-from synpo_jax.losses.lists import over_pairs, plackett_luce, synpo_list
+from synpo_jax.losses.lists import (
+  check_gap,
+  check_lists,
+  over_pairs,
+  plackett_luce,
+  synpo_list,
+)
 from synpo_jax.losses.with_reference import (
   apo_down,
   apo_zero,
@@ -56,6 +62,8 @@ from synpo_jax.losses.without_reference import (
   tpo,
 )
 from synpo_jax.runtime import names
+
+__all__ = ["check_gap"]  # what others ask of a config
 
 LOSSES = {
   "synpo": synpo,
@@ -205,7 +213,8 @@ def make(
   lists and of pairs that do not go together.
   """
   loss = Loss(name, _terms(name, coefficients), all_pairs)
-  _check_lists(loss)
+  read = {term.name: captions(term.name) for term in loss.terms}
+  check_lists(name, read, all_pairs)
   return loss
 
 
@@ -220,48 +229,6 @@ def _terms(name: str, coefficients: Mapping) -> tuple[Term, ...]:
       "give it a name that no loss has"
     )
   return tuple(_term(loss, own) for loss, own in coefficients.items())
-
-
-def _check_lists(loss: Loss) -> None:
-  """Raises ValueError for losses of lists, pairs and reference captions that
-  would not read the same rows."""
-  gap, read = loss.all_pairs, {t.name: captions(t.name) for t in loss.terms}
-  whole = [name for name, most in read.items() if most == listed.MOST]
-  paired = [name for name, most in read.items() if most == 2]
-  anchored = [name for name, most in read.items() if most == 3]
-  number = isinstance(gap, int | float) and not isinstance(gap, bool)
-  if gap is not None and (not number or not 0 < gap < math.inf):
-    raise ValueError(
-      f"loss.all_pairs={gap!r}: the least gap between the scores of a pair, a "
-      "number above 0, or None"
-    )
-  if gap is not None and not paired:
-    raise ValueError(
-      f"loss.all_pairs={gap:g} takes a list apart into pairs, but loss.name="
-      f"{loss.name} is no loss of pairs; set loss.all_pairs=None"
-    )
-  if whole and paired and gap is None:
-    raise ValueError(
-      f"loss.name={loss.name}: {whole[0]} reads a whole list and {paired[0]} "
-      "pairs; set loss.all_pairs to the least gap of the pairs of a list"
-    )
-  if loss.lists and anchored:
-    raise ValueError(
-      f"loss.name={loss.name}: {anchored[0]} reads a reference caption, which "
-      "is not read beside a list; use sft, or a loss of pairs without "
-      "loss.all_pairs"
-    )
-
-
-def check_gap(loss: Loss, min_score_gap: float | None) -> None:
-  """Raises ValueError where rows would stay that hold no pair of all_pairs."""
-  least = -math.inf if min_score_gap is None else min_score_gap
-  if loss.all_pairs is not None and loss.all_pairs > least:
-    raise ValueError(
-      f"loss.all_pairs={loss.all_pairs:g} finds no pair in rows that "
-      f"data.min_score_gap={min_score_gap} lets in; raise the latter to "
-      f"{loss.all_pairs:g}, or lower the former"
-    )
 
 
 def is_mixture(coefficients: Mapping) -> bool:

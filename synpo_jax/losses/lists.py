@@ -9,6 +9,7 @@ Captions of equal score are not compared. Scores are compared as they are, so a
 judge whose numbers mean little apart should round them first.
 """
 
+import math
 from collections.abc import Callable
 
 import jax
@@ -16,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from synpo_jax.data import lists as listed
 from synpo_jax.losses.sequences import Weight, sequence_stats
 
 Lists = Float[Array, "B K R"]
@@ -137,3 +139,46 @@ def _gaps(scores_BK, there_BK) -> Float[Array, "B K K"]:
   scores_BK = jnp.where(there_BK, scores_BK.astype(jnp.float32), 0.0)
   both_BKK = there_BK[:, :, None] & there_BK[:, None]
   return jnp.where(both_BKK, scores_BK[:, :, None] - scores_BK[:, None], 0.0)
+
+
+def check_lists(name: str, read: dict[str, int], gap) -> None:
+  """Raises ValueError for losses that would not read the same rows.
+
+  read: captions that each part of the loss `name` reads. gap: its all_pairs.
+  """
+  whole = [part for part, most in read.items() if most == listed.MOST]
+  paired = [part for part, most in read.items() if most == 2]
+  anchored = [part for part, most in read.items() if most == 3]
+  number = isinstance(gap, int | float) and not isinstance(gap, bool)
+  if gap is not None and (not number or not 0 < gap < math.inf):
+    raise ValueError(
+      f"loss.all_pairs={gap!r}: the least gap between the scores of a pair, a "
+      "number above 0, or None"
+    )
+  if gap is not None and not paired:
+    raise ValueError(
+      f"loss.all_pairs={gap:g} takes a list apart into pairs, but loss.name="
+      f"{name} is no loss of pairs; set loss.all_pairs=None"
+    )
+  if whole and paired and gap is None:
+    raise ValueError(
+      f"loss.name={name}: {whole[0]} reads a whole list and {paired[0]} "
+      "pairs; set loss.all_pairs to the least gap of the pairs of a list"
+    )
+  if anchored and (whole or gap is not None):
+    raise ValueError(
+      f"loss.name={name}: {anchored[0]} reads a reference caption, which "
+      "is not read beside a list; use sft, or a loss of pairs without "
+      "loss.all_pairs"
+    )
+
+
+def check_gap(all_pairs: float | None, min_score_gap: float | None) -> None:
+  """Raises ValueError where rows would stay that hold no pair of all_pairs."""
+  least = -math.inf if min_score_gap is None else min_score_gap
+  if all_pairs is not None and all_pairs > least:
+    raise ValueError(
+      f"loss.all_pairs={all_pairs:g} finds no pair in rows that "
+      f"data.min_score_gap={min_score_gap} lets in; raise the latter to "
+      f"{all_pairs:g}, or lower the former"
+    )

@@ -86,7 +86,7 @@ def check_loss(c, changed: dict[str, Change], config: str) -> str:
   loss = losses.make(**c.loss.to_dict())
   together = c.data.batch_size * c.data.accumulation
   losses.check_together(loss, together, f"an update holds {together}")
-  losses.check_gap(loss, c.data.min_score_gap)
+  losses.check_gap(loss.all_pairs, c.data.min_score_gap)
   return str(loss)
 
 

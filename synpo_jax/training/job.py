@@ -97,7 +97,7 @@ def prepare(c, workdir) -> Job:
     claim_workdir(workdir, c.to_dict(), free=FREE_KEYS)
   if c.world.clips:
     make_world(**c.world)
-  losses.check_gap(loss, c.data.min_score_gap)
+  losses.check_gap(loss.all_pairs, c.data.min_score_gap)
   data = read_data(c, opened, captions=loss.captions, epochs=c.epochs)
   check_together(c, data)
   if model.config.tower is not None:
