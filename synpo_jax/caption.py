@@ -32,7 +32,7 @@ from synpo_jax.runtime import (
   mirror,
   one_writer,
 )
-from synpo_jax.runtime.flags import CONFIG, command
+from synpo_jax.runtime.flags import CONFIG, command, given
 from synpo_jax.runtime.read_ahead import read_ahead
 from synpo_jax.runtime.settings import digest
 from synpo_jax.runtime.terminal import printable
@@ -231,6 +231,7 @@ def main():
   """Captions the videos, and leaves with 1 if one of them has no caption."""
   hosts.start()
   c = CONFIG.value
+  serving.check_given(c, given())
   if not c.model.endpoint:
     c.model.checkpoint = hub.pinned(c.model.checkpoint)
   faults = run(c, Console())

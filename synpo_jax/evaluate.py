@@ -31,7 +31,7 @@ from synpo_jax.evaluation import (
 )
 from synpo_jax.evaluation import captions as making
 from synpo_jax.evaluation.benchmarks import BENCHMARKS
-from synpo_jax.generation import shots, writer
+from synpo_jax.generation import serving, shots, writer
 from synpo_jax.generation.sampling import Sampling
 from synpo_jax.judging import judge, trial
 from synpo_jax.runtime import (
@@ -42,7 +42,13 @@ from synpo_jax.runtime import (
   mirror,
   one_writer,
 )
-from synpo_jax.runtime.flags import CONFIG, WORKDIR, command, given_again
+from synpo_jax.runtime.flags import (
+  CONFIG,
+  WORKDIR,
+  command,
+  given,
+  given_again,
+)
 from synpo_jax.runtime.workdir import is_run
 
 # What decides a judgement; the rest only decides how it is come by.
@@ -258,6 +264,8 @@ def _words(value) -> str:
 def main():
   """Evaluates, and shows the scores."""
   workdir, c = buckets.at(WORKDIR.value), CONFIG.value
+  if "endpoint" in c.model:
+    serving.check_given(c, given())
   if "checkpoint" in c.model and captioner.asked_elsewhere(c) is None:
     c.model.checkpoint = hub.pinned(c.model.checkpoint)
   results = run(c, workdir)

@@ -53,6 +53,7 @@ from synpo_jax.runtime.flags import (
   WORKDIR,
   command,
   config_name,
+  given,
   given_again,
 )
 
@@ -279,6 +280,8 @@ def main():
     c = CONFIG.value
     share = ledger.Share(jax.process_index(), jax.process_count())
     captioners.asked_elsewhere(c, _stages(c.stages, share))
+    here = captioners.loads_checkpoint(c)
+    serving.check_given(c, given(), here=here, parts=True)
     if captioners.loads_checkpoint(c):
       c.model.checkpoint = hub.pinned(c.model.checkpoint)
     summary = run(c, place, share=share)

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from synpo_jax.runtime import journal
+from synpo_jax.runtime import journal_rows
 
 
 class Usage(NamedTuple):
@@ -80,15 +80,13 @@ async def _buy(held, key, about, buy):
 
 def total(*caches: Path | str) -> dict[str, int]:
   """Calls and tokens of all replies in files, whichever run paid for them."""
-  found = [
-    row["reply"]
-    for cache in caches
-    for row in journal.read(cache, "key").values()
-  ]
-  return {"calls": len(found)} | {
-    name: sum(reply[name] for reply in found)
-    for name in ("prompt_tokens", "completion_tokens")
-  }
+  found = collections.Counter(calls=0, prompt_tokens=0, completion_tokens=0)
+  for cache in caches:
+    for _, row in journal_rows.keyed(cache, "key", ()):
+      found["calls"] += 1
+      for name in ("prompt_tokens", "completion_tokens"):
+        found[name] += row["reply"][name]
+  return dict(found)
 
 
 def cost(usage: Usage, prices: dict[str, float]) -> str:

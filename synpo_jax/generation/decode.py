@@ -10,6 +10,12 @@ Blocks grow (64, 64, 128, 256, 256, ...), so that early steps do not attend to
 800 empty places, and each has its own compiled loop, made when it is first
 needed. Between two blocks the host looks which rows have ended, and drops
 them where that halves the videos or the candidates.
+
+Videos to be captioned are not continued by this but by the engine that refills
+ended rows (generation.engine), which needs a host that sees all rows. This is
+for meshes that span processes, all of which get the same: captions while a run
+trains (generation.batch_captions) and a judge's own language model
+(evaluation.text_model). Its contrast is what the engine's is tested against.
 """
 
 import hashlib

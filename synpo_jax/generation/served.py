@@ -23,7 +23,7 @@ from synpo_jax.endpoints import calling, paid, thoughts
 from synpo_jax.generation import serving, shots, shown
 from synpo_jax.generation.serving import CAPTIONER, Serving
 from synpo_jax.generation.shots import Ask, Captioned, Served, Shot, Text
-from synpo_jax.runtime import journal
+from synpo_jax.runtime import journal, journal_rows
 from synpo_jax.runtime.settings import digest
 
 GRACE = 5.0  # seconds that requests under way have when an error ends the work
@@ -69,7 +69,8 @@ class Writer:
 
     Raises ValueError when the server cannot be used, or is another one.
     """
-    with journal.extend(self.cache, "key") as (rows, append):
+    answers = journal.extend(self.cache, "key", on_disk=True)
+    with answers as (rows, append):
       endpoint = calling.connect(
         CAPTIONER,
         base_url=self.endpoint,
@@ -78,7 +79,7 @@ class Writer:
         schema="none",
         **self.how.treatment(),
       )
-      read = (journal.read(path, "key") for path in self.others)
+      read = (journal_rows.Rows(path, "key") for path in self.others)
       held = paid.replies(collections.ChainMap(rows, *read), append)
       job = Job(endpoint, held, self, ask, self.how.concurrency)
       with _beside(job) as submit:

@@ -1,7 +1,7 @@
 """A captioner that is served elsewhere: its settings, and what it cannot do."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from synpo_jax.endpoints import secrets, server
@@ -139,19 +139,56 @@ def check(endpoint: str, how: Serving, ask: Ask, section: str) -> None:
       raise ValueError(f"{section}.{name}={getattr(ask, name)}: 1 or more")
 
 
+# Keys of a `model` section that a server takes no notice of: how configs have
+# them, and what to do instead of setting them.
+UNUSED = {
+  "checkpoint": (("", "synpo_jax/assets/tiny"), "serve it there"),
+  "adapter": (("",), "serve it there, and name it as serving.model"),
+  "kept_ratio": ((None,), "leave it None"),
+  "dtype": (("bfloat16", "float32"), "start the server with it"),
+  "base": (("float",), "start the server with such weights"),
+  "kv": (("float",), "start the server with such a cache"),
+  "template": (("aurora",), "the server has the model's own chat format"),
+  "pixels.resize": (("crop",), "serving.side bounds the frames that are sent"),
+  "pixels.resample": (("bicubic",), "serving.side bounds the frames"),
+}
+
+
 def check_unused(model: dict) -> None:
   """Raises ValueError for settings that a served model takes no notice of.
 
   model: a config's `model` section, all of whose captions are served.
   """
-  for name, way in (
-    ("adapter", "serve it there, and name it as serving.model"),
-    ("kept_ratio", "leave it None"),
-  ):
-    if model[name]:
-      raise ValueError(
-        f"model.{name}={model[name]}: of no use with model.endpoint; {way}"
-      )
+  flat = {f"pixels.{key}": value for key, value in model["pixels"].items()}
+  flat |= model
+  for name, (plain, way) in UNUSED.items():
+    if name in flat and flat[name] not in plain:
+      raise _unused(f"model.{name}", flat[name], way)
+
+
+def check_given(
+  c, given: Mapping[str, Any], *, here: bool = False, parts: bool = False
+) -> None:
+  """Raises ValueError for what a command line gives and nobody reads.
+
+  given: keys of the config `c` -> their values. here: whether a checkpoint
+  writes captions as well. parts: whether parts of videos are captioned.
+  """
+  if not c.model.endpoint:
+    unread, way = ["serving.", "served"], "without model.endpoint; set that"
+  else:
+    unread, way = [], "with model.endpoint; leave it out"
+    if not here:
+      unread += ["placing.", *(f"model.{name}" for name in UNUSED)]
+    if c.serving.send == "video" and not parts:
+      unread += ["frames.", "serving.side"]
+  for key, value in given.items():
+    if key.startswith(tuple(unread)):
+      raise ValueError(f"{key}={value}: of no use {way}")
+
+
+def _unused(key: str, value, way: str) -> ValueError:
+  return ValueError(f"{key}={value}: of no use with model.endpoint; {way}")
 
 
 def fingerprint(rows: Iterable[dict]) -> str | None:

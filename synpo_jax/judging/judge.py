@@ -117,7 +117,7 @@ def ask(
   Raises:
     ValueError: the server cannot be used at all; one line says why.
   """
-  with journal.extend(cache, "key") as (rows, append):
+  with journal.extend(cache, "key", on_disk=True) as (rows, append):
     endpoint = calling.connect(JUDGE, **settings)
     held = paid.replies(rows, append)
     options = {} if temperature is None else {"temperature": temperature}

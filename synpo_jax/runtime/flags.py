@@ -121,6 +121,11 @@ def changed() -> dict[str, Change]:
   }
 
 
+def given() -> dict[str, object]:
+  """The values that the command line gave, by key of the config."""
+  return {key: change.now for key, change in changed().items()}
+
+
 def config_name() -> str:
   """The --config that the command line gave."""
   return flags.FLAGS["config"].config_filename

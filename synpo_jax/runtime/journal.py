@@ -13,10 +13,11 @@ import fcntl
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from synpo_jax.runtime import buckets, seal, writing
+from synpo_jax.runtime import buckets, journal_rows, seal, writing
+from synpo_jax.runtime.journal_rows import SEALED, begun, is_sealed, row_of
 
 
 def read(path: Path | str, key: str = "id") -> dict[str, dict]:
@@ -27,64 +28,19 @@ def read(path: Path | str, key: str = "id") -> dict[str, dict]:
   checksum has it, lacks the key or repeats one, and for a file that held rows
   and is empty.
   """
-  path = buckets.at(path)
-  if not path.exists():
-    return {}
   rows = {}
-  for number, row in whole_rows(path):
-    if not isinstance(row.get(key), str):
-      raise seal.Broken(
-        f"{path} line {number}: not a JSON row with a text {key!r}; "
-        "remove that line and run again"
-      )
-    if row[key] in rows:
-      raise seal.Broken(
-        f"{path} line {number}: {key} {row[key]!r} is there twice; "
-        "remove one of its lines and run again"
-      )
+  for _, row in journal_rows.keyed(path, key, rows):
     rows[row[key]] = row
-  if not rows and _begun(path).exists():
-    raise seal.Broken(
-      f"{path}: it held rows and now holds none, as if it had been emptied; "
-      "put it back, or delete it to begin anew"
-    )
   return rows
-
-
-def whole_rows(path: Path) -> Iterator[tuple[int, dict]]:
-  """(line, row) of a file whose last line alone may be torn; seals are off.
-
-  Raises seal.Broken (a ValueError), naming file and line, for any other line
-  that is no JSON object or is not as its checksum has it, for one without a
-  checksum where earlier ones have it, and for a file of zero bytes alone.
-  """
-  content = path.read_bytes()
-  if content and not content.strip(b"\0"):
-    raise seal.Broken(
-      f"{path}: {len(content):,} zero bytes and nothing else, as after a power "
-      "cut; put it back, or delete it to begin anew"
-    )
-  lines = content.split(b"\n")
-  while len(lines) > 1 and not (lines[-1].strip() or lines[-2].strip()):
-    lines.pop()  # blank lines at the end are somebody's editor's
-  sealed = _is_sealed(path)
-  for number, line in enumerate(lines, 1):
-    if number == len(lines) and _is_torn(line):
-      return
-    try:
-      row, sealed = _whole(line, sealed)
-    except seal.Broken as error:
-      raise seal.Broken(
-        f"{path} line {number}: {error}; remove that line and run again"
-      ) from error
-    yield number, row
 
 
 @contextlib.contextmanager
 def extend(
-  path: Path | str, key: str = "id"
-) -> Iterator[tuple[dict[str, dict], Callable[[dict], None]]]:
+  path: Path | str, key: str = "id", *, on_disk: bool = False
+) -> Iterator[tuple[Mapping[str, dict], Callable[[dict], None]]]:
   """Yields (rows so far by key, append); the file is locked until the end.
+
+  on_disk: the rows are a journal_rows.Rows, each read when it is asked for.
 
   `append(row)` returns when the row is on the disk. Raises ValueError when
   another process holds the file, for a row whose key is there already, and
@@ -93,24 +49,29 @@ def extend(
   path = Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   if not path.exists():  # deleted by someone who wants it so
-    _begun(path).unlink(missing_ok=True)
+    begun(path).unlink(missing_ok=True)
   handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
   try:
     _lock(handle, path)
-    rows = read(path, key)
+    rows = journal_rows.Rows(path, key) if on_disk else read(path, key)
     _say_unsealed(path)
     _repair(handle, path)
     if rows:
-      _begun(path).touch()
+      begun(path).touch()
     _sync_folder(path.parent)
 
     def append(row):
       if row[key] in rows:
         raise ValueError(f"{path}: {key} {row[key]!r} is there already")
-      write(handle, sealed(row), path)
+      line = sealed(row)
+      write(handle, line, path)
       if not rows:
-        _begun(path).write_bytes(SEALED)
-      rows[row[key]] = row
+        begun(path).write_bytes(SEALED)
+      if on_disk:
+        start = os.fstat(handle).st_size - len(line)
+        rows.add(row[key], start, len(line) - 1)
+      else:
+        rows[row[key]] = row
 
     yield rows, append
   finally:
@@ -119,13 +80,13 @@ def extend(
 
 def files(name: str) -> tuple[str, str]:
   """The names of a journal's files."""
-  return name, _begun(Path(name)).name
+  return name, begun(Path(name)).name
 
 
 def rewrite(path: Path | str, rows: Iterable[dict]) -> None:
   """Replaces the rows of a file for other programs in one step: no seals."""
-  if _is_sealed(Path(path)):
-    _begun(Path(path)).write_bytes(b"")
+  if is_sealed(Path(path)):
+    begun(Path(path)).write_bytes(b"")
   replace(path, b"".join(map(dump, rows)))
 
 
@@ -133,10 +94,10 @@ def renew(path: Path | str, rows: Iterable[dict]) -> None:
   """Replaces all rows of a journal in one step."""
   lines = [sealed(row) for row in rows]
   if not lines:
-    _begun(Path(path)).unlink(missing_ok=True)
+    begun(Path(path)).unlink(missing_ok=True)
   replace(path, b"".join(lines))
   if lines:
-    _begun(Path(path)).write_bytes(SEALED)
+    begun(Path(path)).write_bytes(SEALED)
 
 
 def sealed(row: dict) -> bytes:
@@ -169,60 +130,15 @@ def dump(row: dict) -> bytes:
   return text.encode("utf-8", "replace") + b"\n"
 
 
-def _whole(line: bytes, sealed: bool) -> tuple[dict, bool]:
-  """(row, whether it has a checksum); sealed: whether it must.
-
-  Earlier versions wrote none, so rows without one come before all others.
-  """
-  content, has_one = seal.take(line)
-  row = _row(content)
-  if row is None:
-    raise seal.Broken("not a JSON row")
-  if sealed and not has_one:
-    raise seal.Broken("its checksum is gone")
-  return row, has_one
-
-
-def _row(line):
-  try:
-    row = json.loads(line.decode())
-  except (ValueError, RecursionError):  # UnicodeDecodeError is one too
-    return None
-  return row if isinstance(row, dict) else None
-
-
-def _is_torn(line) -> bool:
-  """Whether a last line, without its line feed, is no whole row.
-
-  A row with something behind it is whole, and damaged.
-  """
-  if not line:
-    return True
-  try:
-    json.JSONDecoder().raw_decode(line.decode("utf-8", "replace"))
-  except (ValueError, RecursionError):
-    return True
-  return not line.startswith(b"{")
-
-
-def _begun(path: Path) -> Path:
-  return path.with_name(f".{path.name}.begun")
-
-
-SEALED = b"sealed\n"  # in that file: all rows of the journal have a checksum
-
-
-def _is_sealed(path: Path) -> bool:
-  begun = _begun(path)
-  return begun.exists() and begun.read_bytes() == SEALED
-
-
 def _say_unsealed(path):
-  lines = path.read_bytes().split(b"\n")[:-1]
-  old = sum(not seal.take(line)[1] for line in lines)
+  old = total = 0
+  for line in journal_rows.lines(path):
+    if not line.last:
+      total += 1
+      old += not seal.take(line.content)[1]
   if old:
     print(
-      f"{path}: {old} of {len(lines)} rows carry no checksum; an earlier "
+      f"{path}: {old} of {total} rows carry no checksum; an earlier "
       "version wrote them",
       file=sys.stderr,
     )
@@ -252,7 +168,7 @@ def _repair(handle, path):
   torn = tail[tail.rfind(b"\n") + 1 :]
   if not torn:
     return
-  if _row(torn) is not None:
+  if row_of(torn) is not None:
     write(handle, b"\n", path)
   elif torn.strip(b"\0")[:1] not in (b"", b"{"):
     raise seal.Broken(f"{path}: its end is no JSON row; this is another file")

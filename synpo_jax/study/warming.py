@@ -12,7 +12,7 @@ import numpy as np
 
 from synpo_jax.data import prompts
 from synpo_jax.models import initial
-from synpo_jax.runtime import journal, shipped
+from synpo_jax.runtime import journal, journal_rows, shipped
 from synpo_jax.study import candidates, material, seeing
 from synpo_jax.training import job, loop, update
 from synpo_jax.weights import folders, loading, merging
@@ -126,7 +126,7 @@ def keep_logs(workdir: pathlib.Path, out: pathlib.Path) -> None:
     {"stage": stage, "step": row["step"]}
     | {key: float(f"{row[key]:.6g}") for key in LOGGED if key in row}
     for stage in ("tower", "careful", "mixture")
-    for _, row in journal.whole_rows(workdir / stage / "metrics.jsonl")
+    for _, row in journal_rows.whole_rows(workdir / stage / "metrics.jsonl")
   )
   journal.rewrite(out / "log.jsonl", list(logs))
 

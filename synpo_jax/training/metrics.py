@@ -8,7 +8,7 @@ import pathlib
 import sys
 import time
 
-from synpo_jax.runtime import buckets, journal, seal
+from synpo_jax.runtime import buckets, journal, journal_rows, seal
 from synpo_jax.training.tracker import Events
 
 
@@ -82,7 +82,7 @@ def append(path: pathlib.Path, row: dict) -> None:
 
 
 def _numbered(path):
-  return journal.whole_rows(path) if path.exists() else ()
+  return journal_rows.whole_rows(path) if path.exists() else ()
 
 
 def _line(row) -> bytes:

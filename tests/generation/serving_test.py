@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from configs import caption as recipe
+from configs import eval_vdc, pairs
 from synpo_jax.generation import serving, shown
 from tests.support.captioner_server import ask, how, shot
 
@@ -35,6 +37,38 @@ def test_what_a_served_model_cannot_be_asked_is_said(asked, settings, said):
   with pytest.raises(ValueError, match=said) as stop:
     serving.check("http://h/v1", how(**settings), ask(**asked), "x")
   assert "\n" not in str(stop.value)
+
+
+@pytest.mark.parametrize(
+  ("key", "endpoint", "send", "how", "said"),
+  [
+    ("model.dtype", "http://h/v1", "images", {}, "with model.endpoint; leave"),
+    ("placing.batch_size", "http://h/v1", "images", {}, "with model.endpoint"),
+    ("placing.batch_size", "http://h/v1", "images", dict(here=True), None),
+    ("frames.fixed", "http://h/v1", "images", {}, None),
+    ("frames.fixed", "http://h/v1", "video", {}, "with model.endpoint"),
+    ("serving.side", "http://h/v1", "video", dict(parts=True), None),
+    ("serving.side", "", "images", {}, "without model.endpoint; set that"),
+    ("placing.batch_size", "", "images", {}, None),
+  ],
+)
+def test_what_is_given_and_read_by_nobody_is_refused(
+  key, endpoint, send, how, said
+):
+  """Even where it is what the config has."""
+  c = recipe.get_config()
+  c.model.endpoint, c.serving.send = endpoint, send
+  if said is None:
+    serving.check_given(c, {key: 7}, **how)
+    return
+  with pytest.raises(ValueError, match=f"{key}=7: of no use {said}"):
+    serving.check_given(c, {key: 7}, **how)
+
+
+def test_every_config_has_what_a_server_takes_no_notice_of_as_it_should():
+  configs = [recipe.get_config(), pairs.get_config(), eval_vdc.get_config()]
+  for c in configs:
+    serving.check_unused(c.model.to_dict())
 
 
 def test_an_address_and_a_key_that_are_none_are_refused_unseen(monkeypatch):

@@ -5,10 +5,11 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 
 import pytest
 
-from synpo_jax.runtime import journal, jsonl
+from synpo_jax.runtime import journal, jsonl, seal
 
 WRITER = """
 import sys
@@ -228,3 +229,37 @@ def test_a_full_disk_names_the_file_and_leaves_whole_rows(tmp_path):
   )
   assert f"'{path}'" in done.stderr and path.read_bytes() == before
   assert sorted(os.listdir(tmp_path)) == [".rows.jsonl.begun", "rows.jsonl"]
+
+
+def test_rows_that_stay_on_the_disk_are_found_and_not_held(tmp_path):
+  """Memory does not grow with what the rows hold, at the start and behind."""
+  path, text = tmp_path / "x.jsonl", "word " * 40_000  # 200 kB
+  rows = [{"id": str(number), "text": text} for number in range(20)]
+  with journal.extend(path) as (_, append):
+    for row in rows[:10]:
+      append(row)
+  tracemalloc.start()
+  with journal.extend(path, on_disk=True) as (held, append):
+    for row in rows[10:]:
+      append(row)
+    kept, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(held) == 20 and {*held} == {str(n) for n in range(20)}
+    assert held["3"] == rows[3] and held["19"] == rows[19]
+    assert "20" not in held and held.get("20") is None
+    with pytest.raises(ValueError, match="id '3' is there already"):
+      append(rows[3])
+    path.write_bytes(path.read_bytes().replace(b"word", b"ward"))
+    with pytest.raises(seal.Broken, match="checksum differs"):
+      held["3"]
+  assert kept < len(text) and peak < 8 * len(text)
+
+
+def test_rows_on_the_disk_are_checked_as_others(tmp_path):
+  path = tmp_path / "x.jsonl"
+  journal.rewrite(path, [{"id": "a"}, {"id": "a"}])
+  with (
+    pytest.raises(seal.Broken, match="line 2: id 'a' is there twice"),
+    journal.extend(path, on_disk=True),
+  ):
+    pass

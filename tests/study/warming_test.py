@@ -11,7 +11,7 @@ import pytest
 
 from configs import warm_start
 from synpo_jax.data import prompts
-from synpo_jax.runtime import journal
+from synpo_jax.runtime import journal_rows
 from synpo_jax.study import exam, warming
 from synpo_jax.world import scene as graphs
 from synpo_jax.world import staging, telling
@@ -84,5 +84,5 @@ def test_marks_are_kept_and_gates_say_what_is_missed(
   )
   told.clear()  # not written again
   assert exam.sit(c, None, tmp_path, tmp_path) == found
-  kept = journal.whole_rows(tmp_path / "captions.jsonl")
+  kept = journal_rows.whole_rows(tmp_path / "captions.jsonl")
   assert len(list(kept)) == 2
