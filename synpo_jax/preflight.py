@@ -5,7 +5,9 @@ python -m synpo_jax.preflight --config=configs/vdc.py --workdir=runs/demo
 Takes the arguments of `synpo_jax.train`, on every host. Looks at the loss, the
 checkpoint, the tokenizer, the first rows of the pairs and their videos, cores
 for the readers, the disk and what the run will write on it, the mesh, and
-whether all hosts are alike.
+whether all hosts are alike. With --worth=200 it also reads all pairs, has the
+model rank 200 of them, and says what they are worth: pairs_report.json and
+pairs_report.html in the workdir.
 """
 
 import importlib.metadata
@@ -17,9 +19,11 @@ import sys
 import uuid
 
 import jax
+from absl import flags
 
 from synpo_jax.models import sharding
-from synpo_jax.planning import first_rows, inputs
+from synpo_jax.pairing import worth
+from synpo_jax.planning import first_rows, inputs, pairs_worth
 from synpo_jax.runtime import alike, buckets, ending, hosts, hub, journal
 from synpo_jax.runtime.flags import (
   CONFIG,
@@ -32,6 +36,12 @@ from synpo_jax.training import checkpoint
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 SAID = 500  # characters of what a host misses
+WORTH = flags.DEFINE_integer(
+  "worth",
+  None,
+  "Say what all pairs are worth, and rank so many of them with the model.",
+  lower_bound=0,
+)
 
 
 @command("config", "workdir", also=hosts.FLAGS)
@@ -50,11 +60,16 @@ def main():
       if finding.ok:
         print(f"{finding.what}: ok, {finding.told}")
     show_rows(c, buckets.at(workdir), found)
+    if WORTH.value is not None:
+      faults += show_worth(c, buckets.at(workdir), WORTH.value)
     for fault in faults:
       print(f"error: {fault}", file=sys.stderr)
     if not faults:
       print(f"ready: {len(tables)} processes, {jax.device_count()} devices")
-      ending.show({}, ending.command("train") + f" {shlex.join(sys.argv[1:])}")
+      same = [
+        x for x in sys.argv[1:] if not x.startswith(("--worth", "-worth"))
+      ]
+      ending.show({}, f"{ending.command('train')} {shlex.join(same)}")
   sys.exit(1 if faults else 0)
 
 
@@ -78,6 +93,20 @@ def show_rows(c, workdir: pathlib.Path, found: list[inputs.Finding]):
   for row in shown:
     print(first_rows.describe(row))
   print(f"first rows: {path}")
+
+
+def show_worth(c, workdir: pathlib.Path, most: int) -> list[str]:
+  """Says and writes what the pairs are worth; or returns why it cannot."""
+  try:
+    report = pairs_worth.look(c, most)
+    worth.write(workdir, report)
+    worth.write_page(workdir / worth.PAGE, report)
+  except (ValueError, OSError) as error:
+    return [f"worth: {error}"]
+  for line in worth.sentences(report):
+    print(f"pairs: {line}")
+  print(f"pairs: {workdir / worth.PAGE}")
+  return []
 
 
 def describe(c, workdir) -> dict:

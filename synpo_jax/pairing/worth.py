@@ -17,7 +17,8 @@ from synpo_jax.data.rows import Pair
 from synpo_jax.pairing import copies, separable, words
 from synpo_jax.runtime import journal
 
-FILE = "pairs_report.json"
+FILE, PAGE = "pairs_report.json", "pairs_report.html"
+STYLE = "body{font:15px/1.5 system-ui;max-width:60rem;margin:2rem auto}"
 QUANTILES = (0.1, 0.5, 0.9)
 FAR = 0.65  # of pairs told apart, from which that is what a loss learns
 WON, ALPHA = 0.9, 30.0  # SynPO's s(alpha (S_w - S_l)) of a pair that is won
@@ -174,6 +175,16 @@ def section(report: dict) -> str:
 
 
 def write(folder: Path, report: dict) -> None:
-  """Writes the report beside the pairs, as JSON."""
+  """Writes the report as JSON."""
   text = json.dumps(report, indent=2, ensure_ascii=False)
   journal.replace(folder / FILE, f"{text}\n".encode())
+
+
+def write_page(path: Path, report: dict) -> None:
+  """Writes the report as a page of its own."""
+  page = (
+    "<!doctype html><html lang=en><meta charset=utf-8><title>Preference pairs"
+    f"</title><style>{STYLE}</style><h1>{report['pairs']} preference pairs</h1>"
+    f"{section(report)}</html>\n"
+  )
+  journal.replace(path, page.encode("utf-8", "replace"))

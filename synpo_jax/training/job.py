@@ -204,11 +204,11 @@ def _sees_none(frames: int):
 
 
 def read_once(
-  c, opened, *, captions, pairs, videos, least_gap=None
+  c, opened, *, captions, pairs, videos, least_gap=None, **changes
 ) -> pipeline.Data:
   """All rows of another file, once through, a micro-batch at a time.
 
-  least_gap: data.min_score_gap of this file.
+  least_gap: data.min_score_gap of this file. changes: as of read_data.
   """
   return read_data(
     c,
@@ -219,6 +219,7 @@ def read_once(
     videos=videos,
     accumulation=1,
     min_score_gap=least_gap,
+    **changes,
   )
 
 
