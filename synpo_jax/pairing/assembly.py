@@ -13,7 +13,7 @@ import numpy as np
 
 from synpo_jax.endpoints import paid
 from synpo_jax.judging import trial
-from synpo_jax.pairing import choose, corrupting, criteria, ledger
+from synpo_jax.pairing import choose, corrupting, criteria, ledger, listing
 from synpo_jax.runtime import journal
 
 
@@ -24,7 +24,7 @@ def write(
   keep_gaps: tuple[float, float],
   **rule,
 ) -> dict:
-  """Writes a pair per judged video that has one.
+  """Writes a pair per judged video that has one, and its list (listing.py).
 
   Args:
     origin: provenance that all rows share: models, hashes, seeds, versions.
@@ -34,14 +34,16 @@ def write(
 
   Returns:
     Counts: videos judged, pairs, "dropped" videos and "excluded" candidates
-    by reason, how many pairs reach the official gap of 4, the median gap.
+    by reason, how many pairs reach the official gap of 4, the median gap; and
+    those of listing.write.
   """
   rule = choose.Rule(**rule)
   choose.check(rule)
   choose.check_quantiles("keep_gaps", keep_gaps)
-  origin = origin | rule._asdict() | {"keep_gaps": list(keep_gaps)}
   dropped, excluded, rows = collections.Counter(), collections.Counter(), []
   judged = _judged(workdir)
+  listed = listing.write(workdir, origin, judged)
+  origin = origin | rule._asdict() | {"keep_gaps": list(keep_gaps)}
   for row, spoilt, judgement in judged:
     scores = choose.totals(judgement, row["captions"])
     excluded.update(_excluded(judgement, row["captions"], scores))
@@ -64,7 +66,7 @@ def write(
     "median_gap": round(statistics.median(gaps), 3) if gaps else None,
     "dropped": dict(dropped),
     "excluded": dict(excluded),
-  }
+  } | listed
 
 
 def _gaps(rows) -> list[float]:

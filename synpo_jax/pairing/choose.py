@@ -89,7 +89,7 @@ def choose(
   `corrupted` the worst of captions[own:], which are of the corrupted video and
   count for nothing else, if it is least_gap lower.
   """
-  judged = _distinct(captions, scores)
+  judged = distinct(captions, scores)
   own = len(captions) if own is None else own
   ours = [pair for pair in judged if pair[1] < own]
   spoilt = [pair for pair in judged if pair[1] >= own]
@@ -107,7 +107,7 @@ def choose(
   return Choice(best[1], found[1]) if found[0] < best[0] else "equal scores"
 
 
-def _distinct(captions, scores) -> list[tuple[float, int]]:
+def distinct(captions, scores) -> list[tuple[float, int]]:
   """(score, index) of the judged candidates that say something of their own."""
   judged, seen = [], set()
   for index, (caption, score) in enumerate(zip(captions, scores, strict=True)):

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from rich import box, console, panel, table, text
 
-from synpo_jax.pairing import ledger, page
+from synpo_jax.data import lists
+from synpo_jax.pairing import ledger, listing, page
 from synpo_jax.pairing.criteria import WEIGHTS
 from synpo_jax.runtime.terminal import printable
 
@@ -25,6 +26,13 @@ def sentence(summary: dict) -> str:
       reasons = sorted(summary[name].items(), key=lambda item: -item[1])
       listed = ", ".join(f"{reason} {count}" for reason, count in reasons)
       parts.append(f"{what}: {listed}.")
+  if summary["lists"]:
+    parts.append(
+      f"{listing.FILE} has {summary['captions_in_lists']} captions of "
+      f"{summary['lists']} videos."
+    )
+  if beyond := summary["captions_beyond_lists"]:
+    parts.append(f"{beyond} beyond {lists.MOST} a video are not in it.")
   return " ".join(parts)
 
 

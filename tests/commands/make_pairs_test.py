@@ -65,6 +65,20 @@ def test_pairs_follow_from_the_judge_s_scores(done):
     np.testing.assert_allclose(row["rejected_score"], scores[worst])
 
 
+def test_lists_hold_the_candidates_of_the_pairs_and_all_others(done):
+  workdir, summary, _ = done
+  listed = {row["id"]: row for row in lines(workdir, "lists.jsonl")}
+  rows = lines(workdir, "pairs.jsonl")
+  assert summary["lists"] == len(listed) == len(rows)
+  for row in rows:
+    whole, origin = listed[row["id"]], row["provenance"]
+    assert whole["scores"] == origin["scores"]["total"]
+    places = [whole["captions"].index(row[x]) for x in ("chosen", "rejected")]
+    assert places == [*origin["candidates"].values()]
+    assert all(whole[key] == row[key] for key in ("video", "question"))
+  assert " captions of 6 videos." in terminal.sentence(summary)
+
+
 def test_rows_carry_where_they_come_from(done):
   workdir, _, log = done
   row = lines(workdir, "pairs.jsonl")[0]

@@ -81,7 +81,7 @@ def test_a_list_in_float64(rows, name, own):
 
 @pytest.mark.parametrize(
   "name, gap",
-  [("synpo", 0.2), ("dpo", 2.5), ("ipo", 2.5), ("bco", 0.2), ("aot", 2.5)],
+  [("synpo", 0.2), ("dpo", 2.5), ("bco", 0.2), ("aot", 2.5)],
 )
 def test_a_loss_of_pairs_over_all_pairs_in_float64(rows, name, gap):
   """A gap of 0.3 - 0.1 is one of 0.2; rows without a pair have loss 0."""

@@ -10,7 +10,12 @@ from jax.sharding import PartitionSpec as P
 from configs import vdc
 from synpo_jax.data import lists, text
 from synpo_jax.models import sharding
-from synpo_jax.training import gradients, update
+from synpo_jax.training import (
+  gradients,
+  pair_logps,
+  reference_cache,
+  update,
+)
 from tests.support import losses_oracle as oracle
 from tests.support import text_update
 from tests.support.text_update import flat
@@ -148,6 +153,21 @@ def test_coupled_pairs_of_lists_meet_across_micro_batches(model, whole):
     np.testing.assert_allclose(sums["loss"], wanted, rtol=1e-5)
     np.testing.assert_allclose(slope, found[0][1], rtol=1e-5)
   assert 0.0 in [f(xs) for f, (xs, _, _) in zip(fs, rows, strict=True)]
+
+
+def test_references_of_lists_are_cached(model, read, whole, tmp_path, capsys):
+  """As the step computes them; a second run reads them."""
+  made, _, frozen = model
+  mesh = sharding.make_mesh(data=1, fsdp=1, model=1, devices=jax.devices()[:1])
+  scoring = pair_logps.Scoring("shared", 8, None, None)
+  given = made, frozen["params"], tmp_path, mesh, scoring
+  attach = reference_cache.make(*given, verify=4)
+  _, (_, refs, *_) = whole
+  found = attach(read(*ROWS)).batches[0]
+  np.testing.assert_allclose(found.ref_logps[0], refs, rtol=1e-5, atol=1e-6)
+  assert attach(read(*ROWS)).batches.references.shape == (4, 4)
+  said = "references: 0 read, 4 computed; verified 4\nreferences: 4 read, 0 c"
+  assert said in capsys.readouterr().out
 
 
 def test_many_devices_are_one(model, whole):
