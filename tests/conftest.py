@@ -28,6 +28,7 @@ os.environ.setdefault(
 )
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each start compiles us
 
 import hypothesis  # noqa: E402
 import jax  # noqa: E402
