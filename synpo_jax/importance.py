@@ -128,7 +128,7 @@ def run(workdir: pathlib.Path, videos: int) -> list[dict]:
 @command("workdir")
 def main():
   """Measures, and writes the rows into the workdir."""
-  workdir = buckets.local(WORKDIR.value, "--workdir")
+  workdir = buckets.at(WORKDIR.value)
   rows = run(workdir, VIDEOS.value)
   journal.rewrite(workdir / "importance.jsonl", rows)
   drawn = ("workdir", workdir), ("out", workdir / "report")

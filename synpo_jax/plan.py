@@ -17,7 +17,7 @@ import sys
 from absl import flags
 
 from synpo_jax.planning import environment
-from synpo_jax.runtime import buckets, ending
+from synpo_jax.runtime import buckets, ending, journal
 from synpo_jax.runtime.flags import (
   CONFIG,
   OUT,
@@ -53,10 +53,9 @@ def main():
   environment.prepare()
   rows, fits = _captions() if JOB.value == "make_pairs" else _training()
   if OUT.value:
-    folder = buckets.local(OUT.value, "--out")
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "plan.json").write_text(json.dumps(rows, indent=2) + "\n")
-    print(f"plan: {folder / 'plan.json'}")
+    path = buckets.at(OUT.value) / "plan.json"
+    journal.replace(path, json.dumps(rows, indent=2).encode() + b"\n")
+    print(f"plan: {path}")
   if fits and not SWEEP.value and JOB.value == "train":
     ending.show({}, _train(rows[-1]["flags"]))
   sys.exit(0 if fits else 1)

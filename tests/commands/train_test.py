@@ -16,10 +16,10 @@ import pytest
 from synpo_jax import export
 from synpo_jax.models import initial
 from synpo_jax.models.captioner import Captioner
-from synpo_jax.runtime import one_writer
+from synpo_jax.runtime import buckets, one_writer
 from synpo_jax.training import job
 from synpo_jax.weights import adapters
-from tests.support import run_config
+from tests.support import run_config, stores
 from tests.support.paths import ROOT
 from tests.support.read_folder import read_folder
 from tests.support.training_runs import (
@@ -120,8 +120,11 @@ def same_run(folder, one, other):
   )
 
 
-def test_importance_of_tokens_is_measured_on_a_run(folder, uninterrupted):
-  workdir = folder / "whole"
+def test_importance_of_tokens_is_measured_on_a_run(
+  folder, uninterrupted, google
+):
+  """Which lies in a bucket."""
+  workdir = buckets.at(stores.upload(folder / "whole", f"{google}/whole"))
   module = ["-m", "synpo_jax.importance"]
   done = subprocess.run(
     [sys.executable, *module, f"--workdir={workdir}", "--videos=2"],
