@@ -29,7 +29,9 @@ if _command():
 
 # Transformers and tensorboardX import PyTorch wherever it is installed, which
 # takes seconds; our commands, lm-eval's own aside, have no use for it. With
-# USE_TORCH=1 in the environment they find it, as a config may want.
-if _command() not in ("", "synpo-lm-eval", "synpo_jax.lm_eval_model"):
+# USE_TORCH=1 in the environment they find it, as a config may want. SciPy's
+# statistics, which `agreement` has, fail where it is shut out.
+FREE = {"", "synpo-lm-eval", "synpo_jax.lm_eval_model"}
+if _command() not in FREE | {"synpo-agreement", "synpo_jax.agreement"}:
   if os.environ.setdefault("USE_TORCH", "0") == "0":
     sys.modules.setdefault("torch", None)

@@ -4,7 +4,8 @@ python -m synpo_jax.evaluate --config=configs/eval_vdc.py --workdir=runs/vdc \
   --config.model.checkpoint=/path/to/AuroraCap --config.model.kept_ratio=0.1
 
 Each benchmark has a config: --config=eval_vdc, --config=eval_vdd,
---config=eval_vatex, --config=eval_shapes, --config=eval_preference.
+--config=eval_vatex, --config=eval_shapes, --config=eval_preference,
+--config=eval_events, --config=eval_keypoints.
 
 Captions the test videos, or reads captions made elsewhere
 (--config.predictions=captions.jsonl), and writes into the workdir

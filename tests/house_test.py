@@ -30,7 +30,7 @@ ORDER = (
 COMMANDS = (
   *("train", "caption", "make_pairs", "evaluate", "export", "report"),
   *("importance", "claims", "plan", "preflight", "wheels", "lm_eval_model"),
-  *("warm_start", "decode"),
+  *("warm_start", "decode", "agreement"),
 )
 # Imports that wait inside a function, and what for.
 WAITING = {

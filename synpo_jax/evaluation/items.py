@@ -64,5 +64,13 @@ def mean(values: Iterable[float | None]) -> float | None:
   return float(np.mean(present)) if present else None
 
 
+def standard_error(values: Iterable[float | None]) -> float | None:
+  """Of the mean of the values that there are; None of fewer than two."""
+  present = [value for value in values if value is not None]
+  if len(present) < 2:
+    return None
+  return float(np.std(present, ddof=1) / np.sqrt(len(present)))
+
+
 def limited(names, limit: int) -> list[str]:
   return list(names)[: limit or None]

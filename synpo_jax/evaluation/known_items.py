@@ -5,7 +5,13 @@ In the benchmark's own words, whoever wrote them, and read as its replies are.
 
 import re
 
-from synpo_jax.evaluation import judge_prompts, preference, vdc, vdd
+from synpo_jax.evaluation import (
+  judge_prompts,
+  preference,
+  relations,
+  vdc,
+  vdd,
+)
 from synpo_jax.judging.known_clips import BENCH, KITCHEN, NOTHING
 from synpo_jax.judging.trial import Known, Wanted, at_least, at_most
 
@@ -15,6 +21,14 @@ GIVEN = "What does the woman hand to the man?"
 READER = "Who reads aloud, and to whom?"
 TASK = "Describe this video in detail."
 CAPITAL = "What is the capital of France?"
+STILL = "A grey stone wall under a cloudy sky."
+# Statements that BENCH entails, that it does not, and with the people swapped.
+RIGHT = ("The woman hands a book to the man.", "The man reads a page aloud.")
+OTHER = ("Two cooks chop onions.", "Flames rise from a black pan.")
+SWAPPED = (
+  "The woman reads a page to the man.",
+  "The man walks away to the left.",
+)
 
 
 def of_vdc(
@@ -97,5 +111,62 @@ def _is(place: int) -> Wanted:
   return Wanted(str(place), lambda better: better == place)
 
 
+def of_events(
+  prompts: judge_prompts.Prompts, *, event_tokens: int, relate_tokens: int
+) -> list[Known]:
+  """Events of a clip and of a picture, then what keypoints are tried with."""
+  known = []
+  for what, text, wanted in (
+    ("a clip", BENCH.told, _events(3, 12)),
+    ("a picture in which nothing happens", STILL, _events(0, 1)),
+  ):
+    asked = f"events of {what}", text, prompts, event_tokens
+    known.append(Known(relations.events_request(*asked), wanted))
+  return known + of_keypoints(prompts, relate_tokens=relate_tokens)
+
+
+def of_keypoints(
+  prompts: judge_prompts.Prompts, *, relate_tokens: int
+) -> list[Known]:
+  """Statements that a description entails, and such that it does not."""
+
+  def related(what, text, claims, entailed):
+    asked = f"relations of {what}", text, claims, prompts, relate_tokens
+    return Known(relations.request(*asked), _entailed(entailed))
+
+  mixed = RIGHT[0], OTHER[0]
+  return [
+    related("right statements", BENCH.told, RIGHT, (True, True)),
+    related("wrong statements", BENCH.told, OTHER, (False, False)),
+    related(
+      "statements of swapped people", BENCH.told, SWAPPED, (False, False)
+    ),
+    related("a right and a wrong one", BENCH.told, mixed, (True, False)),
+    related("these two swapped", BENCH.told, mixed[::-1], (False, True)),
+    related("an empty description", "", RIGHT, (False, False)),
+  ]
+
+
+def _events(least: int, most: int) -> Wanted:
+  return Wanted(
+    f"{least} to {most} events", lambda found: least <= len(found) <= most
+  )
+
+
+def _entailed(wanted: tuple[bool, ...]) -> Wanted:
+  words = ", ".join("entailment" if yes else "no entailment" for yes in wanted)
+
+  def holds(found):
+    return tuple(relation == relations.ENTAILED for relation in found) == wanted
+
+  return Wanted(words, holds)
+
+
 # By benchmark: (prompts, **judge_tokens) -> what its judge is tried with.
-KNOWN = {"vdc": of_vdc, "vdd": of_vdd, "preference": of_preference}
+KNOWN = {
+  "vdc": of_vdc,
+  "vdd": of_vdd,
+  "preference": of_preference,
+  "events": of_events,
+  "keypoints": of_keypoints,
+}

@@ -13,7 +13,11 @@ from synpo_jax.pairing import known_items as of_pairs
 from tests.support.judge_server import chat, serve
 
 OURS = judge_prompts.OURS_ALONE
-TOKENS = {"vdc": dict(answer_tokens=9, compare_tokens=9)}
+TOKENS = {
+  "vdc": dict(answer_tokens=9, compare_tokens=9),
+  "events": dict(event_tokens=9, relate_tokens=9),
+  "keypoints": dict(relate_tokens=9),
+}
 # What a judge that understands replies, item by item, and what one that
 # understands all but this item may reply instead.
 PAIRS = {
@@ -50,7 +54,23 @@ PREFERENCE = {
   for what in ("a wrong answer", "one to another question", "an empty answer")
   for end in ("", ", swapped")
 }
+E, C, N = "entailment", "contradiction", "neutral"
+KEYPOINTS = {
+  "relations of right statements": ((E, E), (E, N)),
+  "relations of wrong statements": ((N, C), (N, E)),
+  "relations of statements of swapped people": ((C, C), (E, E)),
+  "relations of a right and a wrong one": ((E, N), (E, E)),
+  "relations of these two swapped": ((C, E), (E, N)),
+  "relations of an empty description": ((N, N), (E, E)),
+}
+HAPPENS = ["She hands him a book.", "He reads.", "She walks away."]
+EVENTS = {
+  "events of a clip": (HAPPENS, []),
+  "events of a picture in which nothing happens": ([], ["A wall.", "A sky."]),
+  **KEYPOINTS,
+}
 SHEETS = {"vdc": VDC, "vdd": VDD, "preference": PREFERENCE}
+SHEETS |= {"events": EVENTS, "keypoints": KEYPOINTS}
 
 
 def known(name):
@@ -62,6 +82,10 @@ def known(name):
 
 def as_reply(recipe, item, answer):
   """An answer of the sheets as a judge would put it."""
+  if isinstance(answer, list):
+    return json.dumps({"events": answer})
+  if item.startswith("relations"):
+    return json.dumps(dict(zip("12", answer, strict=True)))
   if isinstance(answer, tuple):
     numbered = {str(i): score for i, score in enumerate(answer, 1)}
     return json.dumps({"reason": "r", "scores": numbered})
@@ -96,6 +120,8 @@ def test_one_reply_to_everything_passes_nowhere(recipe, score):
   replies = [f'{{"score": {score}}}', f'{{"better": {score}}}']
   replies += [f'{{"pred": "{w}", "score": {score}}}' for w in ("yes", "no")]
   replies += ['{"1": 3, "2": 2, "3": 1, "4": 0}', "yellow", "no"]
+  replies += [json.dumps({"1": word, "2": word}) for word in (E, C, N)]
+  replies += ['{"events": []}']
   for reply in replies:
     assert not all(passes(item, reply) for item in known(recipe))
 

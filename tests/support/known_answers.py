@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import itertools
 import json
 
 from synpo_jax.evaluation import known_items as of_benchmarks
@@ -13,6 +14,11 @@ from tests.support.judge_server import chat
 PLAIN = ["not mentioned", "yellow", "green"]
 PLAIN += [json.dumps({"reason": "r", "score": score}) for score in range(6)]
 PLAIN += [f'{{"pred": "{word}", "score": 3}}' for word in ("yes", "no")]
+PLAIN += ['{"events": []}', '{"events": ["x y", "y z", "z x"]}']
+PLAIN += [
+  json.dumps(dict(zip("12", words, strict=True)))
+  for words in itertools.product(("entailment", "neutral"), repeat=2)
+]
 PLAIN += ['{"better": 1}', '{"better": 2}']
 PLAIN += [
   json.dumps({"scores": {str(i): 3 * (i != low) for i in range(1, 5)}})
