@@ -28,6 +28,8 @@ def is_list(row: dict[str, Any]) -> bool:
 def as_pair(row: dict[str, Any]) -> dict[str, Any]:
   """The row as a pair, its best caption against its worst, its list ordered.
 
+  Of several as bad the first, as make_pairs has it.
+
   Raises:
     Fault: what of its captions or scores cannot be used.
   """
@@ -35,9 +37,10 @@ def as_pair(row: dict[str, Any]) -> dict[str, Any]:
     if row.get(name) is not None:
       raise Fault(f"{name!r} stands beside 'captions' and 'scores'")
   found = read(row)
+  worst = max(1, found.scores.index(found.scores[-1]))
   ends = {
     "chosen": found.captions[0],
-    "rejected": found.captions[-1],
+    "rejected": found.captions[worst],
     "chosen_score": found.scores[0],
     "rejected_score": found.scores[-1],
   }

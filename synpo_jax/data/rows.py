@@ -42,7 +42,7 @@ class Pair(NamedTuple):
   """One row, checked. `rejected` is None in rows for plain fine-tuning.
 
   gold: the reference caption, None where it is not learnt from. listed: all
-  judged captions, of which chosen and rejected are the ends; None likewise.
+  judged captions, of which chosen and rejected are two; None likewise.
   """
 
   id: str

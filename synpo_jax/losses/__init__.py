@@ -7,7 +7,7 @@ once, in configs/vdc.py. Padding may hold anything. Those of NEEDS_REFERENCE
 take ref_logps float32 [B, 2] too; those of COUPLED take weight float32 [B],
 because a row's loss depends on the others'. sft reads index 0 alone; tpo and
 gold_nll take [B, 3, R], with a reference caption at index 2. Those of LISTS
-take all judged captions of a row, [B, K, R], and scores float32 [B, K];
+take all judged captions of a row, [B, C, R], and scores float32 [B, C];
 any loss of pairs is taken over the pairs of a list by `all_pairs`.
 
 l is a caption's summed log-prob, m its mean per token, n its token count; w

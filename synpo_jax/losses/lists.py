@@ -1,7 +1,7 @@
 """Losses over all judged captions of a prompt, and pairs made of them.
 
-logps float32 [B, K, R], mask bool [B, K, R] and scores float32 [B, K]: the
-judge's, in any order, the higher the better. A row of fewer than K captions is
+logps float32 [B, C, R], mask bool [B, C, R] and scores float32 [B, C]: the
+judge's, in any order, the higher the better. A row of fewer than C captions is
 padded with captions without a token; its scores there may be anything. Each
 returns one loss per row, float32 [B].
 
@@ -20,9 +20,9 @@ from jaxtyping import Array, Bool, Float
 from synpo_jax.data import lists as listed
 from synpo_jax.losses.sequences import Weight, sequence_stats
 
-Lists = Float[Array, "B K R"]
-Masks = Bool[Array, "B K R"]
-Scores = Float[Array, "B K"]
+Lists = Float[Array, "B C R"]
+Masks = Bool[Array, "B C R"]
+Scores = Float[Array, "B C"]
 
 NEAR = 1e-5  # of the least gap: what float32 may lose of a difference
 
@@ -30,7 +30,7 @@ NEAR = 1e-5  # of the least gap: what float32 may lose of a difference
 def plackett_luce(
   logps: Lists,
   mask: Masks,
-  ref_logps: Float[Array, "B K"] | None = None,
+  ref_logps: Float[Array, "B C"] | None = None,
   *,
   beta,
   scores: Scores,
@@ -47,17 +47,17 @@ def plackett_luce(
   if ref_logps is None:
     raise ValueError(
       "ref_logps is missing: this loss compares with a reference policy and "
-      "needs its summed log-probs, float32 [B, K]"
+      "needs its summed log-probs, float32 [B, C]"
     )
-  there_BK = jnp.any(mask, axis=-1)
-  sums_BK = sequence_stats(logps, mask).sum_logp
-  ratio_BK = jnp.where(there_BK, sums_BK - ref_logps.astype(jnp.float32), 0.0)
-  reward_BK = beta * ratio_BK
-  itself_1KK = jnp.eye(logps.shape[1], dtype=bool)[None]
-  left_BKK = (_gaps(scores, there_BK) > 0) | itself_1KK
-  all_BKK = jnp.broadcast_to(reward_BK[:, None], left_BKK.shape)
-  total_BK = jax.nn.logsumexp(all_BKK, axis=-1, where=left_BKK)
-  return jnp.sum(total_BK - reward_BK, axis=-1)
+  there_BC = jnp.any(mask, axis=-1)
+  sums_BC = sequence_stats(logps, mask).sum_logp
+  ratio_BC = jnp.where(there_BC, sums_BC - ref_logps.astype(jnp.float32), 0.0)
+  reward_BC = beta * ratio_BC
+  itself_1CC = jnp.eye(logps.shape[1], dtype=bool)[None]
+  left_BCC = (_gaps(scores, there_BC) > 0) | itself_1CC
+  all_BCC = jnp.broadcast_to(reward_BC[:, None], left_BCC.shape)
+  total_BC = jax.nn.logsumexp(all_BCC, axis=-1, where=left_BCC)
+  return jnp.sum(total_BC - reward_BC, axis=-1)
 
 
 def synpo_list(
@@ -73,25 +73,25 @@ def synpo_list(
   are SynPO to the bit. P is the mean of token probabilities; it is averaged
   over captions that tie for best. Where all tie there is nothing to rank.
   """
-  there_BK = jnp.any(mask, axis=-1)
+  there_BC = jnp.any(mask, axis=-1)
   stats = sequence_stats(logps, mask)
-  gap_BKK = jnp.maximum(_gaps(scores, there_BK), 0.0)
-  total_B = jnp.sum(gap_BKK, axis=(1, 2))
-  share_BKK = gap_BKK / jnp.where(total_B > 0, total_B, 1.0)[:, None, None]
-  margin_BKK = stats.geo_prob[:, :, None] - stats.geo_prob[:, None]
-  ranked_BKK = share_BKK * jax.nn.sigmoid(alpha * margin_BKK)
-  top_B = jnp.max(jnp.where(there_BK, scores, -jnp.inf), axis=-1)
-  best_BK = there_BK & (scores == top_B[:, None])
-  fluent_B = jnp.sum(jnp.where(best_BK, stats.avg_prob, 0.0), axis=-1)
-  fluent_B /= jnp.maximum(jnp.sum(best_BK, axis=-1), 1)
-  return -jnp.sum(ranked_BKK, axis=(1, 2)) - beta * fluent_B
+  gap_BCC = jnp.maximum(_gaps(scores, there_BC), 0.0)
+  total_B = jnp.sum(gap_BCC, axis=(1, 2))
+  share_BCC = gap_BCC / jnp.where(total_B > 0, total_B, 1.0)[:, None, None]
+  margin_BCC = stats.geo_prob[:, :, None] - stats.geo_prob[:, None]
+  ranked_BCC = share_BCC * jax.nn.sigmoid(alpha * margin_BCC)
+  top_B = jnp.max(jnp.where(there_BC, scores, -jnp.inf), axis=-1)
+  best_BC = there_BC & (scores == top_B[:, None])
+  fluent_B = jnp.sum(jnp.where(best_BC, stats.avg_prob, 0.0), axis=-1)
+  fluent_B /= jnp.maximum(jnp.sum(best_BC, axis=-1), 1)
+  return -jnp.sum(ranked_BCC, axis=(1, 2)) - beta * fluent_B
 
 
 def over_pairs(
   loss: Callable,
   logps: Lists,
   mask: Masks,
-  ref_logps: Float[Array, "B K"] | None,
+  ref_logps: Float[Array, "B C"] | None,
   weight: Weight,
   scores: Scores,
   least: float | int,
@@ -102,11 +102,11 @@ def over_pairs(
   Where it compares the pairs of an update, those of all rows are compared. A
   row without such a pair has loss 0. To five digits a gap counts as `least`.
   """
-  B, K, R = logps.shape
-  chosen, rejected = np.nonzero(~np.eye(K, dtype=bool))
-  there_BK = jnp.any(mask, axis=-1)
-  gap_BKK = _gaps(scores, there_BK)
-  wide_Bn = gap_BKK[:, chosen, rejected] >= least * (1 - NEAR)
+  B, C, R = logps.shape
+  chosen, rejected = np.nonzero(~np.eye(C, dtype=bool))
+  there_BC = jnp.any(mask, axis=-1)
+  gap_BCC = _gaps(scores, there_BC)
+  wide_Bn = gap_BCC[:, chosen, rejected] >= least * (1 - NEAR)
 
   def paired(values):
     both = jnp.stack([values[:, chosen], values[:, rejected]], axis=2)
@@ -115,7 +115,7 @@ def over_pairs(
   kept_Bn = wide_Bn if weight is None else wide_Bn & (weight > 0)[:, None]
   refs = None
   if ref_logps is not None:  # of padding they may be anything
-    refs = paired(jnp.where(there_BK, ref_logps, 0.0))
+    refs = paired(jnp.where(there_BC, ref_logps, 0.0))
   each_Bn = loss(
     paired(logps), paired(mask), refs, kept_Bn.ravel().astype(jnp.float32)
   ).reshape(B, -1)
@@ -124,21 +124,21 @@ def over_pairs(
 
 
 def ranked_rightly(
-  geo_prob: Float[Array, "B K"], mask: Masks, scores: Scores
+  geo_prob: Float[Array, "B C"], mask: Masks, scores: Scores
 ) -> Float[Array, "B"]:
   """Share of a row's pairs of different scores whose S is in their order."""
-  above_BKK = _gaps(scores, jnp.any(mask, axis=-1)) > 0
-  right_BKK = above_BKK & (geo_prob[:, :, None] > geo_prob[:, None])
-  return jnp.sum(right_BKK, axis=(1, 2)) / jnp.maximum(
-    jnp.sum(above_BKK, axis=(1, 2)), 1
+  above_BCC = _gaps(scores, jnp.any(mask, axis=-1)) > 0
+  right_BCC = above_BCC & (geo_prob[:, :, None] > geo_prob[:, None])
+  return jnp.sum(right_BCC, axis=(1, 2)) / jnp.maximum(
+    jnp.sum(above_BCC, axis=(1, 2)), 1
   )
 
 
-def _gaps(scores_BK, there_BK) -> Float[Array, "B K K"]:
+def _gaps(scores_BC, there_BC) -> Float[Array, "B C C"]:
   """score_i - score_j, and 0 where a caption is padding."""
-  scores_BK = jnp.where(there_BK, scores_BK.astype(jnp.float32), 0.0)
-  both_BKK = there_BK[:, :, None] & there_BK[:, None]
-  return jnp.where(both_BKK, scores_BK[:, :, None] - scores_BK[:, None], 0.0)
+  scores_BC = jnp.where(there_BC, scores_BC.astype(jnp.float32), 0.0)
+  both_BCC = there_BC[:, :, None] & there_BC[:, None]
+  return jnp.where(both_BCC, scores_BC[:, :, None] - scores_BC[:, None], 0.0)
 
 
 def check_lists(name: str, read: dict[str, int], gap) -> None:

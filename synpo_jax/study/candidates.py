@@ -71,7 +71,7 @@ def _name(data, row):
 
 
 def choose_pairs(
-  ground, ids, candidates, *, min_gap, length_ratio, most=None
+  ground, ids, candidates, *, min_gap, length_ratio, most=None, lists=False
 ) -> list[dict]:
   """Rows of pairs, judged by `world.scores`, of the first clips that have one.
 
@@ -83,6 +83,8 @@ def choose_pairs(
     min_gap: least difference of F1.
     length_ratio: most words of the longer, in words of the shorter.
     most: pairs; None: of every clip.
+    lists: rows of all those candidates with their F1 (data/lists.py) in the
+      place of pairs; which a loss of pairs reads as the same pairs.
   """
   rows = []
   for video in ids:
@@ -93,10 +95,16 @@ def choose_pairs(
     if isinstance(pair, str):  # the reason why there is none
       continue
     high, low = marks[pair.chosen], marks[pair.rejected]
-    if high - low >= min_gap:
-      row = material.clip_row(video) | {"chosen": texts[pair.chosen]}
-      row |= {"rejected": texts[pair.rejected]}
-      rows.append(row | {"chosen_score": high, "rejected_score": low})
+    if high - low < min_gap:
+      continue
+    row = material.clip_row(video)
+    if lists:
+      places = [place for _, place in choose.distinct(texts, marks)]
+      row |= {"captions": [texts[place] for place in places]}
+      rows.append(row | {"scores": [marks[place] for place in places]})
+      continue
+    row |= {"chosen": texts[pair.chosen], "rejected": texts[pair.rejected]}
+    rows.append(row | {"chosen_score": high, "rejected_score": low})
   return rows[:most]
 
 

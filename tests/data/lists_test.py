@@ -26,7 +26,7 @@ def test_a_list_is_told_by_its_columns_and_ordered(read):
   found = read(ROW)
   (pair,) = found.pairs
   assert pair.listed == (("B.", "A.", "C."), (9.5, 2.0, 2.0))
-  assert (pair.chosen, pair.rejected) == ("B.", "C.")
+  assert (pair.chosen, pair.rejected) == ("B.", "A.")  # the first as bad
   assert list(found.forms) == [lists.FORM]
 
 
@@ -34,7 +34,7 @@ def test_a_loss_of_pairs_reads_best_and_worst(read):
   """And plain fine-tuning the best; neither needs scores that differ less."""
   (pair,) = read(ROW, captions=2, min_score_gap=4.0).pairs
   assert (pair.chosen, pair.chosen_score) == ("B.", 9.5)
-  assert (pair.rejected, pair.rejected_score) == ("C.", 2.0)
+  assert (pair.rejected, pair.rejected_score) == ("A.", 2.0)
   (alone,) = read(ROW, captions=1).pairs
   assert (alone.chosen, alone.rejected) == ("B.", None)
 
