@@ -235,6 +235,8 @@ def show(results: dict, out: console.Console) -> None:
     of = results["recipe"]["judge"]
     by = f"judge: {of['model']}, prompts: {of['prompts']}"
   out.print(f"{by}; recipe {results['recipe_hash']}", highlight=False)
+  if tried := results.get("judge_trial"):
+    out.print(trial.sentence(tried), highlight=False, markup=False)
 
 
 def _table(title, scores):

@@ -47,7 +47,12 @@ def read_judgements(path: str | pathlib.Path) -> dict[str, dict]:
     path = found[0]
   if not path.exists():
     raise FileNotFoundError(f"{path} not found")
-  return journal.read(path)
+  rows = journal.read(path)
+  if path.name == FILES[1]:  # what was judged lies beside it
+    for id_, row in journal.read(path.with_name("candidates.jsonl")).items():
+      if id_ in rows:
+        rows[id_]["caption"] = row["captions"]
+  return rows
 
 
 def match(a: dict[str, dict], b: dict[str, dict]) -> dict[str, Matched]:

@@ -113,6 +113,13 @@ def result(workdir: Path) -> dict | None:
   return json_file.read(path) if path.exists() else None
 
 
+def sentence(found: dict) -> str:
+  """What came of a trial, in a line for people."""
+  known = found["known_items"]
+  right = known - found["failed"]
+  return f"judge {found['judge']}: {right} of {known} known items right"
+
+
 def _overheard(request, heard):
   """The request; `heard` gets the last reply to it, readable or not."""
 

@@ -14,6 +14,7 @@ import numpy as np
 from synpo_jax.endpoints import paid
 from synpo_jax.judging import trial
 from synpo_jax.pairing import choose, corrupting, criteria, ledger, listing
+from synpo_jax.pairing.scores import spread
 from synpo_jax.runtime import journal
 
 
@@ -100,6 +101,8 @@ def counts(workdir: Path, faults: dict[str, str]) -> dict:
   found["judge"] = paid.total(workdir / ledger.CACHE, workdir / trial.CACHE)
   if tried := trial.result(workdir):
     found["judge_trial"] = tried
+  if repeated := spread(workdir):
+    found["judge_spread"] = repeated
   if answers := ledger.all_answers(workdir):
     found["captioner"] = paid.total(*answers)
   return found

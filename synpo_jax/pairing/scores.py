@@ -208,6 +208,21 @@ def _averaged(row, repeats) -> dict:
   return row | ({"repeats": repeats, "spread": spread} if repeats > 1 else {})
 
 
+def spread(workdir: Path) -> dict[str, float | int | None] | None:
+  """Repeats, and the mean standard deviation over them of each criterion.
+
+  None where the judge was asked once.
+  """
+  rows = [r for r in ledger.written(workdir, "judge").values() if "spread" in r]
+  if not rows:
+    return None
+  found = {"repeats": rows[0]["repeats"]}
+  for name in criteria.RANGES:
+    told = [sd for row in rows for sd in row["spread"][name] if sd is not None]
+    found[name] = statistics.fmean(told) if told else None
+  return found
+
+
 def _mean(scores):
   """One score as it was given, of several the mean; None of none."""
   if len(scores) < 2:

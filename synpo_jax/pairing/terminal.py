@@ -5,6 +5,7 @@ from pathlib import Path
 from rich import box, console, panel, table, text
 
 from synpo_jax.data import lists
+from synpo_jax.judging import trial
 from synpo_jax.pairing import ledger, listing, page
 from synpo_jax.pairing.criteria import WEIGHTS
 from synpo_jax.runtime.terminal import printable
@@ -45,6 +46,8 @@ def show_summary(out: console.Console, summary: dict, workdir: Path) -> None:
   for name, reason in summary["unreadable"].items():
     line = printable(f"left out {name}: {reason}")
     out.print(line, style="yellow", markup=False)
+  if "judge_trial" in summary:
+    out.print(printable(trial.sentence(summary["judge_trial"])), markup=False)
   for who in ("captioner", "judge"):
     paid = summary.get(who, {"calls": 0})
     if paid["calls"]:

@@ -325,6 +325,12 @@ def test_repeats_are_averaged_and_their_spread_is_told(videos, tmp_path):
   assert row["fluency"] == [1.5] * 4 and row["repeats"] == 3
   assert row["spread"]["fluency"] == [pytest.approx(0.5**0.5)] * 4
   assert row["spread"]["consistency"] == [0.0] * 4
+  assert summary["judge_spread"] == {
+    "repeats": 3,
+    "factuality": pytest.approx((13 / 3) ** 0.5),
+    "fluency": pytest.approx(0.5**0.5),
+    "consistency": 0.0,
+  }
   lost = [(m["criterion"], m["candidate"], m["repeat"]) for m in row["missing"]]
   assert lost == [("fluency", candidate, 2) for candidate in range(4)]
 
@@ -364,6 +370,9 @@ def test_a_judge_that_fails_its_trial_scores_nothing(videos, tmp_path):
     c.stages = "segments,clips,candidates,judge"
     summary = make_pairs.run(c, tmp_path, fake_pairs.open_writer)
     assert summary["judge_trial"]["failed"] == 8
+    out = console.Console(width=200, file=io.StringIO())
+    terminal.show_summary(out, summary, tmp_path)
+    assert "judge stub: 0 of 8 known items right" in out.file.getvalue()
     assert summary["judge"]["calls"] == len(log.bodies) == 8 + 6 * 9
 
 

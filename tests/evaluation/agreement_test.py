@@ -152,6 +152,14 @@ def test_results_that_do_not_belong_together_are_refused(tmp_path):
   a, b = map(str, paths)
   with pytest.raises(ValueError, match="b.jsonl: v: .* different captions"):
     entry.run(a, b, 10)
+  for name in ("one", "two"):
+    (tmp_path / name).mkdir()
+    row = {"id": "v", "factuality": [1, 2]}
+    journal.rewrite(tmp_path / name / "judgements.jsonl", [row])
+    row = {"id": "v", "captions": [name, "x"]}
+    journal.rewrite(tmp_path / name / "candidates.jsonl", [row])
+  with pytest.raises(ValueError, match="two: v: .* different captions"):
+    entry.run(str(tmp_path / "one"), str(tmp_path / "two"), 10)
   with pytest.raises(FileNotFoundError, match="holds neither items.jsonl nor"):
     entry.run(a, str(tmp_path), 10)
   with pytest.raises(FileNotFoundError, match="none.jsonl not found"):
