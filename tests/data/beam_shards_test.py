@@ -1,5 +1,6 @@
 """Beam's workers make the files that one process makes, killed or not."""
 
+import functools
 import json
 import os
 import subprocess
@@ -7,9 +8,13 @@ import sys
 
 import pytest
 
+from synpo_jax import decode
 from synpo_jax.data import beam_shards, chunks, shards
 from synpo_jax.runtime import buckets
-from tests.support import beam_build, clips
+from synpo_jax.training import job, loop, metrics
+from synpo_jax.weights import config_reading
+from synpo_jax.world.folder import write_world
+from tests.support import beam_build, clips, run_config
 from tests.support.paths import ROOT
 
 WORKERS = (
@@ -83,6 +88,31 @@ def test_in_a_bucket_nothing_is_brought_here(beam, paths, tmp_path):
   stored = chunks.Frames(list(read.places.values()), (12, 16))
   assert [stored(i).shape[0] for i in range(len(stored))] == [2] * 5 + [2]
   assert [path.relative_to(cache).parts for path in cache.files()][:9]
+
+
+def test_a_run_trains_on_what_beam_decoded(beam, tmp_path, monkeypatch):
+  write_world(tmp_path / "world", clips=8, seed=0, heldout=0, workers=1)
+  c = run_config.get_config(tmp_path)
+  c.world.clips = c.heldout.captions = c.every.reward_norms = 0
+  c.heldout.update(pairs="", scenes="")
+  c.data.update(batch_size=8, accumulation=1)
+  c.mesh.data, c.epochs = -1, 1
+  build = functools.partial(beam_shards.build, options=WORKERS)
+  sizes = config_reading.captioner_config(c.model.arch.to_dict())
+  (rows,) = decode.wanted(c)
+  store = decode.decode(c, rows, sizes.tower, build)
+  assert len(store.places) == 8 and not store.quarantined
+
+  def decoded_anew(*args, **how):
+    raise AssertionError("its shards are not read")
+
+  monkeypatch.setattr(shards.decoding, "decode", decoded_anew)
+  ready = job.prepare(c, tmp_path / "run")
+  for number in range(8):
+    assert ready.data.frames(number).std() > 10  # pictures
+  assert int(loop.train(ready, c, tmp_path / "run").state.step) == 1
+  (row,) = metrics.read_rows(tmp_path / "run" / "metrics.jsonl")
+  assert row["pairs"] == 8 and row["loss"] < 0 and row["grad_norm"] > 0
 
 
 def test_an_option_that_the_direct_runner_does_not_have_is_named(
