@@ -110,7 +110,8 @@ def hold_early(
 def result(workdir: Path) -> dict | None:
   """What came of the last trial in a workdir; None where there was none."""
   path = workdir / RESULT
-  return json_file.read(path) if path.exists() else None
+  way = "remove it; the next trial writes it again"
+  return json_file.read(path, way) if path.exists() else None
 
 
 def sentence(found: dict) -> str:
@@ -142,9 +143,11 @@ def _refuse_silence(who, answers):
   missing = [answer.missing for answer in answers if answer.missing]
   lost = [why for why in missing if not why.startswith("unusable")]
   if lost:
+    later = lost[0].startswith("unavailable")
+    way = "run again later" if later else f"check {judge.JUDGE.options}"
     raise ValueError(
       f"judge: {who} left {len(lost)} of {len(answers)} known items without "
-      f"an answer ({lost[0]}); nothing was scored, run again later"
+      f"an answer ({lost[0]}); nothing was scored, {way}"
     )
 
 

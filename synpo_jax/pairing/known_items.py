@@ -5,11 +5,17 @@ fluency is asked: the notes contradict nothing in it.
 """
 
 from synpo_jax.data import prompts
-from synpo_jax.judging.known_clips import BENCH, BROKEN, KITCHEN
+from synpo_jax.judging.known_clips import (
+  BENCH,
+  BROKEN,
+  KITCHEN,
+  NOTES,
+  SWAPPED,
+)
 from synpo_jax.judging.trial import Known, Wanted, at_least, at_most
 from synpo_jax.pairing import criteria
 
-ALIKE = (BENCH.told, BENCH.retold, " ".join(BENCH.notes))
+ALIKE = (BENCH.told, BENCH.retold, " ".join(NOTES))
 
 
 def items() -> list[Known]:
@@ -17,7 +23,7 @@ def items() -> list[Known]:
   return [
     _factuality("a right caption", BENCH.told, at_least(4)),
     _factuality("a wrong caption", KITCHEN.told, at_most(2)),
-    _factuality("a caption with the people swapped", BENCH.swapped, at_most(3)),
+    _factuality("a caption with the people swapped", SWAPPED, at_most(3)),
     _fluency("a good caption", BENCH.told, at_least(3)),
     _fluency("broken words", BROKEN, at_most(2)),
     _fluency("an empty caption", "", at_most(1)),
@@ -27,7 +33,7 @@ def items() -> list[Known]:
 
 
 def _factuality(what, caption, wanted) -> Known:
-  text = criteria.factuality_text(caption, list(BENCH.notes))
+  text = criteria.factuality_text(caption, list(NOTES))
   return _known("factuality", what, text, wanted)
 
 

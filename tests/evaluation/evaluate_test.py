@@ -18,6 +18,7 @@ from configs import (
 from synpo_jax import evaluate
 from synpo_jax.evaluation import shapes as scoring
 from synpo_jax.generation.shots import Captioned, Text
+from synpo_jax.judging import trial
 from synpo_jax.runtime import journal
 from synpo_jax.world import rendering, staging, telling
 from synpo_jax.world.scene import write_scenes
@@ -226,10 +227,15 @@ def test_vdc_captions_come_with_a_prompt_of_their_category(world, tmp_path):
     lines = [{scene.video: [question]} for scene in scenes]
     journal.rewrite(tmp_path / f"{category}.jsonl", lines)
   writer = Writer(scenes)
-  with serve(answering) as (url, _):
-    c = with_server(eval_vdc.get_config(), url)
+  says_yes = lambda n, body: chat('{"pred": "yes", "score": 5}')  # noqa: E731
+  with serve(says_yes) as (bad, _), serve(answering) as (url, _):
+    c = with_server(eval_vdc.get_config(), bad)
     c.root, c.limit = str(folder / "clips"), 1
     c.data.update(questions=str(tmp_path), categories=("camera", "short"))
+    with pytest.raises(trial.Failed, match="6 of 9 known items"):
+      evaluate.run(c, tmp_path / "run", writer.open)
+    assert writer.opened == 0  # nothing was captioned for it
+    c.judge.update(base_url=url, model="another")
     evaluate.run(c, tmp_path / "run", writer.open)
   pools = evaluate.judge_prompts.OURS_ALONE.captions
   assert len(writer.asked) == 2

@@ -88,6 +88,21 @@ def test_a_judge_is_tried_before_it_marks_a_run(tmp_path, capsys, right):
   assert (told in capsys.readouterr().out) != right
 
 
+def test_a_run_does_not_begin_with_a_judge_that_fails(tmp_path, monkeypatch):
+  """Nor does it end for one that is away."""
+  monkeypatch.setattr(captioning, "_videos", lambda *_: None)
+  (tmp_path / "set.jsonl").write_text('{"video": "v", "references": ["x"]}\n')
+  c = vdc.get_config()
+  c.captioning.update(references=str(tmp_path / "set.jsonl"), judge=True)
+  three = judge_server.chat('{"score": 3}')
+  with judge_server.serve(lambda n, body: three) as (url, _):
+    c.judge.update(base_url=url, model="m", tries=1)
+    with pytest.raises(ValueError, match="answers 4 of 6 known items wrongly"):
+      captioning.make(None, c, tmp_path)
+  c.judge.base_url, c.judge.model = "http://127.0.0.1:9", "n"
+  assert captioning.make(None, c, tmp_path)
+
+
 def settings_of(folder):
   c = run_config.get_config(folder)
   c.mesh.data = -1
