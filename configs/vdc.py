@@ -117,6 +117,10 @@ def paper(loss):
     attention="auto",  # auto | splash (TPU) | cudnn (GPU) | xla
   )
   c.lora = dict(rank=128, alpha=64.0, dropout=0.05)  # rank 0: no adapter
+  c.lora.where = ("decoder",)  # of decoder, projector and tower, those with one
+  # Of the tower's layers, the last so many; None: all. What is below them is
+  # cached, as the whole tower is where it has no adapter.
+  c.lora.tower_layers = config_dict.placeholder(int)
   c.loss = dict(name=loss, coefficients=(LOSSES | MIXTURES)[loss])
   # A loss of pairs over every pair of a row's judged captions whose scores are
   # at least so far apart; None: the chosen against the rejected, or of a list
@@ -185,6 +189,8 @@ def optim():
   """AdamW, as the paper sets it."""
   return dict(
     lr=5e-6,
+    lr_projector=config_dict.placeholder(float),  # of what learns there, and
+    lr_tower=config_dict.placeholder(float),  # there; None: lr
     warmup_frac=0.1,
     weight_decay=0.01,
     b1=0.9,

@@ -13,12 +13,14 @@ from synpo_jax.data.batches import IMAGE_TOKEN
 from synpo_jax.models import positions
 from synpo_jax.models.attention import XLA, Backend
 from synpo_jax.models.config import (
+  PARTS,
   CaptionerConfig,
   LoraConfig,
   WindowTowerConfig,
 )
 from synpo_jax.models.connectors import Connector, PatchMerger
 from synpo_jax.models.decoder import KV, Decoder, Pages
+from synpo_jax.models.lora import tower_split
 from synpo_jax.models.packed_rows import Slots
 from synpo_jax.models.qwen_vit import WindowTower
 from synpo_jax.models.vit import Tower
@@ -28,7 +30,8 @@ class Captioner(nn.Module):
   """A video language model, or a plain one where the config has no tower.
 
   `dtype` is that of the computation; weights are cast to it at their use.
-  `remat` is a key of `decoder.REMAT` or "none".
+  `remat` is a key of `remat.REMAT` or "none". `split`: as `lora.tower_split`
+  has it for the adapter that features are encoded for, with or without it.
   """
 
   config: CaptionerConfig
@@ -36,19 +39,23 @@ class Captioner(nn.Module):
   dtype: DTypeLike = jnp.float32
   remat: str = "none"
   attention: Backend = XLA
+  split: int | None = None
 
   def setup(self):
-    c = self.config
+    c, remat = self.config, "none" if self.split is None else self.remat
+    lora = {part: self.lora and self.lora.on(part) for part in PARTS}
     self.decoder = Decoder(
-      c.decoder, self.lora, self.dtype, self.remat, self.attention
+      c.decoder, lora["decoder"], self.dtype, self.remat, self.attention
     )
-    width = c.decoder.width
+    kinds, connector = (Tower, Connector), c.connector
     if isinstance(c.tower, WindowTowerConfig):
-      self.tower = WindowTower(c.tower, dtype=self.dtype)
-      self.projector = PatchMerger(c.tower, width, self.dtype)
-    elif c.tower is not None:
-      self.tower = Tower(c.tower, dtype=self.dtype)
-      self.projector = Connector(c.connector, width, self.dtype)
+      kinds, connector = (WindowTower, PatchMerger), c.tower
+    if c.tower is not None:
+      own = dict(remat=remat, lora=lora["tower"], split=self.split or 0)
+      self.tower = kinds[0](c.tower, dtype=self.dtype, **own)
+      self.projector = kinds[1](
+        connector, c.decoder.width, self.dtype, lora["projector"]
+      )
 
   def encode(
     self, frames: UInt8[Array, "B F Y X 3"]
@@ -56,7 +63,7 @@ class Captioner(nn.Module):
     """Tower features of every step: what a feature cache stores.
 
     A step is a frame, or the `config.frames_per_step` that a tower reads
-    together.
+    together. With a `split` the features are what enters that layer.
     """
     pixels = normalise(frames, self.config.tower.mean, self.config.tower.std)
     return self.encode_pixels(pixels)
@@ -70,18 +77,24 @@ class Captioner(nn.Module):
     if F % together:
       raise ValueError(f"{F} frames: this tower reads {together} at a time")
     group = (together,) if isinstance(self.tower, WindowTower) else ()
-    features = self.tower(pixels.reshape(-1, *group, *rest))
+    encode = self.tower if self.split is None else self.tower.begin
+    features = encode(pixels.reshape(-1, *group, *rest))
     return features.reshape(B, F // together, *features.shape[1:])
 
   def connect(
-    self, features: Float[Array, "B S K Dv"]
+    self, features: Float[Array, "B S K Dv"], deterministic: bool = True
   ) -> Float[Array, "B M W"]:
-    """The embeddings of a video, step after step.
+    """The embeddings of a video, step after step, from what `encode` gave.
 
     W is D; for a tower with deep features so many times D more, which
     `decode` adds to what leaves its first layers (DeepStack).
     """
-    return self.projector(features)
+    if self.split is not None:
+      steps = features.shape[:2]
+      features = features.reshape(-1, *features.shape[2:])
+      features = self.tower.finish(features, deterministic)
+      features = features.reshape(*steps, *features.shape[1:])
+    return self.projector(features, deterministic)
 
   def embed(
     self, tokens: Int[Array, "N T"], visual: Float[Array, "N M W"] | None
@@ -165,13 +178,19 @@ def visual_embeddings(
   variables,
   frames: UInt8[Array, "B F Y X 3"] | None,
   features: Float[Array, "B S K Dv"] | None,
+  rngs: dict | None = None,
 ) -> Float[Array, "B M D"] | None:
-  """What the decoder reads of frames, or of their features; None for text."""
+  """What the decoder reads of frames, or of their features; None for text.
+
+  rngs: switch the dropout of adapters on.
+  """
   if features is None and frames is not None:
     features = model.apply(variables, frames, method="encode")
   if features is None:
     return None
-  return model.apply(variables, features, method="connect")
+  return model.apply(
+    variables, features, rngs is None, rngs=rngs, method="connect"
+  )
 
 
 def normalise(frames: UInt8[Array, "*N 3"], mean, std) -> Float[Array, "*N 3"]:
@@ -180,6 +199,14 @@ def normalise(frames: UInt8[Array, "*N 3"], mean, std) -> Float[Array, "*N 3"]:
   mean = np.asarray(mean, np.float32).reshape(shape)
   std = np.asarray(std, np.float32).reshape(shape)
   return (frames.astype(jnp.float32) / 255 - mean) / std
+
+
+def make(config: CaptionerConfig, lora: LoraConfig | None, **fields):
+  """A captioner whose tower is split where the adapter begins.
+
+  Raises ValueError for an adapter on what the config does not have.
+  """
+  return Captioner(config, lora, split=tower_split(config, lora), **fields)
 
 
 def shapes(model: Captioner):

@@ -53,13 +53,29 @@ class DecoderConfig:
   int8: bool = False  # ours: layers' kernels are held as models/int8.py says
 
 
+PARTS = ("decoder", "projector", "tower")  # of a captioner
+
+
 @dataclasses.dataclass(frozen=True)
 class LoraConfig:
-  """Low-rank adapters on q, k, v, o, gate, up, down; scale alpha / rank."""
+  """Low-rank adapters on q, k, v, o and the MLP's layers; scale alpha / rank.
+
+  where: the parts that have them, of PARTS. tower_layers: how many of the
+  tower's layers, the last ones; None: all that run.
+  """
 
   rank: int
   alpha: float
   dropout: float
+  where: tuple[str, ...] | list[str] = ("decoder",)
+  tower_layers: int | None = None
+
+  def __post_init__(self):
+    object.__setattr__(self, "where", tuple(self.where))  # JSON has lists
+
+  def on(self, part: str) -> "LoraConfig | None":
+    """Itself, for a part that has adapters."""
+    return self if part in self.where else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +107,11 @@ class TowerConfig:
 
     return tokens_per_frame(self)
 
+  @property
+  def running(self) -> int:
+    """Layers that run."""
+    return self.tap
+
 
 @dataclasses.dataclass(frozen=True)
 class WindowTowerConfig:
@@ -115,6 +136,11 @@ class WindowTowerConfig:
   std: tuple[float, float, float]
   table: int = 0  # patches on a side of the position table; 0: there is none
   deep: tuple[int, ...] = ()  # DeepStack: layers whose outputs leave it too
+
+  @property
+  def running(self) -> int:
+    """Layers that run."""
+    return self.layers
 
   @property
   def side(self) -> int:

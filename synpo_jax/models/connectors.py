@@ -1,6 +1,7 @@
 """What stands between a tower and a decoder: pooling, MLP, closing token."""
 
 import dataclasses
+import functools
 import math
 
 import flax.linen as nn
@@ -10,9 +11,14 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from synpo_jax.models.config import ConnectorConfig, WindowTowerConfig
+from synpo_jax.models.config import (
+  ConnectorConfig,
+  LoraConfig,
+  WindowTowerConfig,
+)
+from synpo_jax.models.lora import LoraDense
 from synpo_jax.models.norms import rms_norm
-from synpo_jax.models.vit import draw_norm, layer_norm
+from synpo_jax.models.tower_layers import draw_norm, layer_norm
 
 
 class Connector(nn.Module):
@@ -26,13 +32,16 @@ class Connector(nn.Module):
   config: ConnectorConfig
   width: int  # of the decoder
   dtype: DTypeLike
+  lora: LoraConfig | None = None
 
   @nn.compact
-  def __call__(self, x: Float[Array, "B F K Dv"]) -> Float[Array, "B M D"]:
+  def __call__(
+    self, x: Float[Array, "B F K Dv"], deterministic: bool = True
+  ) -> Float[Array, "B M D"]:
     c = self.config
     if c.pool == "average":
       x = average_pool(x, c.stride)
-    x = mlp(x, self.width, self.width, self.dtype)
+    x = mlp(self, x, self.width, deterministic)
     if c.pool == "bilinear":
       x = bilinear_pool(x, c.stride)
     if c.newline or c.row_newline:
@@ -62,22 +71,26 @@ class PatchMerger(nn.Module):
   tower: WindowTowerConfig
   width: int  # of the decoder
   dtype: DTypeLike
+  lora: LoraConfig | None = None
   whole: bool = False  # the norm is over a square
 
   @nn.compact
-  def __call__(self, x: Float[Array, "B F K Dv"]) -> Float[Array, "B M W"]:
+  def __call__(
+    self, x: Float[Array, "B F K Dv"], deterministic: bool = True
+  ) -> Float[Array, "B M W"]:
     c = self.tower
     own, *deep = jnp.split(x, 1 + len(c.deep), axis=-1)
     shape = own.shape
     x = own if self.whole else own.reshape(*shape[:3], -1, c.width)
     x = self._norm(x).astype(self.dtype).reshape(shape)
-    x = mlp(x, shape[-1], self.width, self.dtype)
+    x = mlp(self, x, shape[-1], deterministic)
     parts = [x.reshape(shape[0], -1, self.width)]
     plain = dataclasses.replace(c, deep=())
     for number, part in enumerate(deep):
       name = f"deep_{number}"
-      merger = PatchMerger(plain, self.width, self.dtype, True, name=name)
-      parts.append(merger(part))
+      own = dict(lora=self.lora, whole=True, name=name)
+      merger = PatchMerger(plain, self.width, self.dtype, **own)
+      parts.append(merger(part, deterministic))
     return jnp.concatenate(parts, axis=-1)
 
   def _norm(self, x) -> Float[Array, "*N D"]:
@@ -88,11 +101,14 @@ class PatchMerger(nn.Module):
     return rms_norm(norm["scale"], x, self.tower.norm_eps)
 
 
-def mlp(x, hidden: int, width: int, dtype) -> Float[Array, "*N D"]:
-  """Two linear layers with an exact GELU between; within a module."""
-  x = nn.Dense(hidden, dtype=dtype, name="fc0")(x)
+def mlp(module, x, hidden: int, deterministic: bool) -> Float[Array, "*N D"]:
+  """Two linear layers with an exact GELU between, those of a connector."""
+  dense = functools.partial(
+    LoraDense, lora=module.lora, dtype=module.dtype, use_bias=True
+  )
+  x = dense(hidden, name="fc0")(x, deterministic)
   x = jax.nn.gelu(x, approximate=False)
-  return nn.Dense(width, dtype=dtype, name="fc1")(x)
+  return dense(module.width, name="fc1")(x, deterministic)
 
 
 def average_pool(

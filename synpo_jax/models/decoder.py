@@ -16,18 +16,12 @@ from synpo_jax.models.config import DecoderConfig, LoraConfig
 from synpo_jax.models.lora import LoraDense
 from synpo_jax.models.norms import RMSNorm
 from synpo_jax.models.packed_rows import Slots
+from synpo_jax.models.remat import policy
 
 ACTIVATIONS = {
   "silu": jax.nn.silu,
   "gelu": partial(jax.nn.gelu, approximate=False),
   "gelu_tanh": partial(jax.nn.gelu, approximate=True),
-}
-
-ATTENTION_NAMES = ("q", "k", "v", "attended")
-REMAT = {  # which values of a layer the backward pass finds saved
-  "full": (),
-  "save_attention": ATTENTION_NAMES,
-  "save_dots": (*ATTENTION_NAMES, "middle", "gate", "up", "kept"),  # by dropout
 }
 
 
@@ -284,12 +278,8 @@ def _scanned(remat: str, layers: int):
   """`Layer` over stacked weights, keeping what the remat policy names."""
   layer = Layer
   if remat != "none":
-    if remat not in REMAT:
-      known = ", ".join(("none", *REMAT))
-      raise ValueError(f"remat {remat!r} is not one of {known}")
-    policy = jax.checkpoint_policies.save_only_these_names(*REMAT[remat])
     layer = nn.remat(
-      Layer, policy=policy, prevent_cse=False, static_argnums=(5,)
+      Layer, policy=policy(remat), prevent_cse=False, static_argnums=(5,)
     )
   return nn.scan(
     layer,

@@ -2,19 +2,64 @@
 
 LoRA: Hu et al., 2021, arXiv 2106.09685. The adapter lives in its own
 collection `lora`, float32, at the kernel's path: `a` [in, r], `b` [r, out].
+In the decoder and the projector a `LoraDense` holds both; the layers of a tower
+are plain trees of weights, to which `on_layers` and `attach` bring theirs.
 """
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax import struct
 from jax.ad_checkpoint import checkpoint_name
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from synpo_jax.models import dropout, int8
-from synpo_jax.models.config import LoraConfig
+from synpo_jax.models.config import PARTS, CaptionerConfig, LoraConfig
+
+
+def tower_split(sizes: CaptionerConfig, lora: LoraConfig | None) -> int | None:
+  """The first layer of the tower that has an adapter; None: none has.
+
+  Raises ValueError for adapters on what the model does not have.
+  """
+  if lora is None:
+    return None
+  said = f"lora.where={lora.where}"
+  if not lora.where or not set(lora.where) <= set(PARTS):
+    raise ValueError(f"{said}: name one or more of {', '.join(PARTS)}")
+  if sizes.tower is None and lora.where != ("decoder",):
+    raise ValueError(
+      f"{said}: a language model has no tower and no projector; set "
+      "lora.where=('decoder',)"
+    )
+  most = lora.tower_layers
+  if "tower" not in lora.where:
+    if most is not None:
+      raise ValueError(f"lora.tower_layers={most}, but {said} has no tower")
+    return None
+  layers = sizes.tower.running
+  if most is not None and not 1 <= most <= layers:
+    raise ValueError(
+      f"lora.tower_layers={most}: {layers} layers of the tower run; give 1 to "
+      f"{layers}, or None for all"
+    )
+  return layers - (most or layers)
+
+
+def describe(
+  lora: LoraConfig, sizes: CaptionerConfig, split: int | None
+) -> str:
+  """Where an adapter is, in words; split: as `tower_split` has it."""
+  said = f"rank {lora.rank} on {', '.join(lora.where)}"
+  if split is None:
+    return said
+  layers = sizes.tower.running
+  return f"{said} (of {layers} layers that run, the last {layers - split})"
 
 
 class LoraDense(nn.Module):
@@ -46,14 +91,9 @@ class LoraDense(nn.Module):
       b = self.variable(
         "lora", "b", jnp.zeros, (self.lora.rank, self.features), jnp.float32
       ).value
-      kept = dropout.kept(self.lora.dropout)
-      scale = self.lora.alpha / self.lora.rank
-      if kept < dropout.WHOLE and not deterministic:
-        drawn = dropout.draw(self.make_rng("dropout"), x.shape, kept)
-        keeps = dropout.keeps(checkpoint_name(drawn, "kept"), x.shape)
-        x_MD = jnp.where(keeps.reshape(x_MD.shape), x_MD, 0)
-        scale *= dropout.WHOLE / kept
-      y_ME = y_ME + adapter(x_MD, a, b, scale)
+      draws = drops(self.lora) and not deterministic
+      key = self.make_rng("dropout") if draws else None
+      y_ME = y_ME + added(x_MD, x.shape, a, b, self.lora, key)
     return y_ME.reshape(*x.shape[:-1], self.features)
 
   def _frozen(self, x_MD):
@@ -68,6 +108,84 @@ class LoraDense(nn.Module):
 
   def _init_a(self, fan_in):
     return uniform_a(self.make_rng("params"), (fan_in, self.lora.rank))
+
+
+def drops(config: LoraConfig) -> bool:
+  """Whether an adapter has dropout."""
+  return dropout.kept(config.dropout) < dropout.WHOLE
+
+
+def added(x_MD, shape, a, b, config: LoraConfig, key) -> Float[Array, "M E"]:
+  """What an adapter adds for the rows of an input of `shape` [*N, T, D].
+
+  key: of its dropout; None: without.
+  """
+  scale = config.alpha / config.rank
+  if key is not None:
+    kept = dropout.kept(config.dropout)
+    drawn = dropout.draw(key, shape, kept)
+    keeps = dropout.keeps(checkpoint_name(drawn, "kept"), shape)
+    x_MD = jnp.where(keeps.reshape(x_MD.shape), x_MD, 0)
+    scale *= dropout.WHOLE / kept
+  return adapter(x_MD, a, b, scale)
+
+
+@struct.dataclass
+class Adapter:
+  """The adapter of one linear layer, or of a stack of them, as it is applied.
+
+  a [*L, D, r], b [*L, r, E]; key: [*L] of its dropout, None: without.
+  """
+
+  a: Any
+  b: Any
+  key: Any
+  config: LoraConfig = struct.field(pytree_node=False)
+
+  def __call__(self, x: Float[Array, "*N T D"]) -> Float[Array, "*N T E"]:
+    """What it adds to the layer's output, in x's dtype."""
+    rows = x.reshape(-1, x.shape[-1])
+    y = added(rows, x.shape, self.a, self.b, self.config, self.key)
+    return y.reshape(*x.shape[:-1], -1)
+
+
+def on_layers(weights, first: int, rank: int, key):
+  """A fresh tree for the kernels [L, D, E] of stacked layers, from `first` on.
+
+  key: that `a` is drawn with.
+  """
+  if "kernel" in weights:
+    L, D, E = weights["kernel"].shape
+    a = uniform_a(key, (L - first, D, rank))
+    return {"a": a, "b": jnp.zeros((L - first, rank, E), jnp.float32)}
+  return {
+    name: on_layers(inner, first, rank, jax.random.fold_in(key, place))
+    for place, (name, inner) in enumerate(sorted(weights.items()))
+    if isinstance(inner, Mapping) and not name.endswith("norm")
+  }
+
+
+def of_layers(tree, config: LoraConfig, key):
+  """What `on_layers` made, as stacks of Adapters.
+
+  key: what their dropout's keys are folded from; None: without.
+  """
+  pairs, treedef = jax.tree.flatten(tree, is_leaf=lambda node: "a" in node)
+  made = []
+  for place, pair in enumerate(pairs):
+    keys = None
+    if key is not None:
+      keys = jax.random.split(jax.random.fold_in(key, place), len(pair["a"]))
+    made.append(Adapter(pair["a"], pair["b"], keys, config))
+  return jax.tree.unflatten(treedef, made)
+
+
+def attach(weights, adapters):
+  """A layer's weights, each adapted kernel with its Adapter beside it."""
+  if isinstance(adapters, Adapter):
+    return {**weights, "adapter": adapters}
+  inner = {name: attach(weights[name], x) for name, x in adapters.items()}
+  return {**weights, **inner}
 
 
 def adapter(
@@ -116,8 +234,9 @@ def uniform_a(key, shape) -> Float[Array, "*L D r"]:
 def merge(params, lora, config: LoraConfig):
   """`params` with alpha / rank * a @ b added to every adapted kernel.
 
-  Sums are formed in float32 and returned in the kernel's dtype. Raises
-  ValueError for an int8 base, whose steps are too wide for what was learned.
+  Where only the last layers of a stack are adapted, to those. Sums are formed
+  in float32 and returned in the kernel's dtype. Raises ValueError for an int8
+  base, whose steps are too wide for what was learned.
   """
   if not isinstance(lora, dict) or "a" not in lora:
     out = dict(params)
@@ -127,6 +246,9 @@ def merge(params, lora, config: LoraConfig):
   scale = config.alpha / config.rank
   delta = jnp.einsum("...dr,...re->...de", lora["a"], lora["b"]) * scale
   kernel = params["kernel"]
+  if kernel.ndim > 2:
+    before = len(kernel) - len(delta)
+    delta = jnp.pad(delta, ((before, 0), (0, 0), (0, 0)))
   if kernel.dtype == jnp.int8:
     raise ValueError("an adapter is not merged into int8 weights")
   merged = (kernel.astype(jnp.float32) + delta).astype(kernel.dtype)

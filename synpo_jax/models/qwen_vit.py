@@ -16,19 +16,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from jax.ad_checkpoint import checkpoint_name
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
+from synpo_jax.models import lora as lora_math
 from synpo_jax.models import rope
-from synpo_jax.models.config import WindowTowerConfig
+from synpo_jax.models.config import LoraConfig, WindowTowerConfig
 from synpo_jax.models.connectors import between
-from synpo_jax.models.norms import rms_norm
-from synpo_jax.models.vit import (
-  ACTIVATIONS,
+from synpo_jax.models.tower_layers import (
+  applied_adapters,
+  declare_adapters,
   draw_linear,
   draw_norm,
-  layer_norm,
   linear,
+  mlp,
+  norm,
+  rematerialised,
 )
 
 
@@ -48,15 +52,21 @@ class Windows(NamedTuple):
 
 
 class WindowTower(nn.Module):
-  """Pixels to features; see `WindowTowerConfig`."""
+  """Pixels to features; see `WindowTowerConfig`.
+
+  `split`: as `vit.Tower` has it.
+  """
 
   config: WindowTowerConfig
   dtype: DTypeLike = jnp.float32
-  remat: bool = False  # recompute each layer in the backward pass
+  remat: str = "none"  # as the decoder's
+  lora: LoraConfig | None = None
+  split: int = 0
 
   def setup(self):
     inits = _initializers(self.config)
     self.weights = {name: self.param(name, f) for name, f in inits.items()}
+    self.adapters = declare_adapters(self)
 
   def __call__(
     self, pixels: Float[Array, "I f Y X 3"]
@@ -67,14 +77,50 @@ class WindowTower(nn.Module):
     patches end to end, as the last layer leaves them, then as each of
     `config.deep` does.
     """
+    return self._run(self._embed(pixels), 0, self.config.layers)
+
+  def begin(self, pixels: Float[Array, "I f Y X 3"]) -> Float[Array, "I K Dv"]:
+    """What enters layer `split`, for `finish`.
+
+    As what leaves the tower, with those of `config.deep` that are before.
+    """
+    return self._run(self._embed(pixels), 0, self.split)
+
+  def finish(
+    self, begun: Float[Array, "I K Db"], deterministic: bool = True
+  ) -> Float[Array, "I K Dv"]:
+    """Features of what `begin` gave for frames of the configured size."""
+    c, adapters = self.config, applied_adapters(self, deterministic)
+    size = c.merge**2 * c.width
+    shape = len(begun), c.side, c.side, c.merge**2, c.width
+    x, *deep = (
+      part.astype(self.dtype).reshape(shape)
+      for part in jnp.split(begun, begun.shape[-1] // size, axis=-1)
+    )
+    return self._run(x, self.split, c.layers, deep, adapters)
+
+  def _embed(self, pixels) -> Float[Array, "I R C m D"]:
     c = self.config
-    units = [size // (c.patch * c.merge) for size in pixels.shape[2:4]]
-    windows = cut(*units, c.window // c.merge, c.merge)
     x = _embed(self.weights["patch"], pixels.astype(self.dtype), c)
-    if c.table:
-      x = _add_positions(self.weights["positions"], x, c)
-    x = _to_windows(x, windows)
-    last, deep = _layers(self.weights["layers"], x, windows, c, self.remat)
+    return _add_positions(self.weights["positions"], x, c) if c.table else x
+
+  def _run(self, x, start, stop, deep=(), adapters=None):
+    """Grids [I, R, C, m, D] through layers from `start` to `stop`.
+
+    deep: what layers in `config.deep` left before. Returns [I, K, Dv].
+    """
+    c, units = self.config, x.shape[1:3]
+    windows = cut(*units, c.window // c.merge, c.merge)
+    x, *deep = (_to_windows(part, windows) for part in (x, *deep))
+    wanted = [layer for layer in c.deep if layer < stop]
+    kept = jnp.zeros((len(wanted), *x.shape), x.dtype)
+    if deep:
+      found = [n for n, layer in enumerate(wanted) if layer < start]
+      kept = kept.at[np.array(found)].set(jnp.stack(deep))
+    weights = self.weights["layers"]
+    last, deep = _layers(
+      weights, (x, kept), windows, c, self.remat, (start, stop), adapters
+    )
     taps = [_from_windows(x, windows, *units) for x in (last, *deep)]
     return jnp.concatenate(taps, axis=-1)
 
@@ -137,51 +183,46 @@ def _from_windows(x, windows, rows, cols) -> Float[Array, "I K Dv"]:
   return x[:, :rows, :cols].reshape(len(x), rows * cols, -1)
 
 
-def _layers(weights, x, windows, c, remat):
-  """Scans all layers; those in `full_layers` see across windows.
+def _layers(weights, carry, windows, c, remat, span, adapters):
+  """Scans layers of `span`; those in `full_layers` see across windows.
 
-  Returns (output [I, T, D], those of the layers in `deep` [n, I, T, D]).
+  carry: (input [I, T, D], outputs of the layers in `deep` [n, I, T, D]), of
+  which those of the span are set; returns the same. In a part of the layers
+  each takes its weights by index, so that no part of the stack is copied.
   """
-  angles = _angles(windows, c.width // c.heads, len(x))
+  angles = _angles(windows, c.width // c.heads, len(carry[0]))
   sees_all = np.isin(np.arange(c.layers), c.full_layers)
-  places = np.full(c.layers, len(c.deep))  # in what is kept; beyond: dropped
-  places[list(c.deep)] = np.arange(len(c.deep))
+  wanted = [layer for layer in c.deep if layer < span[1]]
+  places = np.full(c.layers, len(wanted))  # in what is kept; beyond: dropped
+  places[wanted] = np.arange(len(wanted))
+  numbers = np.arange(*span)
 
   def body(carry, layer):
     x, kept = carry
-    weights, sees_all, place = layer
-    h = _norm(weights["attn_norm"], x, c.norm_eps)
+    number, own, sees_all, place, adapters = layer
+    own = own or jax.tree.map(lambda w: w[number], weights)
+    own = own if adapters is None else lora_math.attach(own, adapters)
+    return step(own, x, kept, sees_all, place), None
+
+  def step(weights, x, kept, sees_all, place):
+    h = norm(weights["attn_norm"], x, c.norm_eps)
     x += _attend(weights["attn"], h, angles, windows, sees_all, c)
-    h = _norm(weights["mlp_norm"], x, c.norm_eps)
-    x += _mlp(weights["mlp"], h, c.activation)
-    if c.deep:
+    x = checkpoint_name(x, "middle")
+    h = norm(weights["mlp_norm"], x, c.norm_eps)
+    x += mlp(weights["mlp"], h, c.activation)
+    if len(kept):
       kept = kept.at[place].set(x, mode="drop")
-    return (x, kept), None
+    return x, kept
 
-  body = jax.checkpoint(body, prevent_cse=False) if remat else body
-  kept = jnp.zeros((len(c.deep), *x.shape), x.dtype)
-  return jax.lax.scan(body, (x, kept), (weights, sees_all, places))[0]
-
-
-def _norm(weights, x, eps) -> Float[Array, "I T D"]:
-  if "bias" in weights:
-    return layer_norm(weights, x, eps)
-  return rms_norm(weights["scale"], x, eps).astype(x.dtype)
-
-
-def _mlp(weights, x, activation) -> Float[Array, "I T D"]:
-  """down(act(up(x))), or with a gate in the activation."""
-  act = ACTIVATIONS[activation]
-  if "gate" not in weights:
-    return linear(weights["down"], act(linear(weights["up"], x)))
-  x = act(linear(weights["gate"], x)) * linear(weights["up"], x)
-  return linear(weights["down"], x)
+  whole = weights if len(numbers) == c.layers else None
+  own = numbers, whole, sees_all[slice(*span)], places[slice(*span)], adapters
+  return jax.lax.scan(rematerialised(body, remat), carry, own)[0]
 
 
 def _attend(weights, x, angles, windows, sees_all, c):
   """Attention within windows, or over all of them where `sees_all`."""
   qkv = linear(weights["qkv"], x).reshape(*x.shape[:2], 3, c.heads, -1)
-  q, k, v = jnp.moveaxis(qkv, 2, 0)
+  q, k, v = map(checkpoint_name, jnp.moveaxis(qkv, 2, 0), "qkv")
   q, k = rope.rotate(q, *angles), rope.rotate(k, *angles)
   alive = windows.alive
 
@@ -198,6 +239,7 @@ def _attend(weights, x, angles, windows, sees_all, c):
     out = across((q, k, v))
   else:
     out = jax.lax.cond(sees_all, across, within, (q, k, v))
+  out = checkpoint_name(out, "attended")
   return linear(weights["o"], out.reshape(x.shape))
 
 

@@ -20,7 +20,7 @@ AXES = ("data", "fsdp", "model")
 
 # Full match, first match wins; a leaf that no rule covers is an error.
 RULES = (
-  (r"params/(tower|projector)/.*", P()),
+  (r"(params|lora)/(tower|projector)/.*", P()),
   (r"params/decoder/embed/embedding", P("model", "fsdp")),
   (r"params/decoder/head/kernel", P("fsdp", "model")),
   (

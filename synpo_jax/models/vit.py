@@ -6,7 +6,6 @@ and have no parameters here; a loader ignores them in a checkpoint.
 Layer weights are stacked `[L, ...]` whether tokens merge or not.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -14,20 +13,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from jax.ad_checkpoint import checkpoint_name
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
+from synpo_jax.models import lora as lora_math
 from synpo_jax.models import tome
-from synpo_jax.models.config import TowerConfig, token_counts
-
-ACTIVATIONS = {
-  "silu": jax.nn.silu,
-  "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),
-  "gelu": lambda x: jax.nn.gelu(x, approximate=False),
-  "gelu_tanh": lambda x: jax.nn.gelu(x, approximate=True),
-}
-# Added to the wanted grid when a position table is resized (official release)
-GRID_FUDGE = {"clip": 0.1, "dinov2": 0.0, "siglip": 0.0}
+from synpo_jax.models.config import LoraConfig, TowerConfig, token_counts
+from synpo_jax.models.position_table import positions
+from synpo_jax.models.tower_layers import (
+  ACTIVATIONS,
+  applied_adapters,
+  declare_adapters,
+  draw_linear,
+  draw_norm,
+  layer_norm,
+  linear,
+  on_rows,
+  rematerialised,
+)
 
 
 class Tokens(NamedTuple):
@@ -39,16 +43,23 @@ class Tokens(NamedTuple):
 
 
 class Tower(nn.Module):
-  """Pixels to features; see `TowerConfig` for the layouts."""
+  """Pixels to features; see `TowerConfig` for the layouts.
+
+  `split`: layers from there on may have adapters; `begin` computes those
+  before, `finish` the others.
+  """
 
   config: TowerConfig
   dtype: DTypeLike = jnp.float32
-  remat: bool = False  # recompute each layer in the backward pass
+  remat: str = "none"  # as the decoder's
   bodies: int = 6  # layers compiled apart, at most; more: fewer empty slots
+  lora: LoraConfig | None = None
+  split: int = 0
 
   def setup(self):
     inits = _initializers(self.config)
     self.weights = {name: self.param(name, f) for name, f in inits.items()}
+    self.adapters = declare_adapters(self)
 
   def __call__(self, pixels: Float[Array, "I Y X 3"]) -> Float[Array, "I K Dv"]:
     """Features of normalised pixels, class token dropped."""
@@ -64,14 +75,59 @@ class Tower(nn.Module):
     config = self.config
     counts = token_counts(config, *pixels.shape[1:3])
     tokens = _start(embed(self.weights, pixels.astype(self.dtype), config))
-    for stage in tome.stages(counts, self.bodies):
-      tokens = _run_stage(
-        self.weights["layers"], tokens, stage, counts, config, self.remat
-      )
+    tokens = self._run(tokens, counts, 0, config.tap)
     x, sizes = tokens.x[:, : counts[-1]], tokens.sizes[:, : counts[-1]]
-    if config.final_norm:
-      x = layer_norm(self.weights["norm"], x, config.norm_eps)
-    return x[:, int(config.class_token) :], sizes, tokens.assignment
+    return self._features(x), sizes, tokens.assignment
+
+  def begin(self, pixels: Float[Array, "I Y X 3"]) -> Float[Array, "I T Dt"]:
+    """Tokens that enter layer `split`, class token first; for `finish`.
+
+    Where tokens have merged Dt is D + 2: their sizes in 256s and ones, which
+    are exact in bfloat16.
+    """
+    counts = token_counts(self.config, *pixels.shape[1:3])
+    tokens = _start(embed(self.weights, pixels.astype(self.dtype), self.config))
+    x, sizes, _ = self._run(tokens, counts, 0, self.split)
+    live = counts[self.split]
+    if live == counts[0]:
+      return x[:, :live]
+    many = jnp.floor(sizes[:, :live] / 256)
+    packed = jnp.stack([many, sizes[:, :live] - 256 * many], axis=-1)
+    return jnp.concatenate([x[:, :live], packed.astype(x.dtype)], axis=-1)
+
+  def finish(
+    self, begun: Float[Array, "I T Dt"], deterministic: bool = True
+  ) -> Float[Array, "I K D"]:
+    """Features of what `begin` gave for frames of the configured size."""
+    counts, width = token_counts(self.config), self.config.width
+    if begun.shape[1] != counts[self.split]:
+      raise ValueError(
+        f"{begun.shape[1]} tokens enter layer {self.split} of the tower, not "
+        f"{counts[self.split]}: frames are of another size"
+      )
+    tokens = _start(begun[..., :width].astype(self.dtype))
+    if begun.shape[-1] > width:
+      packed = begun[..., width:].astype(jnp.float32)
+      tokens = tokens._replace(sizes=256 * packed[..., 0] + packed[..., 1])
+    adapters = applied_adapters(self, deterministic)
+    tokens = self._run(tokens, counts, self.split, self.config.tap, adapters)
+    return self._features(tokens.x[:, : counts[-1]])
+
+  def _run(self, tokens, counts, start, stop, adapters=None) -> Tokens:
+    """Layers from `start` to `stop`, which the adapters are of."""
+    weights = self.weights["layers"]
+    for stage in tome.stages(counts[start : stop + 1], self.bodies):
+      own = jax.tree.map(lambda x, s=stage: x[s.start : s.stop], adapters)
+      stage = stage._replace(start=stage.start + start, stop=stage.stop + start)
+      tokens = _run_stage(
+        weights, tokens, stage, counts, self.config, self.remat, own
+      )
+    return tokens
+
+  def _features(self, x) -> Float[Array, "I K D"]:
+    if self.config.final_norm:
+      x = layer_norm(self.weights["norm"], x, self.config.norm_eps)
+    return x[:, int(self.config.class_token) :]
 
 
 def embed(
@@ -95,47 +151,6 @@ def embed(
   return x
 
 
-def positions(
-  table: Float[Array, "T D"], config: TowerConfig, rows: int, cols: int
-) -> Float[Array, "1 t D"]:
-  """The position table for a grid of `rows` by `cols` patches."""
-  side = config.table_size // config.patch
-  if (rows, cols) == (side, side):
-    return table[None]
-  fudge = GRID_FUDGE[config.layout]
-  grid = table[int(config.class_token) :].reshape(side, side, -1)
-  grid = jnp.einsum(
-    "yg,xh,ghd->yxd",
-    bicubic(side, rows, fudge),
-    bicubic(side, cols, fudge),
-    grid,
-    precision="highest",
-  )
-  first = table[: int(config.class_token)]
-  grid = grid.reshape(rows * cols, -1)
-  return jnp.concatenate([first, grid])[None]
-
-
-def bicubic(old: int, new: int, fudge: float) -> Float[np.ndarray, "new old"]:
-  """Matrix that resizes `old` samples to `new`: a = -0.75, no antialiasing.
-
-  Sample centres are `old / (new + fudge)` apart; beyond the border the last
-  sample repeats. Computed in float64 on the host.
-  """
-  a = -0.75
-  place = (np.arange(new) + 0.5) * old / (new + fudge) - 0.5
-  taps = np.floor(place)[:, None] + np.arange(-1, 3)
-  far = np.abs(place[:, None] - taps)
-  near = (a + 2) * far**3 - (a + 3) * far**2 + 1
-  outer = a * (far**3 - 5 * far**2 + 8 * far - 4)
-  matrix = np.zeros((new, old))
-  index = np.clip(taps, 0, old - 1).astype(int)
-  np.add.at(
-    matrix, (np.arange(new)[:, None], index), np.where(far <= 1, near, outer)
-  )
-  return matrix.astype(np.float32)
-
-
 def _start(x: Float[Array, "I T D"]) -> Tokens:
   """Every token its own, in its own place."""
   shape = x.shape[:2]
@@ -143,7 +158,7 @@ def _start(x: Float[Array, "I T D"]) -> Tokens:
   return Tokens(x, jnp.ones(shape, jnp.float32), place)
 
 
-def _run_stage(weights, tokens, stage, counts, config, remat):
+def _run_stage(weights, tokens, stage, counts, config, remat, adapters):
   """Scans a stage's layers over one buffer of `stage.slots` slots.
 
   Each layer takes its weights by index: a slice of the stack per stage would
@@ -158,12 +173,14 @@ def _run_stage(weights, tokens, stage, counts, config, remat):
   tokens = Tokens(x[:, : stage.slots], sizes[:, : stage.slots], assignment)
 
   def body(tokens, layer):
-    index, live, merges = layer
+    index, live, merges, adapters = layer
     own = jax.tree.map(lambda w: w[index], weights)
+    if adapters is not None:
+      own = lora_math.attach(own, adapters)
     return block(own, tokens, live, merges, config), None
 
-  body = jax.checkpoint(body, prevent_cse=False) if remat else body
-  return jax.lax.scan(body, tokens, (span, live, merges))[0]
+  body = rematerialised(body, remat)
+  return jax.lax.scan(body, tokens, (span, live, merges, adapters))[0]
 
 
 def block(
@@ -177,15 +194,17 @@ def block(
   x, sizes, assignment = tokens
   h = layer_norm(weights["attn_norm"], x, config.norm_eps)
   h, keys = attend(weights["attn"], h, live, config.heads)
-  x += h * _rows(weights["attn_scale"], x) if config.layer_scale else h
+  x += h * on_rows(weights["attn_scale"], x) if config.layer_scale else h
+  x = checkpoint_name(x, "middle")
   if live is not None:
     where = tome.destinations(jnp.mean(keys, axis=2), live, merges)
     x, sizes = tome.merge(x, sizes, where)
     assignment = jnp.take_along_axis(where, assignment, axis=1)
   h = layer_norm(weights["mlp_norm"], x, config.norm_eps)
-  h = ACTIVATIONS[config.activation](linear(weights["mlp"]["up"], h))
+  h = checkpoint_name(linear(weights["mlp"]["up"], h), "up")
+  h = ACTIVATIONS[config.activation](h)
   h = linear(weights["mlp"]["down"], h)
-  x += h * _rows(weights["mlp_scale"], x) if config.layer_scale else h
+  x += h * on_rows(weights["mlp_scale"], x) if config.layer_scale else h
   return Tokens(x, sizes, assignment)
 
 
@@ -197,35 +216,17 @@ def attend(
 ) -> tuple[Float[Array, "I S D"], Float[Array, "I S H h"]]:
   """Attention of all tokens to all live ones; also returns the keys."""
   q, k, v = (
-    linear(weights[name], x).reshape(*x.shape[:2], heads, -1) for name in "qkv"
+    checkpoint_name(linear(weights[name], x), name).reshape(
+      *x.shape[:2], heads, -1
+    )
+    for name in "qkv"
   )
   mask = None
   if live is not None:
     mask = (jnp.arange(x.shape[1]) < live)[None, None, None]
   out = jax.nn.dot_product_attention(q, k, v, mask=mask)
+  out = checkpoint_name(out, "attended")
   return linear(weights["o"], out.reshape(x.shape)), k
-
-
-def linear(weights: Mapping, x: Float[Array, "*N i"]) -> Float[Array, "*N o"]:
-  """`x @ kernel + bias` in the dtype of `x`; the bias may be absent."""
-  x = x @ weights["kernel"].astype(x.dtype)
-  return x + _rows(weights["bias"], x) if "bias" in weights else x
-
-
-def layer_norm(
-  weights: Mapping, x: Float[Array, "*N D"], eps: float
-) -> Float[Array, "*N D"]:
-  """Layer normalisation in float32, returned in the dtype of `x`."""
-  wide = x.astype(jnp.float32)
-  wide -= jnp.mean(wide, axis=-1, keepdims=True)
-  wide *= jax.lax.rsqrt(jnp.mean(wide**2, axis=-1, keepdims=True) + eps)
-  wide = wide * _rows(weights["scale"], wide) + _rows(weights["bias"], wide)
-  return wide.astype(x.dtype)
-
-
-def _rows(vector: Float[Array, "D"], x: Float[Array, "*N D"]):
-  """`vector` with the rank and dtype of `x`, to meet its last axis."""
-  return jnp.expand_dims(vector.astype(x.dtype), range(x.ndim - 1))
 
 
 def _initializers(config: TowerConfig) -> dict[str, Callable]:
@@ -266,19 +267,3 @@ def _layers(key: jax.Array, config: TowerConfig) -> dict:
     layers["attn_scale"] = jnp.ones((deep, width))
     layers["mlp_scale"] = jnp.ones((deep, width))
   return layers
-
-
-def draw_norm(shape: tuple[int, ...], biased: bool = True) -> dict:
-  """Scales of one, and biases of zero."""
-  weights = {"scale": jnp.ones(shape)}
-  return weights | ({"bias": jnp.zeros(shape)} if biased else {})
-
-
-def draw_linear(key: jax.Array, shape: tuple[int, ...], biased: bool = True):
-  """Kernel of variance 1 / inputs, and a zero bias; 3 axes: a layer stack."""
-  stack = shape[:1] if len(shape) == 3 else ()
-  inputs = math.prod(shape[len(stack) : -1])
-  weights = {"kernel": jax.random.normal(key, shape) * inputs**-0.5}
-  if biased:
-    weights["bias"] = jnp.zeros((*stack, shape[-1]))
-  return weights

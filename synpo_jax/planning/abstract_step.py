@@ -11,7 +11,7 @@ from synpo_jax import losses
 from synpo_jax.data import files, lists, padding
 from synpo_jax.data.batch import Batch
 from synpo_jax.models import captioner, sharding
-from synpo_jax.training import job, update
+from synpo_jax.training import caches, job, update
 from synpo_jax.weights import loading
 
 # Tokens of the question and the chat format, and between two visual blocks:
@@ -128,7 +128,7 @@ def abstract_batch(c, model, shape: Shape, mesh) -> Batch:
   if shape.frames:
     side = model.config.tower.image_size
     frames = (shape.frames, side, side, 3), jnp.uint8
-    if c.cache.features:
+    if caches.keeps_features(c, model):
       arrays["features"] = features(model, *frames)
     else:
       arrays["frames"] = frames

@@ -15,6 +15,7 @@ from synpo_jax.models import captioner
 from synpo_jax.models.config import LoraConfig
 from synpo_jax.planning import abstract_step
 from synpo_jax.runtime import buckets, exchange
+from synpo_jax.training import caches
 from synpo_jax.weights import config_reading
 
 MIB, GIB = 2**20, 2**30
@@ -73,7 +74,7 @@ def estimate(c, workdir: str, named: list[str | None]) -> dict[str, dict]:
   if c.model.kept_ratio is not None and sizes.tower is not None:
     sizes = sizes.with_kept_ratio(c.model.kept_ratio)
   lora = LoraConfig(**c.lora) if c.lora.rank else None
-  model = captioner.Captioner(sizes, lora)
+  model = captioner.make(sizes, lora)
   # Weights and two moments in float32; a new one is whole before an old goes.
   kept = c.keep_checkpoints + 1 + 2 * bool(c.keep.best)
   saved = 12 * _trained(model, c.trainable) * kept
@@ -84,7 +85,7 @@ def estimate(c, workdir: str, named: list[str | None]) -> dict[str, dict]:
     most = c.frames.fixed or c.frames.max_frames
     frames = most + -most % sizes.frames_per_step, side, side, 3
     cached["frames"] = videos * math.prod(frames)
-    if c.cache.features:
+    if caches.keeps_features(c, model):
       shape, dtype = abstract_step.features(model, frames, jax.numpy.uint8)
       cached["features"] = videos * math.prod(shape) * dtype.dtype.itemsize
   return needed

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from synpo_jax.models import decoder
+from synpo_jax.models import remat
 from synpo_jax.planning import costs, kernels
 from synpo_jax.planning.abstract_step import Step
 from synpo_jax.planning.chips import Slice
@@ -112,7 +112,7 @@ def saved(step: Step) -> float:
   widths = {"q": queries, "k": keys, "v": keys, "attended": queries}
   widths |= {"gate": c.mlp_width, "up": c.mlp_width}
   policy = "save_dots" if step.model.remat == "none" else step.model.remat
-  names = decoder.REMAT[policy]
+  names = remat.REMAT[policy]
   split = sum(size for name, size in widths.items() if name in names)
   whole = c.width * (2 if "middle" in names else 1)  # the layer's input too
   share = split / shape["model"] + whole

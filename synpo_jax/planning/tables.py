@@ -3,6 +3,7 @@
 from rich.table import Table
 
 from synpo_jax.models import dropout
+from synpo_jax.models import lora as lora_math
 from synpo_jax.planning import choices
 from synpo_jax.planning.chips import GIB
 from synpo_jax.planning.targets import Target
@@ -27,6 +28,9 @@ def heading(c, target: Target, trial: Trial) -> list[str]:
     f"{choice.remat}, attention {step.model.attention.name}",
   ]
   lora = step.model.lora
+  if lora:
+    where = lora_math.describe(lora, step.model.config, step.model.split)
+    lines.append(f"adapter: {where}")
   if lora and lora.dropout:
     lines.append(f"dropout: {dropout.describe(lora.dropout)}")
   if target.estimate:

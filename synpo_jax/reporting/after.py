@@ -27,7 +27,8 @@ def show(c, workdir: pathlib.Path, made: dict, *, sees: bool) -> None:
     "weights": workdir / "checkpoints",
     "every update": workdir / "metrics.jsonl",
   }
-  form = "peft" if sees and c.trainable == "lora/.*" else "merged"
+  alone = c.trainable == "lora/.*" and tuple(c.lora.where) == ("decoder",)
+  form = "peft" if sees and alone else "merged"
   out = workdir / form
   run = ("workdir", workdir), ("format", form), ("out", out)
   commands = [ending.command("export", *run)]

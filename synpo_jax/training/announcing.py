@@ -1,7 +1,7 @@
 """What a run says at its start: model, mesh, data, time."""
 
 from synpo_jax.data import accounts
-from synpo_jax.models import attention, dropout
+from synpo_jax.models import attention, dropout, lora
 from synpo_jax.runtime import hosts
 from synpo_jax.weights import loading
 
@@ -13,6 +13,10 @@ def announce(opened, variables, data):
   backend = model.attention
   backend = attention.describe(backend, model.config.decoder, model.dtype)
   hosts.say(f"attention: {backend}")
+  if model.lora:
+    hosts.say(
+      f"adapter: {lora.describe(model.lora, model.config, model.split)}"
+    )
   if model.lora and model.lora.dropout:
     hosts.say(f"dropout: {dropout.describe(model.lora.dropout)}")
   for line in data.forms:

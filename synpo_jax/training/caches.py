@@ -36,7 +36,7 @@ def make(c, model, variables, mesh) -> Caches:
   trained, _ = update.split(variables, c.trainable)
   learned = trained["params"] if "params" in trained else {}
   features = references = _as_it_is
-  if c.cache.features and model.config.tower is not None:
+  if keeps_features(c, model):
     if "tower" in learned:
       raise ValueError(
         f"cache.features needs a frozen tower, trainable={c.trainable!r} "
@@ -62,6 +62,16 @@ def make(c, model, variables, mesh) -> Caches:
       model, params, c.data.cache, mesh, scoring, verify=c.cache.verify
     )
   return Caches(features, references)
+
+
+def keeps_features(c, model) -> bool:
+  """Whether a run reads what its tower computes from a cache.
+
+  Not where every layer of the tower has an adapter: what is below them, the
+  embedded patches, takes more room than the frames and nothing to compute.
+  """
+  sees = model.config.tower is not None
+  return c.cache.features and sees and model.split != 0
 
 
 def _as_it_is(data: pipeline.Data) -> pipeline.Data:

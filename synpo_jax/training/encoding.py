@@ -50,6 +50,7 @@ def make_encoder(model, tower, frames_at_once: int) -> Callable[..., Iterator]:
     model, tower: a Captioner, and its weights `params/tower` on a mesh.
     frames_at_once: frames that a device encodes together.
   """
+  model = model.clone(lora=None)  # whose weights are not at hand
   devices = _devices(tower)
   mesh = Mesh(np.array(devices), ("rows",))
   rows, whole = NamedSharding(mesh, P("rows")), NamedSharding(mesh, P())

@@ -2,8 +2,9 @@
 
 They lie beside the decoded frames, as bfloat16 arrays in ArrayRecord files
 (data.records): a folder per tower (its weights, its config with the ratio of
-tokens kept, the dtype it computes in), in it an array per video, found by the
-content of its frames. So another run, folder of videos or file of pairs
+tokens kept, the dtype it computes in, the first layer that has an adapter,
+where one has: features are what enters it), in it an array per video, found by
+the content of its frames. So another run, folder of videos or file of pairs
 computes only what is new, and other weights or another preprocessing never
 meet old features.
 
@@ -73,7 +74,8 @@ def _setting(model, tower) -> str:
   """Name of all that decides the features of given frames."""
   config = dataclasses.asdict(model.config.tower)
   dtype = jnp.dtype(model.dtype).name
-  return settings.digest([LAYOUT, digest(tower), config, dtype], 16)
+  split = [] if model.split is None else [model.split]
+  return settings.digest([LAYOUT, digest(tower), config, dtype, *split], 16)
 
 
 def _share() -> slice:

@@ -79,7 +79,7 @@ def pair_logps(
   """
   layout = LAYOUTS[scoring.layout]
   visual = captioner.visual_embeddings(
-    model, variables, batch.frames, batch.features
+    model, variables, batch.frames, batch.features, rngs
   )
   rows = layout.rows(model, variables, batch)
   if visual is not None:

@@ -80,7 +80,8 @@ def _setting(model, params) -> str:
   """Name of all that decides the log-probs of given rows."""
   config = dataclasses.asdict(model.config)
   dtype = jnp.dtype(model.dtype).name
-  return settings.digest([LAYOUT, digest(params), config, dtype], 16)
+  split = [] if model.split is None else [model.split]  # features are rounded
+  return settings.digest([LAYOUT, digest(params), config, dtype, *split], 16)
 
 
 def make_scorer(model, params, mesh, scoring):

@@ -30,30 +30,39 @@ def apply(params: dict, learned: Learned, shardings: dict) -> dict:
   if not learned.lora:
     return params
 
-  def merge(decoder, tree):
-    return lora_math.merge(decoder, tree, learned.config)
+  def merge(weights, tree):
+    return lora_math.merge(weights, tree, learned.config)
 
-  decoder, tree = params["decoder"], learned.lora["decoder"]
-  _check_shapes(decoder, tree, "decoder")
-  merged = jax.jit(merge, donate_argnums=0, out_shardings=shardings["decoder"])(
-    decoder, tree
-  )
-  return {**params, "decoder": merged}
+  for part, tree in learned.lora.items():
+    _check_shapes(params, {part: tree}, "")
+    compiled = jax.jit(merge, donate_argnums=0, out_shardings=shardings[part])
+    params = {**params, part: compiled(params[part], tree)}
+  return params
 
 
 def _check_shapes(params, tree, path):
   for name, inner in tree.items():
-    at = f"{path}/{name}"
+    at = f"{path}/{name}".removeprefix("/")
+    if name not in params:
+      raise ValueError(f"the adapter is on {at}, which the model does not have")
     if "a" not in inner:
       _check_shapes(params[name], inner, at)
       continue
     shape = params[name]["kernel"].shape
     a, b = inner["a"].shape, inner["b"].shape
-    if (*a[:2], b[2]) != shape or a[2] != b[1] or a[0] != b[0]:
+    if not _fits(shape, a, b):
       raise ValueError(
         f"the adapter's {at} {a} x {b} does not fit the weight {shape}; "
         "it was made for another model"
       )
+
+
+def _fits(shape, a, b) -> bool:
+  """Whether a @ b is of a kernel, or of the last layers of a stack of them."""
+  if len({len(shape), len(a), len(b)}) > 1 or a[-1] != b[-2]:
+    return False
+  fewer = all(n <= layers for n, layers in zip(a[:-2], shape[:-2], strict=True))
+  return a[:-2] == b[:-2] and (a[-2], b[-1]) == shape[-2:] and fewer
 
 
 def _replace(params, new, shardings, path):

@@ -74,6 +74,11 @@ def make_model(
   lora = config.LoraConfig(**adapter) if adapter["rank"] else None
   if lora is not None:
     dropout.kept(lora.dropout)  # or says why not
+  elif set(adapter.get("where", ())) - {"decoder"}:
+    raise ValueError(
+      f"lora.where={adapter['where']}, but lora.rank=0 makes no adapter; give "
+      "a rank"
+    )
   return on_mesh(sizes, mesh, dtype, attention, lora, remat)
 
 
@@ -87,7 +92,8 @@ def on_mesh(
 ) -> captioner.Captioner:
   """The module that computes on a mesh; `attention` as `attention.choose`.
 
-  Raises ValueError for a dtype that the mesh's devices cannot compute in.
+  Raises ValueError for a dtype that the mesh's devices cannot compute in, and
+  for an adapter on what the model does not have.
   """
   cpu = mesh.devices.flat[0].platform == "cpu"
   if cpu and sizes.tower is not None and jnp.dtype(dtype) == jnp.float16:
@@ -96,7 +102,8 @@ def on_mesh(
       "CPUs; set model.dtype to bfloat16 or float32"
     )
   backend = attentions.on_mesh(attention, mesh, sizes.decoder, dtype)
-  return captioner.Captioner(sizes, lora, dtype, remat, backend)
+  how = dict(dtype=dtype, remat=remat, attention=backend)
+  return captioner.make(sizes, lora, **how)
 
 
 def load_params(model: captioner.Captioner, checkpoint, mesh: Mesh) -> dict:

@@ -4,7 +4,6 @@ import pathlib
 from collections.abc import Callable
 from typing import NamedTuple
 
-import jax
 import numpy as np
 from flax import traverse_util
 
@@ -93,15 +92,26 @@ def changes(
     if value is None and pair is None:
       continue
     for i, name in enumerate(leaf.names(flax=False)):
-      at = i if leaf.stacked else ...
-      mine = jax.tree.map(lambda x, at=at: np.asarray(x[at]), (value, pair))
-      changed[leaf.part, name] = Change(leaf, *mine, scale)
+      at, on = (
+        (i, i - first_adapted(leaf, pair)) if leaf.stacked else (..., ...)
+      )
+      new = None if value is None else np.asarray(value[at])
+      own = None
+      if pair is not None and (on is ... or on >= 0):
+        own = tuple(np.asarray(matrix[on]) for matrix in pair)
+      if new is not None or own is not None:
+        changed[leaf.part, name] = Change(leaf, new, own, scale)
   if values or pairs:
     raise ValueError(
       f"the run trained {', '.join([*values, *pairs][:3])}, which its "
       "checkpoint does not have"
     )
   return changed
+
+
+def first_adapted(leaf: Leaf, pair: tuple | None) -> int:
+  """The first layer of a stack that a pair (a, b) of stacks is of."""
+  return len(leaf.stems) - len(pair[0]) if pair else 0
 
 
 def _pairs(lora: dict) -> dict[str, tuple]:

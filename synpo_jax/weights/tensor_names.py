@@ -264,14 +264,16 @@ def published(name: str, config: CaptionerConfig) -> str:
 
 
 def module(stem: str, config: CaptionerConfig) -> str:
-  """The name that Transformers' classes give a module of the decoder.
+  """The name that Transformers' classes give a module.
 
   stem: its name in published files, without the tensor's own end.
   """
   if config.connector is None or config.connector.family in UNWRAPPED:
     return stem
-  if stem.startswith(LANGUAGE):
+  if config.connector.family == "qwen3_vl":
     return stem
   is_qwen = config.connector.family in qwen_names.SECOND
   start = "model." if is_qwen else "language_model.model."
+  if not stem.startswith(start):  # the tower's and the connector's
+    return f"model.{stem}"
   return re.sub(rf"^{re.escape(start)}", LANGUAGE, stem)

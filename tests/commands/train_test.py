@@ -19,7 +19,7 @@ from synpo_jax.models.captioner import Captioner
 from synpo_jax.runtime import buckets, one_writer
 from synpo_jax.training import job
 from synpo_jax.weights import adapters
-from tests.support import run_config, stores
+from tests.support import run_config, stores, training_runs
 from tests.support.paths import ROOT
 from tests.support.read_folder import read_folder
 from tests.support.training_runs import (
@@ -28,12 +28,18 @@ from tests.support.training_runs import (
   environment,
   finish,
   rows,
-  start,
 )
 
 pytestmark = pytest.mark.slow
 
 UPDATES = 8  # 16 clips, 4 pairs an update, two epochs
+# Adapters on every part; of the tower, behind its first layer.
+WHERE = "--config.lora.where=('decoder','projector','tower')"
+
+
+def start(folder, workdir, *more, **how):
+  layers = "--config.lora.tower_layers=1"
+  return training_runs.start(folder, workdir, WHERE, layers, *more, **how)
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ from synpo_jax.data import video
 from synpo_jax.data.batch import Batch
 from synpo_jax.data.batches import IMAGE_TOKEN
 from synpo_jax.generation import prompt_batches
+from synpo_jax.models import captioner as captioning
 from synpo_jax.models import initial
 from synpo_jax.models.config import LoraConfig
 from synpo_jax.training import pair_logps
@@ -37,7 +38,7 @@ from tests.support.peers import (
 )
 
 NAME = "qwen3_deep"
-LORA = LoraConfig(3, 6.0, 0.0)
+LORA = LoraConfig(3, 6.0, 0.0, ("decoder", "projector", "tower"), 2)
 WEIGHTS = (1.0, -0.5)  # of the captions' log-probs in the loss
 
 
@@ -114,7 +115,10 @@ def adapted(model, captioner, lora):
     if not (leaf.path.endswith("/kernel") and "a" in pair):
       continue
     found[leaf.path] = []
-    for stem, a, b in zip(leaf.stems, pair["a"], pair["b"], strict=True):
+    if not leaf.stacked:
+      pair = {key: matrix[None] for key, matrix in pair.items()}
+    stems = leaf.stems[-len(pair["a"]) :]  # in a tower the last ones
+    for stem, a, b in zip(stems, pair["a"], pair["b"], strict=True):
       a, b = torch.tensor(np.asarray(a)), torch.tensor(np.asarray(b))
       module = tensor_names.module(stem, captioner.config)
       weight = weights[f"{module}.weight"]
@@ -145,16 +149,23 @@ def near(ours, theirs):
   np.testing.assert_allclose(np.asarray(ours), theirs.numpy(), atol=limit)
 
 
-@pytest.mark.parametrize("name", [NAME, "qwen2"])
+# Linear layers of a decoder, a tower and a connector, of each of their kinds.
+ADAPTED = {NAME: 7 + 4 + 2 * 3, "qwen2": 7 + 4 + 2, "llava": 7 + 6 + 2}
+
+
+@pytest.mark.parametrize("name", ADAPTED)
 def test_adapters_learn_what_torch_says(name, tmp_path_factory):
-  """Loss and gradients of a and b, in both layouts of a pair's rows.
+  """Loss and gradients of a and b, once in both layouts of a pair's rows.
+
+  On the decoder, the connector and the last layers of the tower, from what
+  enters these.
 
   And those of DeepStack's mergers, of which one is looked at.
   """
   folder = tmp_path_factory.getbasetemp() / name
   model, captioner, variables = published(name, folder)
   rows, pixels = batch_of(captioner, name)
-  module, keys = captioner.clone(lora=LORA), iter(range(100))
+  module, keys = captioning.make(captioner.config, LORA), iter(range(100))
   lora = jax.tree.map(
     lambda x: 0.1 * jax.random.normal(jax.random.key(next(keys)), x.shape),
     initial.adapter(module, 0),
@@ -164,10 +175,11 @@ def test_adapters_learn_what_torch_says(name, tmp_path_factory):
   loss = their_loss(model, name, rows, pixels)
   loss.backward()
   scale, params = LORA.alpha / LORA.rank, variables["params"]
-  assert len(pairs) == 7
-  features = our_(captioner, params, pixels, "encode_pixels")
+  assert len(pairs) == ADAPTED[name]
+  below = module.clone(lora=None)
+  features = our_(below, params, pixels, "encode_pixels")
   rows = rows._replace(features=features)
-  for layout in pair_logps.LAYOUTS:
+  for layout in pair_logps.LAYOUTS if name == NAME else ("shared",):
     found = our_gradients(module, layout, params, lora, rows)
     value, (grads, projector) = found
     np.testing.assert_allclose(value, loss.item(), rtol=1e-5)
@@ -176,8 +188,10 @@ def test_adapters_learn_what_torch_says(name, tmp_path_factory):
       near(projector["deep_1"]["fc1"]["kernel"], merger.grad.T)
     for path, layers in pairs.items():
       ours = grads
-      for name in path.removesuffix("/kernel").split("/"):
-        ours = ours[name]
+      for key in path.removesuffix("/kernel").split("/"):
+        ours = ours[key]
+      if ours["a"].ndim == 2:
+        ours = {key: matrix[None] for key, matrix in ours.items()}
       for at, (weight, a, b) in enumerate(layers):
         slope = weight.grad.T * scale
         near(ours["a"][at], slope @ b.T)

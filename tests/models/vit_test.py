@@ -11,7 +11,7 @@ import pytest
 import torch
 import transformers
 
-from synpo_jax.models import vit
+from synpo_jax.models import position_table, vit
 from synpo_jax.weights import tensor_names
 from synpo_jax.weights.config_reading import captioner_config, tower_config
 from tests.support.paths import GOLDEN
@@ -93,7 +93,7 @@ def test_layers_of_auroracap_ignore_the_configured_epsilon():
 def test_gradients_flow_through_the_merges():
   file, config, variables = golden("b")
   config = dataclasses.replace(config, kept_ratio=0.1)
-  tower = vit.Tower(config, remat=True, bodies=1)
+  tower = vit.Tower(config, remat="full", bodies=1)
   pixels = jnp.asarray(np.moveaxis(np.float32(file["pixel_values/0"]), 1, 3))
   rng = np.random.default_rng(0)
   weight = rng.normal(size=file["out/0/3/features"].shape).astype(np.float32)
@@ -212,7 +212,7 @@ def test_tables_are_resized_as_in_torch(old, new):
     scale_factor=((new + 0.1) / old, 1.0),
     mode="bicubic",
   )[0, 0]
-  ours = vit.bicubic(old, new, 0.1) @ table
+  ours = position_table.bicubic(old, new, 0.1) @ table
   np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 

@@ -37,7 +37,7 @@ def random_(model, scale=0.3):
   return model.eval()
 
 
-def write_run(workdir, base, trained, **model):
+def write_run(workdir, base, trained, lora=ADAPTER, **model):
   """A workdir as training leaves it, after one update."""
   section = dict(
     checkpoint=str(base),
@@ -48,7 +48,7 @@ def write_run(workdir, base, trained, **model):
     remat="none",
     attention="xla",
   )
-  adapter = dataclasses.asdict(ADAPTER)
+  adapter = dataclasses.asdict(lora)
   loss = dict(name="simpo", coefficients=dict(beta=2.0, gamma=0.5))
   config = dict(model=section | model, lora=adapter, loss=loss, seed=3)
   claim_workdir(workdir, config)

@@ -128,8 +128,14 @@ def other_pixels(setting):
   return dict(model=setting.model.clone(config=config))
 
 
+def other_split(setting):
+  """Features are what enters that layer of the tower."""
+  return dict(model=setting.model.clone(split=1))
+
+
 @pytest.mark.parametrize(
-  "change", [other_weights, other_ratio, other_dtype, other_pixels]
+  "change",
+  [other_weights, other_ratio, other_dtype, other_pixels, other_split],
 )
 def test_another_tower_never_meets_old_features(setting, copied, change):
   setting_name = feature_cache._setting

@@ -192,6 +192,8 @@ def training(case):
   settings = json.loads(str(case.z["train/settings"]))
   tx, rate = optim.make(
     lr=settings["lr"],
+    lr_projector=None,
+    lr_tower=None,
     warmup_frac=settings["warmup"],
     weight_decay=settings["weight_decay"],
     b1=settings["betas"][0],

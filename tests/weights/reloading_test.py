@@ -6,6 +6,7 @@ wrappers puts `model.language_model.` at `language_model.model.`, where it looks
 for layers (vllm/model_executor/models, looked up in 2026).
 """
 
+import dataclasses
 import importlib.metadata
 import json
 import os
@@ -20,6 +21,7 @@ import transformers
 from safetensors.numpy import load_file, save_file
 
 from synpo_jax import export
+from synpo_jax.models import captioner as captioning
 from synpo_jax.models.captioner import Captioner
 from synpo_jax.weights import adapters, peft, reload_worker, reloading
 from synpo_jax.weights.config_reading import captioner_config
@@ -42,6 +44,13 @@ WRAPPED = {  # family -> its tiny model
   "qwen2_5_vl": "qwen_whole_windows",
   "qwen3_vl": "qwen3_tied",
 }
+# Where their adapters are; elsewhere on the decoder alone.
+WIDE = {
+  "auroracap": ("projector", "tower"),
+  "llava": ("decoder", "projector", "tower"),
+  "qwen2_5_vl": ("decoder", "tower"),
+  "qwen3_vl": ("projector", "tower"),
+}
 FAMILIES = ("llama", "auroracap", "llava_video", *WRAPPED)
 ADAPTER_FILE = "adapter_model.safetensors"
 
@@ -61,15 +70,19 @@ def run_of(tmp_path_factory):
   """family -> (base, workdir), made once."""
   made = {}
 
-  def run(family):
-    if family not in made:
-      folder = tmp_path_factory.mktemp(family)
+  def run(family, wide=False):
+    name = f"{family}-wide" if wide else family
+    if name not in made:
+      folder = tmp_path_factory.mktemp(name)
       write_base(family, folder / "base")
-      module = Captioner(read_folder(folder / "base")[0], ADAPTER)
+      lora = ADAPTER
+      if wide:
+        lora = dataclasses.replace(lora, where=WIDE[family], tower_layers=1)
+      module = captioning.make(read_folder(folder / "base")[0], lora)
       trained = {"lora": random_lora(module)}
-      write_run(folder / "run", folder / "base", trained)
-      made[family] = folder / "base", folder / "run"
-    return made[family]
+      write_run(folder / "run", folder / "base", trained, lora)
+      made[name] = folder / "base", folder / "run"
+    return made[name]
 
   return run
 
@@ -110,6 +123,39 @@ def test_an_adapter_is_used_by_transformers_and_vllm(run_of, family, tmp_path):
       export.check(run, "peft", out)
 
 
+TOWERS = {
+  "llava": "vision_tower.vision_model.encoder.layers.1.mlp.fc2",
+  "qwen2_5_vl": "visual.blocks.3.mlp.gate_proj",
+  "qwen3_vl": "visual.blocks.3.mlp.linear_fc1",
+}
+
+
+@pytest.mark.parametrize("family", TOWERS)
+def test_adapters_on_what_sees_are_used_by_transformers(
+  run_of, family, tmp_path
+):
+  """And read again by us, to the last bit."""
+  _, run = run_of(family, wide=True)
+  out = tmp_path / "out"
+  export.export(run, "peft", out)
+  assert "change by" in export.check(run, "peft", out)
+  assert f"base_model.model.model.{TOWERS[family]}.lora_A.weight" in load_file(
+    out / ADAPTER_FILE
+  )
+  config = captioner_config(run_of(family)[0])
+  ours, again = adapters.read_run(run), adapters.read(out, config)
+  jax.tree.map(np.testing.assert_array_equal, ours.lora, again.lora)
+  assert again.config.where == ours.config.where == WIDE[family]
+
+
+def test_an_adapter_without_a_place_in_transformers_is_merged(run_of, tmp_path):
+  _, run = run_of("auroracap", wide=True)
+  with pytest.raises(ValueError, match="on the projector and the tower; .*erg"):
+    export.export(run, "peft", tmp_path / "peft")
+  export.export(run, "merged", tmp_path / "merged")
+  assert "change by" in export.check(run, "merged", tmp_path / "merged")
+
+
 def vllm_name(module):
   start = "model.language_model."
   if module.startswith(start):
@@ -119,7 +165,7 @@ def vllm_name(module):
 
 @pytest.mark.parametrize("family", ["auroracap", "qwen2_5_vl", "qwen3_vl"])
 def test_merged_weights_are_used_by_transformers(run_of, family, tmp_path):
-  base, run = run_of(family)
+  base, run = run_of(family, wide=family == "qwen3_vl")
   out = tmp_path / "out"
   export.export(run, "merged", out)
   assert "change by" in export.check(run, "merged", out)
