@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from synpo_jax.data import pairs
+from synpo_jax.data import lists, pairs
 from synpo_jax.data.files import Place
 from synpo_jax.runtime import journal
 
@@ -81,3 +81,14 @@ def forms(wanted: str, read: pairs.Filtered) -> list[str]:
   if len(counted) == 1:
     return [f"{where}: rows of {counted[0][0]}"]
   return [f"{where}: {count} rows of {form}" for form, count in counted]
+
+
+def of_lists(read: pairs.Filtered, captions: int) -> list[str]:
+  """A line where a loss reads fewer captions than rows of lists hold."""
+  if lists.FORM not in read.forms or captions == lists.MOST:
+    return []
+  taken = "best caption" if captions == 1 else "best and the worst caption"
+  return [
+    f"of each list the {taken} alone; loss.all_pairs, or a loss of lists "
+    "(docs/lists.md), reads all"
+  ]

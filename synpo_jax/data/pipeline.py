@@ -149,7 +149,7 @@ def make(
     process_count=process_count,
   )
   dropped = accounts.dropped(read, kept, unfit)
-  said = accounts.forms(s.pairs, read)
+  said = accounts.forms(s.pairs, read) + accounts.of_lists(read, captions)
   return Data(made, kept, names, frames, counts, dropped, said)
 
 

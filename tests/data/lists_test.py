@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from synpo_jax.data import lists, pairs, text, tokens
+from synpo_jax.data import accounts, lists, pairs, text, tokens
 from tests.support import text_update, tokenizers_made
 
 ROW = {"id": "a", "question": "What?", "captions": ["A.", "B.", "C."]}
@@ -37,6 +37,14 @@ def test_a_loss_of_pairs_reads_best_and_worst(read):
   assert (pair.rejected, pair.rejected_score) == ("A.", 2.0)
   (alone,) = read(ROW, captions=1).pairs
   assert (alone.chosen, alone.rejected) == ("B.", None)
+
+
+def test_what_is_left_of_lists_is_said(read):
+  found = read(ROW)
+  (line,) = accounts.of_lists(found, 2)
+  assert "of each list the best and the worst caption alone; loss.all_" in line
+  assert "the best caption alone" in accounts.of_lists(found, 1)[0]
+  assert accounts.of_lists(found, lists.MOST) == []
 
 
 def test_a_pair_with_scores_is_a_list_of_two(read):
