@@ -35,7 +35,7 @@ def test_a_file_of_that_path_goes_first(tmp_path, monkeypatch):
   (
     ("eval_vcd", "eval_vdd, eval_vdc, eval_vatex"),
     ("other/vdc.py", "vdc"),
-    ("published", "caption, claims, eval_preference"),  # no config
+    ("published", "caption, claims, eval_events"),  # no config
   ),
 )
 def test_a_misspelt_config_is_one_line_with_the_nearest(name, near):
