@@ -189,8 +189,8 @@ def optim():
   """AdamW, as the paper sets it."""
   return dict(
     lr=5e-6,
-    lr_projector=config_dict.placeholder(float),  # of what learns there, and
-    lr_tower=config_dict.placeholder(float),  # there; None: lr
+    lr_projector=config_dict.placeholder(float),  # of its weights; None: lr
+    lr_tower=config_dict.placeholder(float),  # of its weights; None: lr
     warmup_frac=0.1,
     weight_decay=0.01,
     b1=0.9,
