@@ -140,17 +140,16 @@ def test_a_key_that_may_change_may_name_another_file(c, run, tmp_path):
 
 def test_videos_of_the_language_rows_are_read_too(c, run, monkeypatch):
   ready = SimpleNamespace(inputs=inputs.read(c, DATA, HELD))
-  sources = {"reference_logp": "r.jsonl", "text_logp": "t.jsonl"}
   data = {"reference_logp": HELD, "text_logp": SimpleNamespace(frames=None)}
   before = set(ready.inputs)
-  probe._claim(ready, run, data, sources)
+  probe._claim(ready, c, run, data)
   (key,) = set(ready.inputs) - before
-  assert key == "videos of language.references=r.jsonl"
+  assert key == f"videos of language.references={c.language.references}"
   kept = dict(ready.inputs)
   monkeypatch.setattr(workdir, "saved_inputs", lambda _: kept)
-  probe._claim(ready, run, data, sources)
+  probe._claim(ready, c, run, data)
   with pytest.raises(ValueError, match=f"run: {key} is not what the run began"):
-    probe._claim(ready, run, data | {"reference_logp": DATA}, sources)
+    probe._claim(ready, c, run, data | {"reference_logp": DATA})
 
 
 def test_what_made_nothing_yet_binds_nobody(c, tmp_path):
