@@ -30,6 +30,7 @@ from synpo_jax.losses.lists import (
   plackett_luce,
   synpo_list,
 )
+from synpo_jax.losses.sequences import FORMS
 from synpo_jax.losses.with_reference import (
   apo_down,
   apo_zero,
@@ -126,7 +127,7 @@ class Term(NamedTuple):
 
   name: str
   weight: float
-  coefficients: dict[str, float]
+  coefficients: dict[str, float | str]
 
   def __call__(self, logps, mask, ref_logps, weight, scores, all_pairs):
     given = logps, mask, ref_logps, weight
@@ -222,6 +223,7 @@ def _terms(name: str, coefficients: Mapping) -> tuple[Term, ...]:
   if not is_mixture(coefficients):
     check_name(name)
     check_coefficients(name, coefficients)
+    check_form(name, coefficients)
     return (Term(name, 1.0, dict(coefficients)),)
   if name in LOSSES:
     raise ValueError(
@@ -248,6 +250,7 @@ def _term(name: str, own: object) -> Term:
     )
   own = {key: value for key, value in own.items() if key != "weight"}
   check_coefficients(name, own)
+  check_form(name, own)
   return Term(name, float(weight), own)
 
 
@@ -279,4 +282,14 @@ def check_coefficients(name: str, given: Collection[str]) -> None:
       f"loss.coefficients: {name} takes {', '.join(sorted(takes)) or 'none'}, "
       f"given are {', '.join(sorted(given)) or 'none'}; --config=vdc:loss="
       f"{name} has the paper's"
+    )
+
+
+def check_form(name: str, coefficients: Mapping) -> None:
+  """Raises ValueError, in one line, for an NLL that is neither of its forms."""
+  form = coefficients.get("nll", FORMS[0])
+  if form not in FORMS:
+    raise ValueError(
+      f"loss.coefficients: nll of {name} is {form!r}; choose "
+      f"{' or '.join(FORMS)}"
     )

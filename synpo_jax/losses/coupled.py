@@ -81,7 +81,8 @@ def kto(
   captions of other prompts, which would cost a second forward pass; on pairs
   its first report takes each half's from the other: z_w = max(0, mean r_l),
   z_l = max(0, mean r_w) over the batch. Summed over the pair, where the
-  paper averages over single captions.
+  paper averages over single captions. It has no NLL, in the paper as in TRL; a
+  mixture with sft adds one.
   """
   chosen, rejected = log_ratios(logps, mask, ref_logps)
   z_chosen = jax.nn.relu(_batch_mean(rejected, weight))

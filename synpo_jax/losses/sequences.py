@@ -39,6 +39,17 @@ def sequence_stats(
   return SequenceStats(total, mean, jnp.exp(mean), prob / tokens, length)
 
 
+def nll(stats: SequenceStats, form: str) -> Float32[Array, "B"]:
+  """The chosen caption's negative log-likelihood, in one of FORMS.
+
+  sum: of the whole caption, nats; mean: per token of it.
+  """
+  return -{"sum": stats.sum_logp, "mean": stats.mean_logp}[form][:, 0]
+
+
+FORMS = ("sum", "mean")  # of `nll`
+
+
 # What a preference loss takes, and gives.
 Logps = Float[Array, "B 2 R"]
 Mask = Bool[Array, "B 2 R"]

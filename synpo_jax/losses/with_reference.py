@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from synpo_jax.losses.sequences import Logps, Losses, Mask, Refs, sequence_stats
+from synpo_jax.losses.sequences import nll as nll_of
 
 
 def log_ratios(logps, mask, ref_logps):
@@ -190,15 +191,15 @@ def discopop(
 
 
 def rpo(
-  logps: Logps, mask: Mask, ref_logps: Refs = None, *, beta, alpha
+  logps: Logps, mask: Mask, ref_logps: Refs = None, *, beta, alpha, nll
 ) -> Losses:
   """-log s(beta (r_w - r_l)) - alpha l_w / n_w: DPO and the chosen NLL.
 
   Iterative Reasoning Preference Optimization, Pang et al. 2024,
-  arXiv:2404.19733, eq. 1, NLL per token.
+  arXiv:2404.19733, eq. 1, NLL per token; nll="sum" is -alpha l_w in its place.
   """
   ranking = dpo(logps, mask, ref_logps, beta=beta)
-  return ranking - alpha * sequence_stats(logps, mask).mean_logp[:, 0]
+  return ranking + alpha * nll_of(sequence_stats(logps, mask), nll)
 
 
 def r_dpo(

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from synpo_jax.losses.sequences import Logps, Losses, Mask, sequence_stats
+from synpo_jax.losses.sequences import nll as nll_of
 
 
 def synpo(logps: Logps, mask: Mask, *, alpha, beta) -> Losses:
@@ -32,15 +33,18 @@ def synpo_log(logps: Logps, mask: Mask, *, alpha, beta) -> Losses:
   return -jax.nn.log_sigmoid(alpha * gap) - beta * stats.avg_prob[:, 0]
 
 
-def cpo(logps: Logps, mask: Mask, *, beta, alpha) -> Losses:
-  """-log s(beta (l_w - l_l)) - alpha l_w.
+def cpo(logps: Logps, mask: Mask, *, beta, alpha, nll) -> Losses:
+  """-log s(beta (l_w - l_l)) - alpha l_w; -alpha m_w with nll="mean".
 
   Contrastive Preference Optimization, Xu et al. 2024, arXiv:2401.08417,
-  section 3; beta of 4.2. Its NLL is of the whole caption, weight 1; TRL's is
-  the mean over tokens, which alpha 0 in a mixture with sft gives.
+  section 3; beta of 4.2. The paper's NLL is of the whole caption, weight 1;
+  TRL's is the mean over the tokens of all chosen captions of a batch, which
+  nll="mean" is for captions of one length.
   """
-  chosen, rejected = sequence_stats(logps, mask).sum_logp.T
-  return -jax.nn.log_sigmoid(beta * (chosen - rejected)) - alpha * chosen
+  stats = sequence_stats(logps, mask)
+  chosen, rejected = stats.sum_logp.T
+  ranking = -jax.nn.log_sigmoid(beta * (chosen - rejected))
+  return ranking + alpha * nll_of(stats, nll)
 
 
 def simpo(logps: Logps, mask: Mask, *, beta, gamma) -> Losses:
@@ -68,39 +72,42 @@ def alphapo(logps: Logps, mask: Mask, *, alpha, beta, gamma) -> Losses:
   return -jax.nn.log_sigmoid(beta * (chosen - rejected) - gamma)
 
 
-def orpo(logps: Logps, mask: Mask, *, lam) -> Losses:
+def orpo(logps: Logps, mask: Mask, *, lam, nll) -> Losses:
   """-m_w - lam log s(log odds_w - log odds_l), odds = exp(m)/(1 - exp(m)).
 
   Odds Ratio Preference Optimization, Hong et al. 2024, arXiv:2403.07691,
-  eqs. 6 and 7, NLL per token; lambda of its table 7. Means are kept below
-  -1e-7, where the odds of a certain caption end.
+  eqs. 6 and 7, NLL per token; lambda of its table 7. nll="sum" is -l_w in its
+  place. TRL's is the mean over a batch's tokens, those of the prompts too.
+  Means are kept below -1e-7, where the odds of a certain caption end.
   """
-  mean = sequence_stats(logps, mask).mean_logp
+  stats = sequence_stats(logps, mask)
+  mean = stats.mean_logp
   below = jnp.minimum(mean, -jnp.finfo(jnp.float32).eps)
   chosen, rejected = (below - jnp.log(-jnp.expm1(below))).T
-  return -mean[:, 0] - lam * jax.nn.log_sigmoid(chosen - rejected)
+  return nll_of(stats, nll) - lam * jax.nn.log_sigmoid(chosen - rejected)
 
 
-def slic_hf(logps: Logps, mask: Mask, *, delta, lam) -> Losses:
-  """max(0, delta - l_w + l_l) - lam l_w.
+def slic_hf(logps: Logps, mask: Mask, *, delta, lam, nll) -> Losses:
+  """max(0, delta - l_w + l_l) - lam l_w; -lam m_w with nll="mean".
 
   Sequence Likelihood Calibration, Zhao et al. 2023, arXiv:2305.10425, eq. 4,
   with the chosen caption as the regularisation target. The paper tunes both
   coefficients; ours are those of the KTO authors' release.
   """
-  chosen, rejected = sequence_stats(logps, mask).sum_logp.T
-  return jax.nn.relu(delta - chosen + rejected) - lam * chosen
+  stats = sequence_stats(logps, mask)
+  chosen, rejected = stats.sum_logp.T
+  return jax.nn.relu(delta - chosen + rejected) + lam * nll_of(stats, nll)
 
 
-def rrhf(logps: Logps, mask: Mask, *, lam) -> Losses:
-  """max(0, m_l - m_w) - lam l_w.
+def rrhf(logps: Logps, mask: Mask, *, lam, nll) -> Losses:
+  """max(0, m_l - m_w) - lam l_w; -lam m_w with nll="mean".
 
-  Yuan et al. 2023, arXiv:2304.05302, with two responses; the NLL
-  is of the whole caption, weight 1.
+  Yuan et al. 2023, arXiv:2304.05302, with two responses; the paper's NLL is of
+  the whole caption, weight 1. TRL has no RRHF.
   """
   stats = sequence_stats(logps, mask)
   chosen, rejected = stats.mean_logp.T
-  return jax.nn.relu(rejected - chosen) - lam * stats.sum_logp[:, 0]
+  return jax.nn.relu(rejected - chosen) + lam * nll_of(stats, nll)
 
 
 def sft(
@@ -126,7 +133,7 @@ def tpo(
   3; coefficients of the same and table 6, as TRL's index of papers gives them.
   NLL per token, as in TRL.
   """
-  ranking = cpo(logps[:, :2], mask[:, :2], beta=beta, alpha=0.0)
+  ranking = cpo(logps[:, :2], mask[:, :2], beta=beta, alpha=0.0, nll="sum")
   return ranking + alpha * gold_nll(logps, mask)
 
 

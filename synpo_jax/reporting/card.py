@@ -102,7 +102,7 @@ def _coefficients(values: dict) -> str:
   told = (
     f"{name}: {_coefficients(value)}"
     if isinstance(value, dict)
-    else f"{name} {value:g}"
+    else f"{name} {value if isinstance(value, str) else f'{value:g}'}"
     for name, value in values.items()
   )
   return ("; " if losses.is_mixture(values) else ", ").join(told)

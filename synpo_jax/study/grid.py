@@ -63,7 +63,8 @@ def parse(name: str, losses: dict[str, dict]) -> Method:
         f"methods: {name!r}: {loss} has no coefficient {key!r}, but "
         f"{', '.join(sorted(coefficients)) or 'none'}"
       )
-    held[own] = float(ast.literal_eval(value))
+    word = isinstance(held[own], str)
+    held[own] = value if word else float(ast.literal_eval(value))
   return Method(name, loss, coefficients)
 
 

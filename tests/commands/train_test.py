@@ -251,13 +251,19 @@ def test_bad_values_are_named(folder, uninterrupted, section, key, value, said):
 
 
 def test_adapters_on_an_int8_base_leave_on_the_float_one(folder):
-  """The adapter learned on rounded weights; it is merged into the exact."""
+  """The adapter learned on rounded weights; it is merged into the exact.
+
+  By several losses at once: before it learns, policy and reference are one.
+  """
   sections = dict(model="base=int8", heldout="pairs=", every="reward_norms=0")
   more = [f"--config.{key}.{value}" for key, value in sections.items()]
   more.append("--config.epochs=1")
-  code, output = finish(start(folder, "int8", *more))
+  code, output = finish(start(folder, "int8", *more, loss="mpo"))
   assert code == 0, output
-  losses = [row["loss"] for row in rows(folder, "int8")]
+  logged = rows(folder, "int8")
+  losses = [row["loss"] for row in logged]
+  first = (0.8 + 0.2 * 2) * np.log(2) - logged[0]["chosen_logp"]
+  np.testing.assert_allclose(losses[0], first, rtol=1e-4)
   assert np.isfinite(losses).all() and losses[-1] != losses[0]
   workdir, merged = folder / "int8", folder / "merged"
   export.export(workdir, "merged", merged)

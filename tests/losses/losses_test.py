@@ -45,7 +45,10 @@ def test_value_and_gradient_match_float64(name, own):
     rows, logps, mask, refs = batch(seed, **spread)
     names = inspect.signature(ORACLE[name]).parameters.values()
     defaults = {p.name: p.default for p in names if p.default is not p.empty}
-    coefficients = {n: 1.3 * v + 0.02 for n, v in defaults.items()}
+    forms = dict(sum="mean", mean="sum")
+    coefficients = {
+      n: forms[v] if v in forms else 1.3 * v + 0.02 for n, v in defaults.items()
+    }
     coefficients = coefficients if own else {}
     values, grads = expected(name, rows, R, **coefficients)
     padded = jnp.where(mask, logps, jnp.nan)

@@ -23,7 +23,7 @@ def value_and_grad(loss, logps, mask, refs, weight=None):
 
 def test_rpo_is_a_mixture():
   _, *arrays = batch(1)
-  alone = losses.make("rpo", dict(beta=0.3, alpha=0.7))
+  alone = losses.make("rpo", dict(beta=0.3, alpha=0.7, nll="mean"))
   mixed = losses.make(
     "dpo_and_sft", dict(dpo=dict(weight=1.0, beta=0.3), sft=dict(weight=0.7))
   )
@@ -80,7 +80,8 @@ def test_tpo_is_a_mixture(triple):
   """As it has the value that TRL's formula has on a pair, by hand."""
   alone = losses.make("tpo", vdc.LOSSES["tpo"])
   terms = dict(
-    cpo=dict(weight=1.0, beta=0.01, alpha=0.0), gold_nll=dict(weight=1.0)
+    cpo=dict(weight=1.0, beta=0.01, alpha=0.0, nll="sum"),
+    gold_nll=dict(weight=1.0),
   )
   mixed = losses.make("mine", terms)
   assert (mixed.captions, mixed.needs_reference) == (3, False)
@@ -124,6 +125,12 @@ def test_a_mixture_needs_what_any_of_its_losses_needs():
     ("mine", dict(sft=dict(weight=True)), "sft.weight is True"),
     ("mine", dict(dpo=dict(weight=1.0)), "dpo takes beta, given are none"),
     ("mine", dict(sft=dict(weight=1.0, b=1)), "sft takes none, given are b"),
+    ("orpo", dict(lam=0.1, nll="max"), "nll of orpo is 'max'; choose sum or m"),
+    (
+      "mine",
+      dict(orpo=dict(weight=1, lam=1, nll=1)),
+      "nll of orpo is 1; choos",
+    ),
   ],
 )
 def test_what_is_no_loss_is_refused_in_a_line(name, coefficients, said):

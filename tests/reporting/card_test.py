@@ -26,7 +26,7 @@ def a_run(folder, *, at):
     "data": {"pairs": "/home/me/rows.jsonl", "cache": ["gs://mine/cache"]},
     "model": {"checkpoint": "me/base@abc"},
     "lora": {"rank": 4, "alpha": 8.0},
-    "loss": {"name": "synpo", "coefficients": {"alpha": 30.0, "beta": 0.2}},
+    "loss": {"name": "orpo", "coefficients": {"lam": 0.25, "nll": "mean"}},
   }
   (folder / "config.json").write_text(json.dumps(config))
 
@@ -43,7 +43,7 @@ def test_a_card_has_data_metrics_recipe_and_base(tmp_path):
   text = written(tmp_path, run, "peft", "qwen2_5_vl_3b")
   assert text.startswith("---\nlibrary_name: peft\n")
   assert "\npipeline_tag: video-text-to-text\nbase_model: me/base\n" in text
-  assert "`me/base@abc`" in text and "(alpha 30, beta 0.2)" in text
+  assert "`me/base@abc`" in text and "(lam 0.25, nll mean)" in text
   assert "| data.pairs | rows read | 9 |" in text and "score gap" not in text
   assert "| loss | 2 | 0.25 |" in text  # not that of a later update
   assert "| heldout/loss | 2 | not finite |" in text

@@ -33,6 +33,8 @@ def test_methods_by_name():
   method = grid.parse("synpo alpha=10", LOSSES)
   assert method == ("synpo alpha=10", "synpo", {"alpha": 10.0, "beta": 0.2})
   assert LOSSES["synpo"]["alpha"] == 30.0
+  method = grid.parse("orpo lam=1 nll=sum", vdc.LOSSES)
+  assert method.coefficients == {"lam": 1.0, "nll": "sum"}
   with pytest.raises(ValueError, match="'sinpo' is none of sft, synpo"):
     grid.parse("sinpo", LOSSES)
   with pytest.raises(ValueError, match="no coefficient 'gamma'"):

@@ -103,12 +103,14 @@ def aot(w, z, v, u, k, beta=0.01):
   return -ls(beta * (w.sum() - z.sum() - k["partner"]))
 
 
-def rpo(w, z, v, u, k, beta=0.1, alpha=1.0):
-  return -ls(beta * ((w.sum() - v) - (z.sum() - u))) - alpha * w.mean()
+def rpo(w, z, v, u, k, beta=0.1, alpha=1.0, nll="mean"):
+  said = w.mean() if nll == "mean" else w.sum()
+  return -ls(beta * ((w.sum() - v) - (z.sum() - u))) - alpha * said
 
 
-def cpo(w, z, v, u, k, beta=0.1, alpha=1.0):
-  return -ls(beta * (w.sum() - z.sum())) - alpha * w.sum()
+def cpo(w, z, v, u, k, beta=0.1, alpha=1.0, nll="sum"):
+  said = w.sum() if nll == "sum" else w.mean()
+  return -ls(beta * (w.sum() - z.sum())) - alpha * said
 
 
 def simpo(w, z, v, u, k, beta=2.0, gamma=0.5):
@@ -120,17 +122,20 @@ def alphapo(w, z, v, u, k, alpha=0.25, beta=2.5, gamma=0.1):
   return np.logaddexp(0, gamma - beta * (reward[0] - reward[1]))
 
 
-def orpo(w, z, v, u, k, lam=0.1):
+def orpo(w, z, v, u, k, lam=0.1, nll="mean"):
   odds = [np.exp(x.mean()) / -np.expm1(x.mean()) for x in (w, z)]
-  return -w.mean() - lam * ls(np.log(odds[0] / odds[1]))
+  said = w.mean() if nll == "mean" else w.sum()
+  return -said - lam * ls(np.log(odds[0] / odds[1]))
 
 
-def slic_hf(w, z, v, u, k, delta=1.0, lam=0.1):
-  return max(0.0, delta - w.sum() + z.sum()) - lam * w.sum()
+def slic_hf(w, z, v, u, k, delta=1.0, lam=0.1, nll="sum"):
+  said = w.sum() if nll == "sum" else w.mean()
+  return max(0.0, delta - w.sum() + z.sum()) - lam * said
 
 
-def rrhf(w, z, v, u, k, lam=1.0):
-  return max(0.0, z.mean() - w.mean()) - lam * w.sum()
+def rrhf(w, z, v, u, k, lam=1.0, nll="sum"):
+  said = w.sum() if nll == "sum" else w.mean()
+  return max(0.0, z.mean() - w.mean()) - lam * said
 
 
 def r_dpo(w, z, v, u, k, beta=0.1, alpha=0.01):

@@ -3,9 +3,13 @@
 from configs import vdc, warm_start
 
 
-def get_config(folder):
-  """Everything lies in `folder`; `configs/vdc.py` with smaller numbers."""
-  c = vdc.get_config()
+def get_config(arg):
+  """`configs/vdc.py` with smaller numbers.
+
+  arg: the folder in which everything lies, and behind a comma the loss.
+  """
+  folder, _, loss = str(arg).partition(",")
+  c = vdc.get_config(f"loss={loss}" if loss else "")
   c.epochs = 2
   c.model.update(checkpoint="", tokenizer="synpo_jax/assets/tiny")
   llm = dict(

@@ -12,12 +12,12 @@ NOTHING_HELD_OUT = ("--config.heldout.pairs=", "--config.every.reward_norms=0")
 NO_CAPTIONS = ("--config.heldout.captions=0", "--config.every.reward_norms=0")
 
 
-def start(folder, workdir, *more, devices=1):
+def start(folder, workdir, *more, devices=1, loss="synpo"):
   command = [
     sys.executable,
     "-m",
     "synpo_jax.train",
-    f"--config=tests/support/run_config.py:{folder}",
+    f"--config=tests/support/run_config.py:{folder},{loss}",
     f"--workdir={folder / workdir}",
     *more,
   ]
