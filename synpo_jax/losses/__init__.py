@@ -273,11 +273,16 @@ def check_together(loss: Loss, pairs: int, where: str) -> None:
 
 
 def check_coefficients(name: str, given: Collection[str]) -> None:
-  """Raises ValueError, in one line, unless they are those that a loss takes."""
+  """Raises ValueError, in one line, unless they are those that a loss takes.
+
+  One with a default may be left out: the form of an NLL.
+  """
   parameters = inspect.signature(LOSSES[name]).parameters.values()
-  takes = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
-  takes -= {"ref_logps", "weight", "scores"}
-  if takes != {*given}:
+  own = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
+  own = [p for p in own if p.name not in ("ref_logps", "weight", "scores")]
+  takes = {p.name for p in own}
+  needed = {p.name for p in own if p.default is p.empty}
+  if not needed <= {*given} <= takes:
     raise ValueError(
       f"loss.coefficients: {name} takes {', '.join(sorted(takes)) or 'none'}, "
       f"given are {', '.join(sorted(given)) or 'none'}; --config=vdc:loss="

@@ -191,7 +191,7 @@ def discopop(
 
 
 def rpo(
-  logps: Logps, mask: Mask, ref_logps: Refs = None, *, beta, alpha, nll
+  logps: Logps, mask: Mask, ref_logps: Refs = None, *, beta, alpha, nll="mean"
 ) -> Losses:
   """-log s(beta (r_w - r_l)) - alpha l_w / n_w: DPO and the chosen NLL.
 

@@ -33,7 +33,7 @@ def synpo_log(logps: Logps, mask: Mask, *, alpha, beta) -> Losses:
   return -jax.nn.log_sigmoid(alpha * gap) - beta * stats.avg_prob[:, 0]
 
 
-def cpo(logps: Logps, mask: Mask, *, beta, alpha, nll) -> Losses:
+def cpo(logps: Logps, mask: Mask, *, beta, alpha, nll="sum") -> Losses:
   """-log s(beta (l_w - l_l)) - alpha l_w; -alpha m_w with nll="mean".
 
   Contrastive Preference Optimization, Xu et al. 2024, arXiv:2401.08417,
@@ -72,7 +72,7 @@ def alphapo(logps: Logps, mask: Mask, *, alpha, beta, gamma) -> Losses:
   return -jax.nn.log_sigmoid(beta * (chosen - rejected) - gamma)
 
 
-def orpo(logps: Logps, mask: Mask, *, lam, nll) -> Losses:
+def orpo(logps: Logps, mask: Mask, *, lam, nll="mean") -> Losses:
   """-m_w - lam log s(log odds_w - log odds_l), odds = exp(m)/(1 - exp(m)).
 
   Odds Ratio Preference Optimization, Hong et al. 2024, arXiv:2403.07691,
@@ -87,7 +87,7 @@ def orpo(logps: Logps, mask: Mask, *, lam, nll) -> Losses:
   return nll_of(stats, nll) - lam * jax.nn.log_sigmoid(chosen - rejected)
 
 
-def slic_hf(logps: Logps, mask: Mask, *, delta, lam, nll) -> Losses:
+def slic_hf(logps: Logps, mask: Mask, *, delta, lam, nll="sum") -> Losses:
   """max(0, delta - l_w + l_l) - lam l_w; -lam m_w with nll="mean".
 
   Sequence Likelihood Calibration, Zhao et al. 2023, arXiv:2305.10425, eq. 4,
@@ -99,7 +99,7 @@ def slic_hf(logps: Logps, mask: Mask, *, delta, lam, nll) -> Losses:
   return jax.nn.relu(delta - chosen + rejected) + lam * nll_of(stats, nll)
 
 
-def rrhf(logps: Logps, mask: Mask, *, lam, nll) -> Losses:
+def rrhf(logps: Logps, mask: Mask, *, lam, nll="sum") -> Losses:
   """max(0, m_l - m_w) - lam l_w; -lam m_w with nll="mean".
 
   Yuan et al. 2023, arXiv:2304.05302, with two responses; the paper's NLL is of

@@ -4,6 +4,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs.vdc import LOSSES
+from synpo_jax import losses
+from synpo_jax.losses.sequences import FORMS
 from tests.support.loss_rows import B, batch, close, value_and_grad
 
 pytestmark = pytest.mark.usefixtures("optimised")  # as users compile
@@ -57,3 +60,17 @@ def test_alphapo_ends_where_float32_does():
   loss, grad = value_and_grad("alphapo", logps, jnp.full((2, 2, 1), True), None)
   assert np.isfinite(loss).all() and np.isfinite(grad).all()
   assert loss[0] > 1e30 and loss[1] == 0
+
+
+@pytest.mark.parametrize("name", [n for n in LOSSES if "nll" in LOSSES[n]])
+def test_an_nll_of_no_named_form_is_that_of_the_paper(name):
+  short = {key: value for key, value in LOSSES[name].items() if key != "nll"}
+  _, logps, mask, refs = batch(8)
+  refs = refs if name in losses.NEEDS_REFERENCE else None
+  short_loss, *both = (
+    np.asarray(losses.make(name, given)(logps, mask, refs, None))
+    for given in (short, *(short | {"nll": form} for form in FORMS))
+  )
+  wanted = both[FORMS.index(LOSSES[name]["nll"])]
+  np.testing.assert_array_equal(short_loss, wanted)
+  assert not np.allclose(*both)
