@@ -122,6 +122,10 @@ def paper(loss):
   # Of the tower's layers, the last so many; None: all. What is below them is
   # cached, as the whole tower is where it has no adapter.
   c.lora.tower_layers = config_dict.placeholder(int)
+  # Goes on with what another run learned (its workdir), on the same checkpoint;
+  # "" begins with an adapter that changes nothing yet. reference: of losses
+  # with one, the checkpoint alone or with that adapter: checkpoint | adapter.
+  c.begin = dict(adapter="", reference="checkpoint")
   c.loss = dict(name=loss, coefficients=(LOSSES | MIXTURES)[loss])
   # A loss of pairs over every pair of a row's judged captions whose scores are
   # at least so far apart; None: the chosen against the rejected, or of a list

@@ -67,7 +67,8 @@ def main():
       with hosts.joined():
         ready = job.prepare(CONFIG.value, workdir)
     with hosts.joined():
-      run(ready, CONFIG.value, workdir)
+      if run(ready, CONFIG.value, workdir):
+        finish(ready, CONFIG.value, workdir)
 
 
 def pin(c, workdir: pathlib.Path):
@@ -79,14 +80,21 @@ def pin(c, workdir: pathlib.Path):
     c.model.checkpoint = hub.pinned(name, then)
 
 
-def run(ready, c, workdir):
-  """Trains to the end of the schedule, or to a signal; shows the result."""
+def run(ready, c, workdir) -> bool:
+  """Trains to the end of the schedule, scores, and shows the scores.
+
+  Returns whether that is done; False where a signal asked to stop.
+  """
   workdir = pathlib.Path(workdir)
   done = loop.train(ready, c, workdir)
   if int(done.state.step) < ready.data.updates and not done.early:
-    return
-  if ready.heldout is not None and not show(ready, c, done, workdir):
-    return
+    return False
+  return ready.heldout is None or show(ready, c, done, workdir)
+
+
+def finish(ready, c, workdir):
+  """Draws the curves of a run that is done, and says how to go on."""
+  workdir = pathlib.Path(workdir)
   if hosts.is_first():
     with one_line():
       made = result.curves(workdir, table=ready.heldout is None)

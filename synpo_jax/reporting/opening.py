@@ -62,7 +62,7 @@ def _clip(path: pathlib.Path, told: dict[str, str], truth: Facts) -> str:
   picture = f'<img src="{data_uri(strip)}" alt="{html.escape(path.name)}">'
   parts = [f'<div class="strip">{picture}</div>']
   for title, caption in told.items():
-    words = _in_colours(marks.coloured(caption, truth))
+    words = in_colours(marks.coloured(caption, truth))
     left = "; ".join(marks.left_out(marks.of_caption(caption, truth)))
     parts.append(f"<p><b>{title}</b> {words}</p>")
     missing = html.escape(left or "nothing")
@@ -70,7 +70,7 @@ def _clip(path: pathlib.Path, told: dict[str, str], truth: Facts) -> str:
   return f'<div class="clip">{"".join(parts)}</div>'
 
 
-def _in_colours(words: list[tuple[str, str | None]]) -> str:
+def in_colours(words: list[tuple[str, str | None]]) -> str:
   """HTML of a caption; neighbours with one verdict are marked as one."""
   parts = []
   for verdict, run in itertools.groupby(words, key=operator.itemgetter(1)):

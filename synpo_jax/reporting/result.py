@@ -82,7 +82,7 @@ def course(rows: list[dict]) -> Table:
     }
     for part in (rows[:tenth], rows[-tenth:])
   }
-  return _compared("training pairs", columns, {"loss": "loss"} | SHOWN)
+  return compared("training pairs", columns, {"loss": "loss"} | SHOWN)
 
 
 def table(
@@ -90,15 +90,15 @@ def table(
 ) -> Table:
   """Scores in rows; before, after, and what more columns there are."""
   columns = {"before": before, "after": after, **(more or {})}
-  return _compared("held-out clips", columns, SHOWN)
+  return compared("held-out clips", columns, SHOWN)
 
 
-def _compared(what: str, columns: Mapping[str, Mapping], titles) -> Table:
-  """A row per score that the first column has."""
+def compared(what: str, columns: Mapping[str, Mapping], titles) -> Table:
+  """Columns of scores side by side; a row per score that the first has."""
   shown = Table(what, *columns)
   for name, title in titles.items():
     if name in next(iter(columns.values())):
-      cells = (_cell(values, name) for values in columns.values())
+      cells = (cell(values, name) for values in columns.values())
       shown.add_row(title, *cells)
   return shown
 
@@ -107,11 +107,11 @@ def nudged(controls: Mapping[str, Mapping]) -> Table:
   """The controls, one a row: what the start gives when it is nudged."""
   shown = Table("before training, nudged", *(SHOWN[name] for name in BRIEF))
   for name, values in controls.items():
-    shown.add_row(name, *(_cell(values, key) for key in BRIEF))
+    shown.add_row(name, *(cell(values, key) for key in BRIEF))
   return shown
 
 
-def _cell(values: Mapping, name: str) -> str:
+def cell(values: Mapping, name: str) -> str:
   """A mean, with its standard error where there is one."""
   if name not in values:
     return ""

@@ -24,13 +24,13 @@ class Caches(NamedTuple):
     return self.references(self.features(data))
 
 
-def make(c, model, variables, mesh) -> Caches:
+def make(c, model, variables, mesh, reference) -> Caches:
   """The caches that a config asks for and its model and loss can use.
 
-  variables: the weights at the start, also of a run that is continued: they
-  are the reference, and what trains may be among them. Raises ValueError for
-  cached features of a tower that trains, and for a loss whose reference would
-  change with the weights because it is not cached.
+  variables: the weights at the start, also of a run that is continued; what
+  trains may be among them. reference: `params` of the reference. Raises
+  ValueError for cached features of a tower that trains, and for a loss whose
+  reference would change with the weights because it is not cached.
   """
   params = variables["params"]
   trained, _ = update.split(variables, c.trainable)
@@ -59,7 +59,7 @@ def make(c, model, variables, mesh) -> Caches:
   if needed and c.cache.references:
     scoring = pair_logps.make_scoring(**c.step, mesh=mesh)
     references = reference_cache.make(
-      model, params, c.data.cache, mesh, scoring, verify=c.cache.verify
+      model, reference, c.data.cache, mesh, scoring, verify=c.cache.verify
     )
   return Caches(features, references)
 

@@ -81,6 +81,8 @@ def read(c, data, held) -> dict[str, str]:
   that are named and not there are left out: who reads them says so.
   """
   found = {workdir.BASE_WEIGHTS: fingerprint.captioner(c.model.checkpoint, "")}
+  if c.begin.adapter:
+    found["begin.adapter"] = fingerprint.captioner("", c.begin.adapter)
   for name in (*FILES, *MOVABLE):
     section, key = name.split(".")
     path = c[section][key]

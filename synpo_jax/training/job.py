@@ -20,6 +20,7 @@ from synpo_jax.runtime import alike, buckets, hosts, mirror
 from synpo_jax.runtime.workdir import claim_workdir
 from synpo_jax.training import (
   announcing,
+  beginning,
   cache_folder,
   caches,
   inputs,
@@ -92,6 +93,7 @@ def prepare(c, workdir) -> Job:
   named = mirror.address(workdir) or workdir
   alike.check({**c.to_dict(), "--workdir": str(named)}, OWN_KEYS)
   loss = losses.make(**c.loss.to_dict())
+  beginning.check(c)
   mesh, model, texts = opened = open_model(c)
   if hosts.is_first():
     claim_workdir(workdir, c.to_dict(), free=FREE_KEYS)
@@ -104,7 +106,8 @@ def prepare(c, workdir) -> Job:
     pipeline.check_seen(data, c.data.to_dict())
   held = read_heldout(c, opened) if c.heldout.pairs else None
   read = inputs.claim(workdir, inputs.read(c, data, held))
-  variables = loading.load_variables(model, c.model.checkpoint, mesh, c.seed)
+  fresh = loading.load_variables(model, c.model.checkpoint, mesh, c.seed)
+  variables = beginning.variables(c, model, mesh, fresh)
   trained, frozen = update.split(variables, c.trainable)
   steps = make_steps(c, model, trained, mesh, data.updates)
   announcing.announce(opened, variables, data)
@@ -112,7 +115,8 @@ def prepare(c, workdir) -> Job:
     hosts.say(f"held out: {accounts.summary(held.counts)}")
   row_counts.list_dropped(workdir, data, held)
   row_counts.write(workdir, data, held)
-  cached = caches.make(c, model, variables, mesh)
+  reference = beginning.reference(c, model, mesh, fresh["params"])
+  cached = caches.make(c, model, variables, mesh, reference)
   data, held = cached(data), cached(held) if held else None
   state = steps.init(trained)
   placed = mesh, model, texts, frozen, state

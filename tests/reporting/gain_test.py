@@ -95,6 +95,6 @@ def test_the_table_and_what_is_kept(tmp_path, capsys):
 
 
 def test_cells_have_their_errors():
-  assert result._cell({"f1": 0.5, "f1_se": 0.01}, "f1") == "0.500 ± 0.010"
-  assert result._cell({"f1": 0.5, "f1_se": None}, "f1") == "0.500"
-  assert result._cell({}, "f1") == ""
+  assert result.cell({"f1": 0.5, "f1_se": 0.01}, "f1") == "0.500 ± 0.010"
+  assert result.cell({"f1": 0.5, "f1_se": None}, "f1") == "0.500"
+  assert result.cell({}, "f1") == ""

@@ -94,3 +94,25 @@ def shot(name, frames=2, **fields) -> Shot:
   """Some grey frames."""
   shade = int(hashlib.sha256(name.encode()).hexdigest()[:2], 16)
   return Shot(name, np.full((frames, 24, 48, 3), shade, np.uint8), **fields)
+
+
+def with_adapters(loaded: dict, others):
+  """A server of `served`, and of adapters that it is asked to load, as vLLM.
+
+  loaded: name -> folder, filled here. others: answers the other requests.
+  """
+
+  def behave(n, body):
+    if "lora_name" in body:
+      name = body["lora_name"]
+      if name in loaded:
+        told = f"The lora adapter '{name}' has already been loaded."
+        return 400, {}, json.dumps({"error": {"message": told}})
+      loaded[name] = body["lora_path"]
+      told = f"Success: LoRA adapter '{name}' added successfully."
+      return 200, {"Content-Type": "text/plain"}, told
+    if is_captioning(body) and body["model"] not in {"served", *loaded}:
+      return 404, {}, json.dumps({"error": {"message": "no such model"}})
+    return others(n, body)
+
+  return behave

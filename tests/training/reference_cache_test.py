@@ -172,6 +172,12 @@ def test_features_change_the_losses_by_their_rounding_only(setting, filled):
   assert (rounded != exact).any()
 
 
+def make_caches(c, setting):
+  """The caches of a run that begins at the checkpoint."""
+  given = setting.model, setting.variables, setting.mesh
+  return caches.make(c, *given, setting.variables["params"])
+
+
 def test_references_stay_those_of_the_start_where_whole_weights_train(
   setting, tmp_path
 ):
@@ -182,7 +188,7 @@ def test_references_stay_those_of_the_start_where_whole_weights_train(
   c = setting.c.copy_and_resolve_references()
   c.trainable, c.loss = "(lora|params/decoder)/.*", DPO
   c.cache.features, c.data.cache = False, str(cache)
-  cached = caches.make(c, setting.model, setting.variables, setting.mesh)(data)
+  cached = make_caches(c, setting)(data)
   host = cached.batches[0]
   batch = sharding.put_batch(host, setting.mesh)
   trained, frozen = update.split(setting.variables, c.trainable)
@@ -218,7 +224,7 @@ def test_what_training_changes_is_not_cached(setting, filled):
 
   def make(pattern):
     c.trainable = pattern
-    return caches.make(c, setting.model, setting.variables, setting.mesh)
+    return make_caches(c, setting)
 
   with pytest.raises(ValueError, match="cache.features needs a frozen tower"):
     make("params/.*")
