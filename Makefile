@@ -11,7 +11,7 @@ export JAX_PLATFORMS ?= cpu
 # More arguments for the command of a target, as ARGS="--config.epochs=1".
 ARGS ?=
 
-.PHONY: demo test test-fast check smol pairs-demo claims benchmarks \
+.PHONY: demo test test-fast check smol pairs-demo rounds-demo claims benchmarks \
   gpu-report torture docs clean
 
 demo: .venv/installed  ## trains the embedded default and shows the result
@@ -38,6 +38,10 @@ pairs-demo: .venv/installed  ## clips to preference pairs, judged exactly
 	  --clips=24 --seed=700000
 	$(BIN)/python -m synpo_jax.make_pairs --config=configs/pairs.py:tiny \
 	  --workdir=runs/pairs-demo --sample=3 $(ARGS)
+
+rounds-demo: .venv/installed  ## two rounds of pairs and training
+	$(BIN)/python -m synpo_jax.rounds --config=configs/rounds.py \
+	  --workdir=runs/rounds $(ARGS)
 
 claims: .venv/installed  ## the paper's claims, eight losses compared
 	$(BIN)/python -m synpo_jax.claims --config=configs/claims.py \
