@@ -241,7 +241,7 @@ def make_steps(c, model, trained, mesh, updates) -> Steps:
   trained: what learns, as arrays or as shapes with shardings. updates: of the
   whole run.
   """
-  optim.check_parts(c.optim, trained)
+  optim.check_parts(c.optim.to_dict(), trained)
   tx, rate = optim.make(**c.optim, updates=updates)
   scoring = pair_logps.make_scoring(**c.step, mesh=mesh)
   loss = c.loss.to_dict()
