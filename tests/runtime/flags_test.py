@@ -67,7 +67,11 @@ def test_help_leaves_with_0_and_lists_the_keys_of_the_usual_config():
   assert "Does a thing" in done.stdout
   lines = [line.strip() for line in done.stdout.splitlines()]
   at = lines.index("--config.optim.lr=0.001")  # of model=tiny
-  assert lines[at + 1] == "--config.optim.warmup_frac=0.1"
+  rates = [
+    f"--config.optim.lr_{of}=None (or float)" for of in ("projector", "tower")
+  ]
+  assert lines[at + 1 : at + 5 : 2] == rates
+  assert lines[at + 5] == "--config.optim.warmup_frac=0.1"
   at = lines.index("--config.data.workers=0")
   assert lines[at + 1] == "processes that decode, and that read ahead"
   at = lines.index("--config.mesh.data=-1")
@@ -107,6 +111,7 @@ def test_every_comment_of_a_config_is_that_of_a_key(path):
   # Sections that this config makes anew, of other keys.
   anew = {
     "eval_preference": ("model.",),
+    "rounds": ("evaluate.judge", "evaluate.prompts", "evaluate.data"),
     "warm_start": ("run.model.arch", "policy"),
   }
   for name in {*said} - known - sections:
