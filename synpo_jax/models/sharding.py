@@ -76,8 +76,17 @@ def make_mesh(*, data, fsdp, model, devices=None) -> Mesh:
 
 
 def check_batch(mesh, batch_size):
-  """Raises ValueError unless the mesh splits a batch of so many pairs."""
+  """Raises ValueError unless the mesh splits a batch of so many pairs.
+
+  A row is read by one process, so the devices that share one are its own.
+  """
   rows = mesh.shape["data"] * mesh.shape["fsdp"]
+  for devices in mesh.devices.reshape(rows, -1):
+    if len({device.process_index for device in devices}) > 1:
+      raise ValueError(
+        f"mesh.model={len(devices)} spans processes, each of which reads rows "
+        "of its own; lower it to a divisor of the devices of one process"
+      )
   if batch_size < 1:
     raise ValueError(f"data.batch_size={batch_size}: give a number of pairs")
   if batch_size % rows:

@@ -88,15 +88,17 @@ def make_scorer(model, params, mesh, scoring):
   """Returns batches -> iterator of (rows [n], summed log-probs [n, C])."""
 
   @functools.partial(jax.jit, out_shardings=sharding.replicated(mesh))
-  def step(params, batch):
+  def step(params, batch, rows):
     variables, micro = {"params": params}, batch.micro(0)
-    return pair_logps.reference_logps(model, variables, micro, scoring)
+    return rows, pair_logps.reference_logps(model, variables, micro, scoring)
 
   def score(source):
     stream = Stream(source, 0) if len(source) else ()
     for index, batch in enumerate(stream):
-      logps_BC = np.asarray(step(params, sharding.put_batch(batch, mesh)))
-      rows = source.numbers(index)[0]
+      own = source.numbers(index)[0, source.mine].astype(np.int32)
+      own = sharding.put_rows(own, mesh)  # in the mesh's order, as the batch is
+      told = step(params, sharding.put_batch(batch, mesh), own)
+      rows, logps_BC = map(np.asarray, told)
       real = rows != batches.FILLER
       yield rows[real], logps_BC[real]
 

@@ -1,5 +1,7 @@
 """The mesh and the placement rules."""
 
+from types import SimpleNamespace
+
 import jax
 import numpy as np
 import pytest
@@ -61,6 +63,21 @@ def test_a_batch_is_split_over_data_and_fsdp(cube):
   said = "batch_size=6 does not divide over mesh data x fsdp = 4"
   with pytest.raises(ValueError, match=said):
     sharding.check_batch(cube, 6)
+
+
+def test_devices_of_two_processes_share_no_row():
+  """They would read other rows for the same place."""
+  of = [SimpleNamespace(process_index=process) for process in (0, 0, 1, 1)]
+
+  def check(rows, model):
+    devices = np.array(of, object).reshape(rows, 1, model)
+    shape = {"data": rows, "fsdp": 1, "model": model}
+    sharding.check_batch(SimpleNamespace(devices=devices, shape=shape), 4)
+
+  check(4, 1)
+  check(2, 2)
+  with pytest.raises(ValueError, match="mesh.model=4 spans processes, each of"):
+    check(1, 4)
 
 
 # What one of 2 x 2 x 2 devices holds of a layer stack's arrays.
