@@ -8,6 +8,7 @@ import pytest
 
 from configs.published import PUBLISHED
 from docs import architecture
+from synpo_jax import losses
 from synpo_jax.weights import multimodal_configs
 from tests.support.paths import ROOT
 
@@ -42,6 +43,12 @@ def test_pages_name_files_that_there_are(page):
   named = re.findall(FILES, (ROOT / page).read_text("utf-8"))
   named = [name for name in named if "NAME" not in name]
   assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_the_losses_are_as_many_as_the_readme_says():
+  page = (ROOT / "README.md").read_text("utf-8")
+  (number,) = re.findall(r"`loss=` is one of (\d+)", page)
+  assert int(number) == len(losses.LOSSES)
 
 
 def test_shapes_are_spelled_with_letters_of_the_alphabet():
