@@ -45,6 +45,7 @@ def c(tmp_path):
   }
   c = ConfigDict({"model": {"checkpoint": str(tmp_path / "base")}})
   c.lora = {"rank": 4, "dropout": 0.1}
+  c.begin = {"adapter": ""}
   for section, keys in names.items():
     c[section] = {}
     for key in keys:
