@@ -55,7 +55,7 @@ def tokenise(
   captions: int,
   limits: Limits,
   times: Sequence[Sequence[float]] = (),
-  least_gap: float | None = None,
+  least_gap: float | int | None = None,
 ) -> tuple[token_rows.Rows, Counter, dict[int, str]]:
   """Tokens of all pairs that fit; how many were shortened or dropped, and why;
   and why of each pair that was dropped, by its number.

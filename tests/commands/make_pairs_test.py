@@ -445,7 +445,8 @@ def test_a_row_that_is_told_late_is_judged_once(done, videos, tmp_path):
   with serve(fake_pairs.honest) as (url, log):
     c = fake_pairs.config(videos, url)
     make_pairs._judge(c, workdir, iter([None, *late[:2]]))
-  assert len(log.bodies) == len(done[2].bodies)
+  known = sum(known_answers.reply(body) is not None for body in done[2].bodies)
+  assert len(log.bodies) == len(done[2].bodies) - known  # the trial is cached
   name = "judgements.jsonl"
   assert (workdir / name).read_bytes() == (done[0] / name).read_bytes()
 
