@@ -271,6 +271,7 @@ def test_what_is_looked_at_goes_on_to_training(
   found += [inputs.Finding("disk", "too small", False)] * (not is_ready)
   monkeypatch.setattr(preflight, "CONFIG", flag(vdc.get_config()))
   monkeypatch.setattr(preflight, "WORKDIR", flag(tmp_path))
+  monkeypatch.setattr(preflight, "WORTH", flag(None))
   monkeypatch.setattr(preflight, "changed", dict)
   monkeypatch.setattr(preflight, "config_name", lambda: "vdc")
   monkeypatch.setattr(preflight.hosts, "start", lambda: None)

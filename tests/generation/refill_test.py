@@ -29,6 +29,8 @@ from synpo_jax.planning import captions
 from synpo_jax.world import rendering, staging
 from tests.support.decoding import EOS, V, make
 
+pytestmark = pytest.mark.slow
+
 SHORT = Lengths(16, 8)
 ENDS = (EOS, *range(30, 36))
 CHOICE = Choice(Sampling(temperature=1.2, top_k=20, top_p=0.95), ENDS, None)
@@ -113,7 +115,6 @@ def test_captions_are_those_of_a_batch_of_their_own(tails):
   assert min(sizes) < 4 and max(sizes) == 13  # they end at all sorts of steps
 
 
-@pytest.mark.slow
 def test_a_mesh_changes_no_token():
   """Pages over four devices, heads over two; prompts are read four by four."""
   model, variables = gemma()
@@ -238,7 +239,6 @@ def told(kv, base):
   return {task.content.about.name: task.done[0] for task in done}
 
 
-@pytest.mark.slow
 def test_int8_moves_the_shipped_captioner_little(monkeypatch):
   """Tokens that agree from the start, and log-probs as far as they do."""
   monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:1])

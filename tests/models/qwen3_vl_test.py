@@ -37,6 +37,8 @@ from tests.support.peers import (
   torch_inputs,
 )
 
+pytestmark = pytest.mark.slow
+
 NAME = "qwen3_deep"
 LORA = LoraConfig(3, 6.0, 0.0, ("decoder", "projector", "tower"), 2)
 WEIGHTS = (1.0, -0.5)  # of the captions' log-probs in the loss

@@ -18,6 +18,8 @@ from synpo_jax.training.pair_logps import Scoring
 from synpo_jax.weights.config_reading import captioner_config
 from tests.support.losses_oracle import expected
 
+pytestmark = pytest.mark.slow
+
 ARCH = dict(
   model_type="llama",
   vocab_size=31,
@@ -78,7 +80,6 @@ def learned(model, name, layout, key=None):
 
 
 @pytest.mark.parametrize("name", [*sorted(losses.COUPLED), "mpo"])
-@pytest.mark.slow
 def test_every_cut_of_an_update_gives_the_same_gradient(model, name):
   sums, whole = learned(model, name, (1, 8))
   assert np.abs(whole).max() > 1e-3
@@ -115,7 +116,6 @@ def test_the_loss_is_that_of_all_pairs_of_the_update(model, name):
   )
 
 
-@pytest.mark.slow
 def test_both_passes_drop_the_same(model):
   """The gradient of a loss written down over all micro-batches at once."""
   made, *state = model

@@ -36,6 +36,8 @@ from tests.support.exported_runs import (
 from tests.support.paths import ROOT
 from tests.support.read_folder import read_folder
 
+pytestmark = pytest.mark.slow
+
 WRAPPED = {  # family -> its tiny model
   "llava": "llava",
   "llava_next_video": "next_video",
@@ -244,7 +246,6 @@ def test_what_is_missing_is_named_with_its_extra(monkeypatch):
     reloading.require()
 
 
-@pytest.mark.slow
 def test_the_command_checks_in_a_process_with_torch(run_of, tmp_path):
   _, run = run_of("llava_onevision")
   command = [sys.executable, "-m", "synpo_jax.export", f"--workdir={run}"]
