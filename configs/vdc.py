@@ -21,9 +21,9 @@ from synpo_jax.data import prompts
 from synpo_jax.runtime import names
 
 # The coefficients of each paper, as the docstrings in synpo_jax/losses cite
-# them (those of r_dpo, ld_dpo, hypo and synpo_log are ours). aot, bco and kto
-# compare all pairs of an update: they want many, and cost a second forward pass
-# where there are micro-batches.
+# them (those of r_dpo, hypo and synpo_log are ours). aot, bco and kto compare
+# all pairs of an update: they want many, and cost a second forward pass where
+# there are micro-batches.
 LOSSES = {
   "synpo": dict(alpha=30.0, beta=0.2),
   "synpo_log": dict(alpha=30.0, beta=0.2),
@@ -46,7 +46,6 @@ LOSSES = {
   # nll: of the chosen caption, its sum or its mean per token; here the papers'.
   "rpo": dict(beta=0.1, alpha=1.0, nll="mean"),
   "r_dpo": dict(beta=0.1, alpha=0.01),
-  "ld_dpo": dict(beta=0.1, alpha=0.5),
   "kto": dict(beta=0.1, desirable=1.0, undesirable=1.0),
   "cpo": dict(beta=0.1, alpha=1.0, nll="sum"),
   "simpo": dict(beta=2.0, gamma=0.5),

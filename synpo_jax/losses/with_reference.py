@@ -218,23 +218,6 @@ def r_dpo(
   return -jax.nn.log_sigmoid(beta * gap + alpha * longer)
 
 
-def ld_dpo(
-  logps: Logps, mask: Mask, ref_logps: Refs = None, *, beta, alpha
-) -> Losses:
-  """DPO where what makes a caption longer than the other counts for alpha.
-
-  -log s(beta (r_w - r_l)), the policy's log-prob in r being sum_{t <= n} l_t +
-  alpha sum_{t > n} l_t, n = min(n_w, n_l): LD-DPO, Liu et al. 2024,
-  arXiv:2409.06411. As in TRL the reference's stays whole. alpha 1 is DPO, 0
-  leaves out what is longer; both coefficients are ours.
-  """
-  count = jnp.cumsum(mask, axis=-1)
-  public = jnp.min(count[..., -1:], axis=1, keepdims=True)
-  beyond = mask & (count > public)
-  weighed = jnp.where(beyond, alpha * logps.astype(jnp.float32), logps)
-  return dpo(weighed, mask, ref_logps, beta=beta)
-
-
 def dpo_shift(
   logps: Logps, mask: Mask, ref_logps: Refs = None, *, beta, lam
 ) -> Losses:

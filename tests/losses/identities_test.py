@@ -28,7 +28,6 @@ pytestmark = pytest.mark.usefixtures("optimised")  # as users compile
       dict(beta=2.0, gamma=0.5),
     ),
     ("dpo_shift", dict(beta=0.1, lam=1.0), "dpo", dict(beta=0.1)),
-    ("ld_dpo", dict(beta=0.1, alpha=1.0), "dpo", dict(beta=0.1)),
   ],
 )
 def test_a_loss_is_another_at_these_coefficients(

@@ -138,12 +138,6 @@ def rrhf(w, z, v, u, k, lam=1.0, nll="sum"):
   return max(0.0, z.mean() - w.mean()) - lam * said
 
 
-def ld_dpo(w, z, v, u, k, beta=0.1, alpha=0.5):
-  n = min(len(w), len(z))
-  told = [x[:n].sum() + alpha * x[n:].sum() for x in (w, z)]
-  return -ls(beta * ((told[0] - v) - (told[1] - u)))
-
-
 def r_dpo(w, z, v, u, k, beta=0.1, alpha=0.01):
   score = [beta * (w.sum() - v), beta * (z.sum() - u)]
   return -ls(score[0] + alpha * len(w) - score[1] - alpha * len(z))
@@ -186,7 +180,6 @@ ORACLE = dict(
   slic_hf=slic_hf,
   rrhf=rrhf,
   r_dpo=r_dpo,
-  ld_dpo=ld_dpo,
   kto=kto,
   sft=sft,
 )
