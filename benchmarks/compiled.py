@@ -98,8 +98,8 @@ def compile_row(name) -> dict:
     c[section].update(values)
   target = targets.make(topology)
   choice = choices.configured(c, target.slice)
-  score = full_logits if name == "full logits" else head.token_logps
-  with mock.patch.object(head, "token_logps", score):
+  score = full_logits if name == "full logits" else head.token_scores
+  with mock.patch.object(head, "token_scores", score):
     one = trial.run(c, target, choice, (FRAMES, RESPONSE))
   return tables.as_dict(c, target, one)
 
@@ -109,12 +109,15 @@ def full_logits(hidden, kernel, targets, **how):
   import jax
   import jax.numpy as jnp
 
+  from synpo_jax.models import head
+
   del how
   logits = jnp.einsum(
     "bmd,dv->bmv", hidden, kernel, preferred_element_type=jnp.float32
   )
   logps = jax.nn.log_softmax(logits)
-  return jnp.take_along_axis(logps, targets[..., None], axis=-1)[..., 0]
+  picked = jnp.take_along_axis(logps, targets[..., None], axis=-1)[..., 0]
+  return head.Scores(picked, None)
 
 
 HEADING = (

@@ -131,6 +131,9 @@ def paper(loss):
   # at least so far apart; None: the chosen against the rejected, or of a list
   # the best against the worst.
   c.loss.all_pairs = config_dict.placeholder(float)
+  # WPO: a pair's loss counts as far as the model would write its captions, and
+  # at most so much (1.0 in the paper's release); None: all count the same.
+  c.loss.wpo = config_dict.placeholder(float)
   c.data = data()
   # Frames of a video: so many a second within these limits, evenly spread.
   c.frames = dict(min_frames=8, max_frames=16, frames_per_second=0.5)

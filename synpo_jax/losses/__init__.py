@@ -22,7 +22,7 @@ from typing import NamedTuple
 from jaxtyping import Array, Float
 
 from synpo_jax.data import lists as listed
-from synpo_jax.losses.coupled import aot, bco, kto
+from synpo_jax.losses.coupled import aot, bco, check_together, kto
 from synpo_jax.losses.lists import (
   check_gap,
   check_lists,
@@ -30,7 +30,8 @@ from synpo_jax.losses.lists import (
   plackett_luce,
   synpo_list,
 )
-from synpo_jax.losses.sequences import FORMS
+from synpo_jax.losses.modifiers import check_wpo, pair_weights
+from synpo_jax.losses.sequences import check_form
 from synpo_jax.losses.with_reference import (
   apo_down,
   apo_zero,
@@ -64,7 +65,7 @@ from synpo_jax.losses.without_reference import (
 )
 from synpo_jax.runtime import names
 
-__all__ = ["check_gap"]  # what others ask of a config
+__all__ = ["check_gap", "check_together"]  # what others ask of a config
 
 LOSSES = {
   "synpo": synpo,
@@ -154,18 +155,24 @@ class Loss(NamedTuple):
   Called with log-probs [B, C, R], mask, ref_logps [B, C] or None, weight
   [B] or None and scores [B, C] where it reads lists, as the losses take them; C
   is at least `captions`, or the captions of the longest list, best first.
-  all_pairs: the least gap of the pairs that lists are taken apart into.
+  all_pairs: the least gap of the pairs that lists are taken apart into. wpo:
+  the most that a pair weighs, by `modifiers.closeness` [B, C]; None: all weigh
+  the same.
   """
 
   name: str
   terms: tuple[Term, ...]
   all_pairs: float | int | None = None
+  wpo: float | int | None = None
 
   def __call__(
-    self, logps, mask, ref_logps, weight, scores=None
+    self, logps, mask, ref_logps, weight, scores=None, closeness=None
   ) -> Float[Array, "B"]:
     given = logps, mask, ref_logps, weight, scores, self.all_pairs
-    return sum(term(*given) for term in self.terms)
+    loss_B = sum(term(*given) for term in self.terms)
+    if self.wpo is None:
+      return loss_B
+    return pair_weights(closeness, self.wpo) * loss_B
 
   @property
   def needs_reference(self) -> bool:
@@ -191,6 +198,8 @@ class Loss(NamedTuple):
   def __str__(self) -> str:
     pairs = self.all_pairs
     where = "" if pairs is None else f", all pairs {pairs:g} or more apart"
+    if self.wpo is not None:
+      where = f", weighed by WPO, at most {self.wpo:g}"
     if len(self.terms) == 1 and self.terms[0].name == self.name:
       return _told(self.terms[0]) + where
     told = (f"{term.weight:g} {_told(term)}" for term in self.terms)
@@ -203,19 +212,24 @@ def _told(term: Term) -> str:
 
 
 def make(
-  name: str, coefficients: Mapping, all_pairs: float | int | None = None
+  name: str,
+  coefficients: Mapping,
+  all_pairs: float | int | None = None,
+  wpo: float | int | None = None,
 ) -> Loss:
   """The loss of a config's `loss` section.
 
   coefficients: those of the loss `name`; or of a mixture, whose name is free:
   {loss: its coefficients and a `weight`}. all_pairs: least gap of the pairs of
-  a list, None for rows of pairs. Raises ValueError, in one line, for names that
-  are no losses, for coefficients that are not their losses', and for losses of
-  lists and of pairs that do not go together.
+  a list, None for rows of pairs. wpo: the most that a pair weighs, None for no
+  weights. Raises ValueError, in one line, for names that are no losses, for
+  coefficients that are not their losses', and for what does not go together:
+  losses of lists and of pairs, weights of pairs and other losses.
   """
-  loss = Loss(name, _terms(name, coefficients), all_pairs)
+  loss = Loss(name, _terms(name, coefficients), all_pairs, wpo)
   read = {term.name: captions(term.name) for term in loss.terms}
   check_lists(name, read, all_pairs)
+  check_wpo(name, read, wpo, all_pairs)
   return loss
 
 
@@ -259,19 +273,6 @@ def check_name(name: str) -> None:
   names.refuse_unknown("loss", name, LOSSES)
 
 
-def check_together(loss: Loss, pairs: int, where: str) -> None:
-  """Raises ValueError where a loss of several pairs would read one alone.
-
-  pairs: the fewest that meet in an update. where: what they were counted from.
-  """
-  if loss.coupled and pairs < 2:
-    raise ValueError(
-      f"loss.name={loss.name} compares the pairs of an update with each other, "
-      f"and {where}; change data.batch_size or data.accumulation (an update "
-      "holds their product), or choose another loss"
-    )
-
-
 def check_coefficients(name: str, given: Collection[str]) -> None:
   """Raises ValueError, in one line, unless they are those that a loss takes.
 
@@ -287,14 +288,4 @@ def check_coefficients(name: str, given: Collection[str]) -> None:
       f"loss.coefficients: {name} takes {', '.join(sorted(takes)) or 'none'}, "
       f"given are {', '.join(sorted(given)) or 'none'}; --config=vdc:loss="
       f"{name} has the paper's"
-    )
-
-
-def check_form(name: str, coefficients: Mapping) -> None:
-  """Raises ValueError, in one line, for an NLL that is neither of its forms."""
-  form = coefficients.get("nll", FORMS[0])
-  if form not in FORMS:
-    raise ValueError(
-      f"loss.coefficients: nll of {name} is {form!r}; choose "
-      f"{' or '.join(FORMS)}"
     )

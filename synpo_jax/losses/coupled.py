@@ -92,6 +92,19 @@ def kto(
   ) + undesirable * jax.nn.sigmoid(beta * (rejected - z_rejected))
 
 
+def check_together(loss, pairs: int, where: str) -> None:
+  """Raises ValueError where a loss of several pairs would read one alone.
+
+  pairs: the fewest that meet in an update. where: what they were counted from.
+  """
+  if loss.coupled and pairs < 2:
+    raise ValueError(
+      f"loss.name={loss.name} compares the pairs of an update with each other, "
+      f"and {where}; change data.batch_size or data.accumulation (an update "
+      "holds their product), or choose another loss"
+    )
+
+
 def _batch_mean(x_B, weight):
   """Mean over the rows that are no fillers, as a constant."""
   x_B = jax.lax.stop_gradient(x_B)

@@ -1,5 +1,6 @@
 """From log-probs of tokens to the numbers of whole captions."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -48,6 +49,16 @@ def nll(stats: SequenceStats, form: str) -> Float32[Array, "B"]:
 
 
 FORMS = ("sum", "mean")  # of `nll`
+
+
+def check_form(name: str, coefficients: Mapping) -> None:
+  """Raises ValueError, in one line, for an NLL that is neither of its forms."""
+  form = coefficients.get("nll", FORMS[0])
+  if form not in FORMS:
+    raise ValueError(
+      f"loss.coefficients: nll of {name} is {form!r}; choose "
+      f"{' or '.join(FORMS)}"
+    )
 
 
 # What a preference loss takes, and gives.

@@ -14,7 +14,28 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 
+class Scores(NamedTuple):
+  """What tokens meet at the head, float32.
+
+  logps: of each target token. collisions: log sum_v p_v^2 of all tokens v in
+  its place, constants; None unless they are asked for.
+  """
+
+  logps: Float[Array, "..."]
+  collisions: Float[Array, "..."] | None
+
+
 def token_logps(
+  hidden: Float[Array, "B M D"],
+  kernel: Float[Array, "D V"],
+  targets: Int[Array, "B M"],
+  **how,
+) -> Float[Array, "B M"]:
+  """Log-prob of each target token; how: as of `token_scores`."""
+  return token_scores(hidden, kernel, targets, **how).logps
+
+
+def token_scores(
   hidden: Float[Array, "B M D"],
   kernel: Float[Array, "D V"],
   targets: Int[Array, "B M"],
@@ -24,8 +45,9 @@ def token_logps(
   trainable: bool = False,
   tied: bool = False,
   kernel_sharding: jax.sharding.Sharding | None = None,
-) -> Float[Array, "B M"]:
-  """Float32 log-prob of each target token under softmax(hidden @ kernel).
+  collisions: bool = False,
+) -> Scores:
+  """Scores of each target token under softmax(hidden @ kernel).
 
   chunk: positions of every row that meet the vocabulary at once; B * chunk * V
     float32 logits are live.
@@ -38,6 +60,7 @@ def token_logps(
   kernel_sharding: brought about once before the loop. Kernel rows that are
     sharded (FSDP) are otherwise gathered for every chunk, and logits with
     them: give a sharding of columns only.
+  collisions: whether they are wanted; they take one more sum of each chunk.
 
   Products run in hidden's dtype and are summed in float32. Targets outside
   [0, V) count as no token and give a finite value of no meaning.
@@ -52,16 +75,18 @@ def token_logps(
   count = -(-length // chunk)
   hidden_nBcD = split(hidden, count)
   targets_nBc = split(targets, count)
-  score = _recomputed_logps if trainable else _frozen_logps
-  logps_nBc = score(hidden_nBcD, kernel, targets_nBc, _Form(softcap, tied))
-  return _join(logps_nBc)[:, :length]
+  score = _recomputed_scores if trainable else _frozen_scores
+  form = _Form(softcap, tied, collisions)
+  scores = score(hidden_nBcD, kernel, targets_nBc, form)
+  return jax.tree.map(lambda x_nBc: _join(x_nBc)[:, :length], scores)
 
 
 class _Form(NamedTuple):
-  """What kind of head it is: a kernel [V, D] if tied, else [D, V]."""
+  """What kind of head it is, and what of it; a kernel [V, D] if tied."""
 
   softcap: float | None
   tied: bool
+  collisions: bool
 
   @property
   def kernel(self):
@@ -98,7 +123,7 @@ def _matmul(equation, x, w):
 
 
 def _score(hidden_BcD, kernel, targets_Bc, form):
-  """Log-probs [B, c], and what their Jacobian needs: z, log sum exp, hits."""
+  """Scores [B, c], and what their Jacobian needs: z, log sum exp, hits."""
   z_BcV = _matmul(f"bcd,{form.kernel}->bcv", hidden_BcD, kernel)
   if form.softcap is not None:
     z_BcV = form.softcap * jnp.tanh(z_BcV / form.softcap)
@@ -107,24 +132,27 @@ def _score(hidden_BcD, kernel, targets_Bc, form):
   ) == jnp.expand_dims(targets_Bc, -1)
   lse_Bc = jax.nn.logsumexp(z_BcV, axis=-1)
   picked_Bc = jnp.sum(jnp.where(hit_BcV, z_BcV, 0.0), axis=-1)
-  return picked_Bc - lse_Bc, z_BcV, lse_Bc, hit_BcV
+  collisions_Bc = None
+  if form.collisions:
+    both_Bc = jax.nn.logsumexp(2 * z_BcV, axis=-1) - 2 * lse_Bc
+    collisions_Bc = jax.lax.stop_gradient(both_Bc)
+  scores = Scores(picked_Bc - lse_Bc, collisions_Bc)
+  return scores, z_BcV, lse_Bc, hit_BcV
 
 
 def _score_with_jacobian(hidden_BcD, kernel, targets_Bc, form):
-  """Log-probs [B, c] and d logp / d hidden [B, c, D] in hidden's dtype."""
-  logps_Bc, z_BcV, lse_Bc, hit_BcV = _score(
-    hidden_BcD, kernel, targets_Bc, form
-  )
+  """Scores [B, c] and d logp / d hidden [B, c, D] in hidden's dtype."""
+  scores, z_BcV, lse_Bc, hit_BcV = _score(hidden_BcD, kernel, targets_Bc, form)
   slope_BcV = hit_BcV - jnp.exp(z_BcV - lse_Bc[..., None])
   if form.softcap is not None:
     slope_BcV *= 1 - jnp.square(z_BcV / form.softcap)
   dtype = hidden_BcD.dtype
   jacobian = _matmul(f"bcv,{form.kernel}->bcd", slope_BcV.astype(dtype), kernel)
-  return logps_Bc, jacobian.astype(dtype)
+  return scores, jacobian.astype(dtype)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
-def _frozen_logps(hidden_nBcD, kernel, targets_nBc, form):
+def _frozen_scores(hidden_nBcD, kernel, targets_nBc, form):
   return jax.lax.map(
     lambda x: _score(x[0], kernel, x[1], form)[0],
     (hidden_nBcD, targets_nBc),
@@ -138,15 +166,15 @@ def _frozen_forward(hidden_nBcD, kernel, targets_nBc, form):
   )
 
 
-def _frozen_backward(form, jacobian_nBcD, grad_nBc):
-  grad_hidden = grad_nBc[..., None] * jacobian_nBcD.astype(jnp.float32)
+def _frozen_backward(form, jacobian_nBcD, grads):
+  grad_hidden = grads.logps[..., None] * jacobian_nBcD.astype(jnp.float32)
   return grad_hidden.astype(jacobian_nBcD.dtype), None, None
 
 
-_frozen_logps.defvjp(_frozen_forward, _frozen_backward)
+_frozen_scores.defvjp(_frozen_forward, _frozen_backward)
 
 
-def _recomputed_logps(hidden_nBcD, kernel, targets_nBc, form):
+def _recomputed_scores(hidden_nBcD, kernel, targets_nBc, form):
   """The same with gradients to the kernel; keeps no chunk's logits."""
 
   # Within a loop the compiler cannot merge the two computations of a chunk;

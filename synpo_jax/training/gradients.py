@@ -18,9 +18,11 @@ class Objective(NamedTuple):
   """A loss in two halves.
 
   score: (trained, frozen, batch [B, ...], key) -> (log-probs of caption tokens
-  [B, C, R], summed ones under the reference [B, C] or None). judge: (the two
-  of any N pairs, response_mask, weight, scores or None) -> sums over them, of
-  `loss` among others. coupled: whether an update's pairs are judged together.
+  [B, C, R], summed ones under the reference [B, C] or None; where pairs are
+  weighed, their captions' closeness [B, C]). judge: (the first two of any N
+  pairs, response_mask, weight, scores or None, closeness if any) -> sums over
+  them, of `loss` among others. coupled: whether an update's pairs are judged
+  together.
   """
 
   score: Callable
@@ -53,7 +55,7 @@ def value(objective: Objective, trained, frozen, batch) -> dict:
   """The sums over an update [A, B, ...], without dropout."""
   if objective.coupled and _count(batch) > 1:
     scored = _scored(objective, trained, frozen, batch, None)
-    return _judge_together(objective, *scored, batch)
+    return _judge_together(objective, scored, batch)
 
   def micro(rows, _):
     return _judge_alone(objective, trained, frozen, rows, None)
@@ -80,10 +82,10 @@ def accumulate(function, batch, key):
 
 
 def _two_passes(objective, trained, frozen, batch, key):
-  logps, ref_logps = _scored(objective, trained, frozen, batch, key)
+  logps, *constant = _scored(objective, trained, frozen, batch, key)
 
   def loss(logps):
-    sums = _judge_together(objective, logps, ref_logps, batch)
+    sums = _judge_together(objective, (logps, *constant), batch)
     return sums["loss"], sums
 
   (_, sums), slopes = jax.value_and_grad(loss, has_aux=True)(logps)
@@ -101,7 +103,7 @@ def _two_passes(objective, trained, frozen, batch, key):
 
 
 def _scored(objective, trained, frozen, batch, key):
-  """Log-probs [A, B, C, R] and those of the reference [A, B, C] or None."""
+  """What `score` gives of each micro-batch, stacked: [A, B, ...]."""
 
   def micro(numbered):
     index, rows = numbered
@@ -112,14 +114,23 @@ def _scored(objective, trained, frozen, batch, key):
 
 def _judge_alone(objective, trained, frozen, rows, key):
   scored = objective.score(trained, frozen, rows, key)
-  return objective.judge(*scored, rows.response_mask, rows.weight, rows.scores)
+  return _judge(objective, scored, _read(rows))
 
 
-def _judge_together(objective, logps, ref_logps, batch):
-  judged = logps, ref_logps, batch.response_mask, batch.weight, batch.scores
-  return objective.judge(
-    *jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), judged)
-  )
+def _judge_together(objective, scored, batch):
+  judged = tuple(scored), _read(batch)
+  flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), judged)
+  return _judge(objective, *flat)
+
+
+def _judge(objective, scored, read):
+  logps, ref_logps, *closeness = scored
+  return objective.judge(logps, ref_logps, *read, *closeness)
+
+
+def _read(rows):
+  """What is judged of rows, but for their log-probs."""
+  return rows.response_mask, rows.weight, rows.scores
 
 
 def _micro_key(key, index):

@@ -63,19 +63,27 @@ class Rows(NamedTuple):
 
 
 def pair_logps(
+  model, variables, batch: Batch, scoring: Scoring
+) -> Float[Array, "B C R"]:
+  """Float32 log-prob of each caption token, without dropout."""
+  return pair_scores(model, variables, batch, scoring).logps
+
+
+def pair_scores(
   model,
   variables,
   batch: Batch,
   scoring: Scoring,
   *,
   train_head=False,
+  collisions=False,
   rngs=None,
-) -> Float[Array, "B C R"]:
-  """Float32 log-prob of each caption token; padding holds finite values.
+) -> head.Scores:
+  """Of each caption token, float32 [B, C, R]; padding holds finite values.
 
   `batch` is one micro-batch; `rngs` switches LoRA dropout on; `train_head`
-  says that the head learns. The video is encoded once per pair in either
-  layout.
+  says that the head learns; `collisions` asks for them too. The video is
+  encoded once per pair in either layout.
   """
   layout = LAYOUTS[scoring.layout]
   visual = captioner.visual_embeddings(
@@ -100,7 +108,7 @@ def pair_logps(
   )
   scored_BCRD = layout.scored(hidden, batch)
   B, C, R, D = scored_BCRD.shape
-  logps_BM = head.token_logps(
+  scores = head.token_scores(
     scored_BCRD.reshape(B, C * R, D),
     model.apply(variables, method="head_kernel"),
     batch.response.reshape(B, C * R),
@@ -109,8 +117,9 @@ def pair_logps(
     trainable=train_head,
     tied=model.config.decoder.tied,
     kernel_sharding=scoring.head_sharding,
+    collisions=collisions,
   )
-  return logps_BM.reshape(B, C, R)
+  return jax.tree.map(lambda x_BM: x_BM.reshape(B, C, R), scores)
 
 
 def _prefix_positions(model, variables, batch):

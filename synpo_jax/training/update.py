@@ -10,7 +10,7 @@ import optax
 from flax import struct, traverse_util
 
 from synpo_jax import losses
-from synpo_jax.losses import lists, sequences
+from synpo_jax.losses import lists, modifiers, sequences
 from synpo_jax.training import pair_logps
 from synpo_jax.training.gradients import (
   Objective,
@@ -71,16 +71,16 @@ def _nested(flat):
   return traverse_util.unflatten_dict(flat, sep="/")
 
 
-def make_objective(model, scoring, *, name, coefficients, all_pairs=None):
-  """A loss or a mixture (`losses.make`), as gradients.Objective.
+def make_objective(model, scoring, **loss):
+  """A loss or a mixture, by the arguments of `losses.make`, as an Objective.
 
   Raises ValueError for a loss with a reference where no adapter can be
   switched off.
   """
-  loss_fn = losses.make(name, coefficients, all_pairs)
+  loss_fn = losses.make(**loss)
   if loss_fn.needs_reference and model.lora is None:
     raise ValueError(
-      f"loss {name} compares with the model without its adapter: "
+      f"loss {loss_fn.name} compares with the model without its adapter: "
       "set lora.rank, or choose a loss without a reference"
     )
 
@@ -89,16 +89,25 @@ def make_objective(model, scoring, *, name, coefficients, all_pairs=None):
     rngs = None if key is None else {"dropout": key}
     decoder = trained.get("params", {}).get("decoder", {})
     train_head = bool({"head", "embed"} & set(decoder))
-    logps = pair_logps.pair_logps(
-      model, variables, batch, scoring, train_head=train_head, rngs=rngs
-    )
-    if not loss_fn.needs_reference or batch.ref_logps is not None:
-      return logps, batch.ref_logps
-    return logps, pair_logps.reference_logps(model, variables, batch, scoring)
+    weighs = loss_fn.wpo is not None
+    how = dict(train_head=train_head, collisions=weighs, rngs=rngs)
+    given = model, variables, batch, scoring
+    logps, collisions = pair_logps.pair_scores(*given, **how)
+    ref_logps = batch.ref_logps
+    if loss_fn.needs_reference and ref_logps is None:
+      ref_logps = pair_logps.reference_logps(*given)
+    if not weighs:
+      return logps, ref_logps
+    near = modifiers.closeness(logps, collisions, batch.response_mask)
+    return logps, ref_logps, near
 
-  def judge(logps, ref_logps, mask, weight, scores=None):
-    loss_B = loss_fn(logps, mask, ref_logps, weight, scores)
-    return pair_sums(logps, mask, loss_B, weight, scores)
+  def judge(logps, ref_logps, mask, weight, scores=None, closeness=None):
+    loss_B = loss_fn(logps, mask, ref_logps, weight, scores, closeness)
+    sums = pair_sums(logps, mask, loss_B, weight, scores)
+    if closeness is None:
+      return sums
+    weights_B = modifiers.pair_weights(closeness, loss_fn.wpo)
+    return sums | {"wpo_weight": jnp.sum(weights_B * weight)}
 
   return Objective(score, judge, loss_fn.coupled)
 

@@ -80,6 +80,39 @@ def test_equals_the_naive_head(chunk, trainable, softcap):
     assert not d_kernel.any()
 
 
+@pytest.mark.parametrize("trainable", [False, True])
+@pytest.mark.parametrize("tied", [False, True])
+def test_collisions_match_float64_and_are_constants(trainable, tied):
+  hidden, kernel, targets, g = inputs()
+
+  def total(hidden, both):
+    scores = head.token_scores(
+      hidden,
+      kernel,
+      targets,
+      chunk=3,
+      softcap=3.0,
+      trainable=trainable,
+      tied=tied,
+      collisions=True,
+    )
+    return jnp.sum(g * (scores.logps + both * scores.collisions)), scores
+
+  found = jax.value_and_grad(total, has_aux=True)
+  ((_, scores), with_them), (_, without) = (
+    jax.jit(found)(hidden, both) for both in (1.0, 0.0)
+  )
+  z = 3.0 * np.tanh(np.float64(hidden) @ np.float64(kernel) / 3.0)
+  p = np.exp(z) / np.exp(z).sum(-1, keepdims=True)
+  close(scores.collisions, np.log((p**2).sum(-1)), 2e-6)
+  np.testing.assert_array_equal(with_them, without)
+  close(scores.logps, naive(hidden, kernel, targets, g, 3.0)[0], 2e-6)
+  traced = jax.make_jaxpr(found)(hidden, 1.0)
+  made = [v.aval.shape for e in equations(traced.jaxpr) for v in e.outvars]
+  met = [shape for shape in made if len(shape) > 2 and shape[-1] == V]
+  assert met and all(len(x) == 3 and x[1] <= 3 for x in met)
+
+
 def test_without_a_gradient_the_values_are_the_same():
   args = inputs()
   alone = jax.jit(functools.partial(head.token_logps, chunk=3))(*args[:3])
