@@ -29,8 +29,8 @@ def heading(c, target: Target, trial: Trial) -> list[str]:
   ]
   lora = step.model.lora
   if lora:
-    where = lora_math.describe(lora, step.model.config, step.model.split)
-    lines.append(f"adapter: {where}")
+    adapter = lora_math.describe(lora, step.model.config, step.model.split)
+    lines.append(f"adapter: {adapter}")
   if lora and lora.dropout:
     lines.append(f"dropout: {dropout.describe(lora.dropout)}")
   if target.estimate:

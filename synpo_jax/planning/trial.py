@@ -64,29 +64,28 @@ def largest(c, target, start: Choice, lengths) -> Iterator[Trial]:
 
 def compile_step(step, target: Target, memory):
   """The compiled step's memory, and its work; None where it does not fit."""
-  lowered = step.lower()
   try:
-    compiled = lowered.compile()
+    compiled, text = compile_text(step.lower(), target.devices[0].platform)
   except jax.errors.JaxRuntimeError as error:
     return outcome.exceeded(memory, str(error)), None
   memory = outcome.measured(memory, compiled)
-  return memory, outcome.work(step, program(lowered, compiled), target.slice)
+  return memory, outcome.work(step, text, target.slice)
 
 
-def program(lowered, compiled) -> str:
-  """The compiled program's text.
+def compile_text(lowered, platform: str):
+  """The compiled program, and its text.
 
-  jaxlib cannot read back what TPUs with sparse cores (v5p) are given for a
-  gather; then it is compiled once more, and the compiler writes the text.
+  The compiler for TPUs writes the text while it compiles: jaxlib cannot read
+  back what those with sparse cores (v5p) are given for a gather.
   """
-  try:
-    return compiled.as_text()
-  except jax.errors.JaxRuntimeError:
-    with tempfile.TemporaryDirectory() as folder:
-      options = dict(xla_dump_to=folder, xla_dump_hlo_as_text=True)
-      lowered.compile(compiler_options=options)
-      [path] = pathlib.Path(folder).glob("*.after_optimizations.txt")
-      return path.read_text()
+  if platform != "tpu":
+    compiled = lowered.compile()
+    return compiled, compiled.as_text()
+  with tempfile.TemporaryDirectory() as folder:
+    options = dict(xla_dump_to=folder, xla_dump_hlo_as_text=True)
+    compiled = lowered.compile(compiler_options=options)
+    [path] = pathlib.Path(folder).glob("*.after_optimizations.txt")
+    return compiled, path.read_text()
 
 
 def until_one_fits(

@@ -9,7 +9,15 @@ import jax
 import pytest
 
 from configs import vdc
-from synpo_jax.planning import chips, choices, outcome, tables, targets, trial
+from synpo_jax.planning import (
+  abstract_step,
+  chips,
+  choices,
+  outcome,
+  tables,
+  targets,
+  trial,
+)
 from synpo_jax.planning.choices import Choice
 from synpo_jax.planning.outcome import Memory, Outcome, Work
 from synpo_jax.planning.trial import Trial
@@ -76,6 +84,19 @@ def test_the_verdict_is_plain():
   assert "--config.model.remat=full" in tables.change(c, good)
 
 
+def test_an_estimate_is_headed_as_one():
+  """Beside the line on the adapter, which says where that is."""
+  c = vdc.get_config()
+  choice = Choice(1, 8, 1, 8, 1, "save_dots")
+  c = choices.apply(c, choice)
+  step = abstract_step.build(c, jax.devices())
+  target = targets.Target(chips.parse("h100:8"), jax.devices(), "v5p:2x2x1")
+  lines = tables.heading(c, target, Trial(choice, step, None))
+  assert any(line.startswith("adapter: rank ") for line in lines)
+  (said,) = [line for line in lines if line.startswith("estimate: ")]
+  assert "compiled for v5p:2x2x1 in the place of h100:8" in said
+
+
 def test_the_compilers_refusal_says_how_much_it_needs():
   before = made_up(8e9, None).outcome.memory
   found = outcome.exceeded(
@@ -88,21 +109,36 @@ def test_the_compilers_refusal_says_how_much_it_needs():
     outcome.exceeded(before, "INTERNAL: something (480.00G)\nmore")
 
 
-class Unreadable:
-  """A program that jaxlib cannot read, of a compiler that writes it down."""
+class Compiler:
+  """Writes down what it compiles where it is told to; jaxlib reads nothing."""
 
-  def compile(self, compiler_options):
-    folder = pathlib.Path(compiler_options["xla_dump_to"])
-    assert compiler_options["xla_dump_hlo_as_text"] is True
-    (folder / "module_0.after_optimizations.txt").write_text("HloModule m")
-    (folder / "module_0.after_optimizations-live-range.txt").write_text("no")
+  def __init__(self):
+    self.asked = []
+
+  def compile(self, compiler_options=None):
+    self.asked.append(compiler_options)
+    if compiler_options is not None:
+      folder = pathlib.Path(compiler_options["xla_dump_to"])
+      (folder / "module_0.after_optimizations.txt").write_text("HloModule m")
+      (folder / "module_0.after_optimizations-live-range.txt").write_text("no")
+    return self
 
   def as_text(self):
     raise jax.errors.JaxRuntimeError("INTERNAL: RET_CHECK failure")
 
 
-def test_a_program_that_cannot_be_read_is_written_by_the_compiler():
-  assert trial.program(Unreadable(), Unreadable()) == "HloModule m"
+def test_a_program_that_cannot_be_read_is_compiled_once():
+  compiler = Compiler()
+  assert trial.compile_text(compiler, "tpu") == (compiler, "HloModule m")
+  (options,) = compiler.asked
+  assert options["xla_dump_hlo_as_text"] is True
+
+
+def test_programs_for_others_are_read():
+  compiler = Compiler()
+  with pytest.raises(jax.errors.JaxRuntimeError):
+    trial.compile_text(compiler, "cuda")
+  assert compiler.asked == [None]
 
 
 @pytest.mark.parametrize("name", ["v5e", "v5e:0x4", "v9:2x2", "4x4", "h100:x"])
@@ -146,7 +182,7 @@ def plan(topology, folder, *more):
     ],
     capture_output=True,
     text=True,
-    env=xla.without_flags(),
+    env=xla.without_flags() | {"XDG_CACHE_HOME": str(folder / "cache")},
   )
 
 
