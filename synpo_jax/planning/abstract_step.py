@@ -1,6 +1,5 @@
 """The train step of a config, from shapes alone, for any mesh of devices."""
 
-import itertools
 from typing import NamedTuple
 
 import jax
@@ -8,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from synpo_jax import losses
-from synpo_jax.data import files, lists, padding
+from synpo_jax.data import padding
 from synpo_jax.data.batch import Batch
 from synpo_jax.models import captioner, sharding
+from synpo_jax.planning import first_lists
 from synpo_jax.training import caches, job, update
 from synpo_jax.weights import loading
 
@@ -18,7 +18,6 @@ from synpo_jax.weights import loading
 # AuroraCap's prompt is 36 + 110 tokens a frame, 109 of them visual; Qwen3-VL
 # writes `<12.5 seconds>` between two marks.
 TEXT_TOKENS, GAP_TOKENS, STAMP_TOKENS = 36, 1, 12
-ROWS = 100  # of a file of lists that are looked at
 
 
 class Shape(NamedTuple):
@@ -116,7 +115,7 @@ def abstract_batch(c, model, shape: Shape, mesh) -> Batch:
   It brings features and reference log-probs where the config caches them.
   """
   loss = losses.make(**c.loss.to_dict())
-  captions = longest_list(c) if loss.lists else loss.captions
+  captions = first_lists.longest(c.data.pairs) if loss.lists else loss.captions
   arrays = {
     "prefix": ((shape.prefix,), jnp.int32),
     "prefix_mask": ((shape.prefix,), jnp.bool_),
@@ -144,20 +143,6 @@ def abstract_batch(c, model, shape: Shape, mesh) -> Batch:
       for name, (size, dtype) in arrays.items()
     }
   )
-
-
-def longest_list(c) -> int:
-  """Captions of the longest list among the first rows; MOST without a file."""
-  try:
-    streams = map(files.stream, files.find(c.data.pairs))
-    every = itertools.chain.from_iterable(streams)
-    held = [row for _, row in itertools.islice(every, ROWS)]
-  except (ValueError, OSError):
-    return lists.MOST
-  found = [row.get("captions") for row in held if isinstance(row, dict)]
-  found = [len(texts) for texts in found if isinstance(texts, list)]
-  longest = max(found, default=lists.FEWEST if held else lists.MOST)
-  return min(max(longest, lists.FEWEST), lists.MOST)
 
 
 def features(model, size, dtype):

@@ -36,14 +36,14 @@ class Stage(NamedTuple):
     return self.need.peak <= self.usable
 
 
-def judge(c, topology: str) -> tuple[list[dict], bool]:
+def judge(console: Console, c, topology: str) -> tuple[list[dict], bool]:
   """Prints what both captioning stages of a pair run need on a slice.
 
   Videos at once are halved until they fit, as a run does. Returns a row for
   each number tried, and whether the config as it is fits. Raises ValueError,
   in a line, for what cannot be planned.
   """
-  target, console = targets.make(topology), Console()
+  target = targets.make(topology)
   usable = target.slice.per_device("usable")
   if target.estimate:
     console.print(f"estimate: compiled for {target.estimate}", soft_wrap=True)

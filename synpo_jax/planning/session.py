@@ -5,14 +5,13 @@ from rich.console import Console
 from synpo_jax.planning import choices, micro_batch, tables, targets, trial
 
 
-def judge(c, topology, lengths, most):
+def judge(console: Console, c, topology, lengths, most):
   """Judges a config on a slice; looks for what would fit where it does not.
 
   Returns the trials as dicts, and whether the config as it is fits. Raises
   ValueError, in one line, for what cannot be planned.
   """
   target = targets.make(topology)
-  console = Console()
   start, rows = choices.configured(c, target.slice), []
   if micro_batch.asks_for_most(c):
     for first in trial.largest(c, target, start, lengths):
@@ -76,12 +75,12 @@ def conclusion(c, first, found, ok) -> str:
   )
 
 
-def sweep(c, topology, lengths, most_each):
+def sweep(console: Console, c, topology, lengths, most_each):
   """Tabulates meshes and micro-batches; True if any of them fits."""
   target = targets.make(topology)
   start = choices.configured(c, target.slice)
   grid = choices.grid(start, target.slice.devices, most_each)
-  console, done = Console(), []
+  done = []
   for one in trial.sweep(c, target, grid, lengths):
     done.append(one)
     where = f"{tables.mesh(one.choice)}, {one.choice.each} a device"

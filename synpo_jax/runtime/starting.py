@@ -56,9 +56,17 @@ def programs() -> pathlib.Path:
   programs for the CPU are made of; JAX tells only platforms apart. Raises
   RuntimeError where there is no home.
   """
+  return users_folder() / "compiled" / machine()
+
+
+def users_folder() -> pathlib.Path:
+  """`synpo_jax` in the user's cache folder.
+
+  Raises RuntimeError where there is no home.
+  """
   home = os.environ.get("XDG_CACHE_HOME")
   home = pathlib.Path(home) if home else pathlib.Path.home() / ".cache"
-  return home / "synpo_jax" / "compiled" / machine()
+  return home / "synpo_jax"
 
 
 def machine(cpuinfo: str = "/proc/cpuinfo") -> str:

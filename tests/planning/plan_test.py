@@ -245,3 +245,8 @@ def test_a_slice_that_is_not_there(tmp_path):
   assert memory["peak"] > weights + 3 * adapter
   assert row["work"]["received"]["all-gather"] > 0
   assert 0 < row["work"]["random"] < row["work"]["vector"] / 2
+  again = plan("v5e:2x2", tmp_path, *mesh)
+  assert again.returncode == 0, again.stderr
+  said, answer = again.stdout.split("\n", 1)
+  assert said.startswith("plan of ") and said.endswith("--anew makes it anew")
+  assert answer == done.stdout
