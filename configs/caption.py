@@ -48,7 +48,9 @@ def get_config(arg="greedy"):
     base="float",  # int8: the decoder's linear layers in a byte a weight
     kv="float",  # int8: keys and values too; captions differ a little
     template="aurora",  # chat format: a key of data/text.py's TEMPLATES
-    pixels=dict(resize="crop", resample="bicubic"),  # or "squash"
+    # auto: sizes that follow the video, of so many tokens in all, where the
+    # model's own processor has such (Qwen-VL); else crop. Or squash.
+    pixels=dict(resize="auto", resample="bicubic", tokens=1152),
     endpoint="",  # address of a server that writes the captions instead
   )
   c.serving = serving.serving()

@@ -140,8 +140,10 @@ def paper(loss):
   c.frames.rounding = "down"  # of their places; nearest: as Qwen3-VL does
   # Their number for all videos; None leaves it to the above.
   c.frames.fixed = config_dict.placeholder(int)
-  # crop | squash; bicubic | bilinear | lanczos
-  c.pixels = dict(resize="crop", resample="bicubic")
+  # auto: sizes that follow the video, of so many tokens in all, where the
+  # model's own processor has such (Qwen-VL); else crop. Or squash.
+  # bicubic | bilinear | lanczos
+  c.pixels = dict(resize="auto", resample="bicubic", tokens=1152)
   c.optim = optim()
   # Work done once, kept in data.cache for all runs: outputs of the frozen tower
   # (0.28 MB a frame of the 7B model), and the reference model's log-probs for

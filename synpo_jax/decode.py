@@ -18,6 +18,7 @@ from absl import flags
 
 from synpo_jax import losses
 from synpo_jax.data import beam_shards, pairs, pipeline, shards
+from synpo_jax.models import seeing
 from synpo_jax.runtime import ending, hub
 from synpo_jax.runtime.flags import CONFIG, command, given_again
 from synpo_jax.training import job
@@ -47,7 +48,7 @@ def main():
   if OPTIONS.value:
     build = functools.partial(beam_shards.build, options=OPTIONS.value)
   for rows in wanted(c):
-    show(rows, decode(c, rows, sizes.tower, build))
+    show(rows, decode(c, rows, sizes, build))
   workdir = ("workdir", "runs/synpo")
   ending.show({}, ending.command("train", *given_again(), workdir))
 
@@ -63,7 +64,7 @@ def wanted(c) -> list[dict]:
   return [own, dict(held, captions=captions, min_score_gap=loss.all_pairs)]
 
 
-def decode(c, rows: dict, tower, build) -> shards.Store | None:
+def decode(c, rows: dict, config, build) -> shards.Store | None:
   """Decodes the videos of one file of rows."""
   changes = {name: rows[name] for name in rows if name != "captions"}
   settings = pipeline.Settings(**c.data.to_dict() | changes)
@@ -73,7 +74,7 @@ def decode(c, rows: dict, tower, build) -> shards.Store | None:
     captions=rows["captions"],
     min_score_gap=settings.min_score_gap,
   )
-  as_run = job.frames_as(c, tower)
+  as_run = job.frames_as(c, seeing.follow(config, c.pixels.to_dict()))
   return pipeline.decoded(read.pairs, settings, build=build, **as_run)
 
 

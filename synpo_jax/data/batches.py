@@ -20,6 +20,7 @@ from synpo_jax.data.padding import Bucket
 from synpo_jax.data.token_rows import Rows
 
 IMAGE_TOKEN = -200  # a placeholder id: one visual embedding goes here
+IMAGE_ROW, IMAGE_STEP = -201, -202  # as well, at the start of a row, of a step
 FILLER = -1
 
 
@@ -62,7 +63,9 @@ class Batches:
   """Batch of update i, for any i of all epochs, as this process sees it.
 
   A Batch has A micro-batches of the B pairs that are this process's: frames
-  or features as `visual_key` says, ref_logps with `references` [N, C].
+  or features as `visual_key` says, ref_logps with `references` [N, C]. Where
+  they are `flat`, those of all steps lie end to end as one, [A, B, 1, P, Dv]: a
+  video has no more than its prompt has tokens, so sizes mix in a batch.
   """
 
   def __init__(
@@ -86,7 +89,7 @@ class Batches:
       )
     self.rows, self.sizes, self.seed, self.epochs = rows, sizes, seed, epochs
     self.visual, self.visual_key, self.frames_per_step = visual, visual_key, 1
-    self.references = None
+    self.references, self.flat = None, False
     self.chosen = np.arange(len(rows.pair))  # the rows of an epoch
     self.shape = (accumulation, batch_size)
     share = batch_size // process_count
@@ -158,9 +161,17 @@ class Batches:
       batch = batch._replace(scores=self.rows.scores[read])
     if not bucket[2]:
       return batch
-    steps = bucket[2] // self.frames_per_step
-    stacked = _stack(self.visual, self.rows, read, steps)
+    if self.flat:
+      stacked = _stack(self._end_to_end, self.rows, read, 1, bucket[0])
+    else:
+      steps = bucket[2] // self.frames_per_step
+      stacked = _stack(self.visual, self.rows, read, steps)
     return batch._replace(**{self.visual_key: stacked})
+
+  def _end_to_end(self, number: int) -> np.ndarray:
+    """Features [1, S * K, D] of all steps of a video."""
+    made = self.visual(number)
+    return made.reshape(1, -1, made.shape[-1])
 
 
 def _tokens(rows: Rows, read, bucket: Bucket):
@@ -186,12 +197,16 @@ def _tokens(rows: Rows, read, bucket: Bucket):
   )
 
 
-def _stack(visual, rows: Rows, read, F: int) -> np.ndarray:
-  """Frames or features of all rows, [A, B, F, ...], zero where none."""
+def _stack(visual, rows: Rows, read, F: int, K: int | None = None):
+  """Frames or features of all rows, [A, B, F, ...], zero where none.
+
+  K: of the second axis, where it differs between rows.
+  """
   stacked = None
   for place, row in enumerate(read.ravel().tolist()):
     one = visual(int(rows.video[row]))
     if stacked is None:
-      stacked = np.zeros((read.size, F, *one.shape[1:]), one.dtype)
-    stacked[place, : len(one)] = one
+      inner = one.shape[1:] if K is None else (K, *one.shape[2:])
+      stacked = np.zeros((read.size, F, *inner), one.dtype)
+    stacked[place, : len(one), : one.shape[1]] = one
   return stacked.reshape(*read.shape, *stacked.shape[1:])

@@ -26,6 +26,7 @@ class Place(NamedTuple):
   frames: int
   digest: str  # SHA-256 of the pixels: equal where the frames are
   times: tuple[float, ...]  # seconds from the video's start to each frame
+  size: tuple[int, int] | None  # (Y, X); None in lists of earlier versions
 
   @property
   def seconds(self) -> float:
@@ -104,7 +105,9 @@ def inventory(folder: Path) -> dict[str, Place]:
   return places
 
 
-def _place(chunk, line, video, *, record, frames, digest, times) -> Place:
+def _place(
+  chunk, line, video, *, record, frames, digest, times, size=None
+) -> Place:
   """A place as a line of the list has it; raises ValueError for nonsense."""
   whole = type(record) is int and type(frames) is int
   if not (whole and record >= 0 and frames > 0 and isinstance(digest, str)):
@@ -112,7 +115,11 @@ def _place(chunk, line, video, *, record, frames, digest, times) -> Place:
   times = tuple(map(float, times))
   if len(times) != frames:
     raise ValueError(f"{LIST} line {line} says {len(times)} times are {frames}")
-  stored = record, frames, digest, times
+  if size is not None:
+    size = tuple(size)
+    if [type(side) for side in size] != [int, int]:
+      raise ValueError(f"{LIST} line {line} says that a frame is of {size!r}")
+  stored = record, frames, digest, times, size
   return Place(str(chunk), line, video, *stored)
 
 
@@ -138,8 +145,12 @@ class Frames:
   """
 
   def __init__(
-    self, places: list[Place], size: tuple[int, int], frames_per_step: int = 1
+    self,
+    places: list[Place],
+    size: tuple[int | None, int | None],
+    frames_per_step: int = 1,
   ):
+    """size: of all frames, (Y, X); None where they follow their video."""
     self._places, self._size, self._sources = places, size, {}
     self._step = frames_per_step
 
@@ -155,6 +166,15 @@ class Frames:
     times = self._places[number].times
     return times + times[-1:] * self._missing(number)
 
+  @property
+  def follows(self) -> bool:
+    """Whether sizes of frames follow the video."""
+    return None in self._size
+
+  def size(self, number: int) -> tuple[int, int]:
+    """(Y, X) of a video's frames, without reading them."""
+    return self._places[number].size if self.follows else self._size
+
   def _missing(self, number: int) -> int:
     return -self._places[number].frames % self._step
 
@@ -163,8 +183,15 @@ class Frames:
     return self._places[number].seconds
 
   def digest(self, number: int) -> str:
-    """Name of a video's frames by their content, without reading them."""
-    return self._places[number].digest
+    """Name of a video's frames by their content, without reading them.
+
+    Where sizes follow the video, by their size too: pixels do not tell it.
+    """
+    digest = self._places[number].digest
+    if not self.follows:
+      return digest
+    told = "{} {}x{}".format(digest, *self.size(number))
+    return hashlib.sha256(told.encode()).hexdigest()
 
   def __getstate__(self):
     return self.__dict__ | {"_sources": {}}

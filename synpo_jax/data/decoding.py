@@ -46,11 +46,16 @@ def decode(
 
 def _attempt(path: File, rule, preprocess, limits) -> video.Clip | str:
   try:
-    prepare = functools.partial(video.preprocess, form=preprocess)
+    prepare = functools.partial(_prepare, preprocess)
+    rule, prepare = video.counted(rule, prepare)
     read = several.read if isinstance(path, several.Parts) else video.read
     return read(path, rule, prepare, limits)
   except (ValueError, OSError) as error:
     return str(error)
+
+
+def _prepare(form, frame, count):
+  return video.preprocess(frame, form, count)
 
 
 def _watched(path: File, grace, limits, **asked) -> video.Clip | str:

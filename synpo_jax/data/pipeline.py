@@ -138,7 +138,7 @@ def make(
     )
   made = batches.Batches(
     rows,
-    _sizes(rows, s),
+    _sizes(rows, s, preprocess.rule is not None),
     frames,
     visual_key="frames",
     batch_size=s.batch_size,
@@ -155,7 +155,7 @@ def make(
 
 def _tokenised(kept, names, frames, s: Settings, tokenizer, blocks, captions):
   """Rows of tokens, and what happened to those that do not fit."""
-  numbers, lengths, times = _lookup(kept, names, frames)
+  numbers, lengths, times, shapes = _lookup(kept, names, frames)
   return tokens.tokenise(
     kept,
     numbers,
@@ -166,12 +166,18 @@ def _tokenised(kept, names, frames, s: Settings, tokenizer, blocks, captions):
     captions=captions,
     limits=_limits(s),
     times=times,
+    sizes=shapes,
     least_gap=s.min_score_gap,
   )
 
 
-def _sizes(rows: token_rows.Rows, s: Settings):
-  """The bucket of every row."""
+def _sizes(rows: token_rows.Rows, s: Settings, follow: bool):
+  """The bucket of every row.
+
+  Where sizes follow the video, features are padded to the prompt's length.
+  """
+  if follow:
+    rows = rows._replace(frames=np.minimum(rows.frames, 1))
   sizes = padding.bucket_sizes(
     rows, s.prefix_buckets, s.response_buckets, s.frame_buckets
   )
@@ -179,16 +185,20 @@ def _sizes(rows: token_rows.Rows, s: Settings):
 
 
 def with_features(
-  data: Data, features: Callable[[int], np.ndarray], frames_per_step: int = 1
+  data: Data,
+  features: Callable[[int], np.ndarray],
+  frames_per_step: int = 1,
+  *,
+  flat: bool = False,
 ) -> Data:
   """The same data with cached tower features in the place of frames.
 
   features: bfloat16 [S, K, D] of a number of `data.videos`, whose S steps are
-  of `frames_per_step` frames each.
+  of `frames_per_step` frames each. flat: as batches.Batches has it.
   """
   swapped = copy.copy(data.batches)
   swapped.visual, swapped.visual_key = features, "features"
-  swapped.frames_per_step = frames_per_step
+  swapped.frames_per_step, swapped.flat = frames_per_step, flat
   return data._replace(batches=swapped)
 
 
@@ -255,11 +265,13 @@ def check_seen(data: Data, settings: dict) -> None:
 
 
 def _lookup(kept: list[pairs.Pair], names: list[str], frames):
-  """Number of the video, and of its frames, and their times, of each pair."""
+  """Of each pair: number of the video, its frames, their times and size."""
   number = {name: i for i, name in enumerate(names)} | {None: -1}
   numbers = [number[pair.video] for pair in kept]
   times = [frames.times(n) if n >= 0 else () for n in numbers]
-  return numbers, list(map(len, times)), times
+  follows = frames is not None and frames.follows
+  shapes = [frames.size(n) if follows and n >= 0 else None for n in numbers]
+  return numbers, list(map(len, times)), times, shapes
 
 
 def _limits(s: Settings) -> tokens.Limits:

@@ -139,7 +139,10 @@ def _together(remote, failed: dict[str, str], share: exchange.Share) -> dict:
 
 def fingerprint(rule: video.FrameRule, preprocess: video.Preprocess) -> str:
   """Name of a setting: a hash of all that decides the stored frames."""
-  setting = [LAYOUT, dataclasses.asdict(rule), dataclasses.asdict(preprocess)]
+  form = dataclasses.asdict(preprocess)
+  if preprocess.rule is None:
+    del form["rule"]
+  setting = [LAYOUT, dataclasses.asdict(rule), form]
   return settings.digest(setting, 16)
 
 

@@ -68,7 +68,7 @@ def prompt_ids(
   template: str,
   question: str,
   *,
-  blocks: Sequence[int],
+  blocks: Sequence[int | list[int]],
   history: Sequence[Message] = (),
   times: Sequence[float] = (),
 ) -> list[int]:
@@ -77,7 +77,7 @@ def prompt_ids(
   Args:
     template: a key of TEMPLATES.
     blocks: visual embeddings of each block (an image, or a whole video; see
-      CaptionerConfig.blocks); empty for text-only rows.
+      CaptionerConfig.blocks), or their placeholders; empty for text-only rows.
     history: earlier turns, for templates of the tokenizer's own.
     times: seconds to each frame, so many for each block, where the template
       tells them (`tells_time`).
@@ -105,7 +105,7 @@ def prompt_ids(
       ids += added_tokens.encode(tokenizer, piece)
     else:
       ids += tokenizer.encode(piece, add_special_tokens=False)
-    ids += [IMAGE_TOKEN] * block
+    ids += block if isinstance(block, list) else [IMAGE_TOKEN] * block
   return ids
 
 

@@ -51,10 +51,11 @@ def tokenise(
   *,
   tokenizer: Tokenizer,
   template: str,
-  blocks: Callable[[int], list[int]],
+  blocks: Callable[..., list],
   captions: int,
   limits: Limits,
   times: Sequence[Sequence[float]] = (),
+  sizes: Sequence[tuple[int, int] | None] = (),
   least_gap: float | int | None = None,
 ) -> tuple[token_rows.Rows, Counter, dict[int, str]]:
   """Tokens of all pairs that fit; how many were shortened or dropped, and why;
@@ -62,14 +63,16 @@ def tokenise(
 
   videos, frames: of each pair, the number of its video (-1: none) and its
   frames. blocks: visual embeddings per block for a number of frames. times:
-  of each pair, the seconds to each frame, where the template tells them.
+  of each pair, the seconds to each frame, where the template tells them. sizes:
+  of each pair's frames, where they follow the video; blocks takes it, too.
   least_gap: between the best and the worst of a list that stays; None: any.
   """
   if limits.too_long not in ("drop", "shorten"):
     raise ValueError(f"too_long={limits.too_long!r}: choose drop or shorten")
   if not text.tells_time(template):
     times = [()] * len(pairs)
-  prompts = _prompts(pairs, frames, times, tokenizer, template, blocks)
+  seen = frames, times, sizes or [None] * len(pairs)
+  prompts = _prompts(pairs, seen, tokenizer, template, blocks)
   responses = _responses(pairs, tokenizer, template, captions)
   kept, dropped, done = [], {}, Counter()
   for number, (prefix, answers) in enumerate(
@@ -115,18 +118,19 @@ def _rows(kept, videos, frames, captions) -> token_rows.Rows:
   )
 
 
-def _prompts(pairs, frames, times, tokenizer, template, blocks):
+def _prompts(pairs, seen, tokenizer, template, blocks):
   """Prompt ids of each pair; many share theirs, so each is made once."""
   known, prompts = {}, []
-  for pair, count, seconds in zip(pairs, frames, times, strict=True):
-    key = (pair.question, pair.history, count, tuple(seconds))
+  for pair, count, seconds, size in zip(pairs, *seen, strict=True):
+    key = (pair.question, pair.history, count, tuple(seconds), size)
+    visual = (count,) if size is None else (count, size)
     if key not in known:
       try:
         known[key] = text.prompt_ids(
           tokenizer,
           template,
           pair.question,
-          blocks=blocks(count) if count else [],
+          blocks=blocks(*visual) if count else [],
           history=pair.history,
           times=seconds,
         )

@@ -22,7 +22,7 @@ from av.sidedata.sidedata import Type as SideData
 from jaxtyping import Int, UInt8
 from PIL import Image
 
-from synpo_jax.data import container
+from synpo_jax.data import container, frame_size
 from synpo_jax.data.limits import Budget, Limits
 from synpo_jax.runtime import buckets
 
@@ -129,14 +129,17 @@ class Preprocess:
 
   crop: scaled until it covers the size, then the centre is cut out;
   squash: scaled to the size, whatever its shape.
+  follow: scaled to the size that `rule` gives for its video; `size` is none.
   """
 
-  size: tuple[int, int]
+  size: tuple[int | None, int | None]
   resize: str = "crop"
   resample: str = "bicubic"  # a key of RESAMPLE
+  rule: frame_size.Follow | None = None
 
   def __post_init__(self):
-    known = {"resize": ("crop", "squash"), "resample": tuple(RESAMPLE)}
+    ways = ("crop", "squash") if self.rule is None else ("follow",)
+    known = {"resize": ways, "resample": tuple(RESAMPLE)}
     for field, choices in known.items():
       if (value := getattr(self, field)) not in choices:
         raise ValueError(
@@ -145,12 +148,18 @@ class Preprocess:
 
 
 def preprocess(
-  frame: UInt8[np.ndarray, "y x 3"], form: Preprocess
+  frame: UInt8[np.ndarray, "y x 3"], form: Preprocess, count: int = 1
 ) -> UInt8[np.ndarray, "Y X 3"]:
-  """Resizes with Pillow's antialiasing filters; no scaling to floats here."""
+  """Resizes with Pillow's antialiasing filters; no scaling to floats here.
+
+  count: frames that are read of its video. Raises ValueError where `form.rule`
+  has no size for it.
+  """
   rows, columns = form.size
+  if form.rule is not None:
+    rows, columns = form.rule(count, *frame.shape[:2])
   image, resample = Image.fromarray(frame), RESAMPLE[form.resample]
-  if form.resize == "squash":
+  if form.resize != "crop":
     return np.asarray(image.resize((columns, rows), resample))
   image = image.resize(_cover(image.width, image.height, form.size), resample)
   left, top = (image.width - columns) // 2, (image.height - rows) // 2
@@ -163,6 +172,21 @@ def _cover(width: int, height: int, size: tuple[int, int]) -> tuple[int, int]:
   if rows * width >= columns * height:
     return int(rows * width / height), rows
   return columns, int(columns * height / width)
+
+
+def counted(rule: Callable, prepare: Callable) -> tuple[Callable, Callable]:
+  """(rule, prepare) for `read`, of a `prepare` that takes (frame, frames).
+
+  It is told how many frames the rule asked for.
+  """
+  asked = [1]
+
+  def noted(duration, total):
+    indices = rule(duration, total)
+    asked[0] = len(indices)
+    return indices
+
+  return noted, lambda frame: prepare(frame, asked[0])
 
 
 def read(

@@ -82,7 +82,7 @@ def _batched(items: Iterable, size: int) -> Iterator[list]:
 
 def build(
   draft: Path,
-  size: tuple[int, int],
+  size: tuple[int | None, int | None],
   results: Iterable[decoding.Outcome],
   failed: MutableMapping[str, str],
   advance: Callable,
@@ -90,8 +90,8 @@ def build(
   """Makes a chunk of the clips among the results, if there are any.
 
   draft: a folder that is made for it, by whose parent an error of writing is
-  named. size: of the frames, (Y, X). failed: gets the reasons of the others.
-  advance: progress.bar's, called for each result.
+  named. size: of the frames, (Y, X), None where they differ. failed: gets the
+  reasons of the others. advance: progress.bar's, called for each result.
   """
   rows = []
   supply = _examples(results, rows, failed, advance)
@@ -119,6 +119,7 @@ def _examples(results, rows: list[dict], failed, advance) -> Iterator[dict]:
     place = {"record": len(rows), "frames": len(frames)}
     place["digest"] = chunks.digest_of(frames)
     place["times"] = outcome.times
+    place["size"] = frames.shape[1:3]
     rows.append({"key": key, **place})
     yield {
       "video": json.loads(key)[0],

@@ -48,10 +48,10 @@ class Writer(NamedTuple):
   int8_keys: bool  # and values
 
   def prepare(
-    self, picture: UInt8[np.ndarray, "y x 3"]
+    self, picture: UInt8[np.ndarray, "y x 3"], count: int
   ) -> UInt8[np.ndarray, "Y X 3"]:
-    """A frame as the captioner wants it."""
-    return video.preprocess(picture, self.pixels)
+    """A frame as the captioner wants it, of `count` of a shot."""
+    return video.preprocess(picture, self.pixels, count)
 
   def write(self, wanted: Iterable[Shot], ask: Ask) -> Iterator[Captioned]:
     """Yields the captions of every shot, in the order of the shots."""
@@ -76,6 +76,7 @@ class About:
   key: tuple
   name: str
   counts: list[int]  # frames of each stream
+  sizes: list[tuple[int, int] | None]  # of them, where they follow the video
   times: list[Sequence[float]]  # seconds to those that were sampled
   first: list[str] | None = None  # answers of the first pass
   tokens: np.ndarray | int = 0  # that it took
@@ -153,6 +154,10 @@ def first_tasks(writer, wanted, ask: Ask, count: int) -> list[Task]:
       (shot.id, shot.part),
       shot.name,
       [counts[n] for _, counts in streams],
+      [
+        clip.shape[1:3] if writer.model.config.follow else None
+        for clip in (shot.frames, shot.weak)[: len(streams)]
+      ],
       [shot.times, shot.weak_times][: len(streams)],
     )
     weight = ask.contrast_weight * shots.has_contrast(shot)
@@ -172,7 +177,7 @@ def _task(writer, about: About, visual, question, ask, weight) -> Task:
   name = about.name if about.first is None else f"{about.name} again"
   made = [
     prompt_batches.make(writer.format, question, *stream)
-    for stream in zip(about.counts, about.times, strict=True)
+    for stream in zip(about.counts, about.times, about.sizes, strict=True)
   ]
   [keys] = np.asarray(decode.key_data(ask.seed, [name]))
   return engine.task(
@@ -183,18 +188,30 @@ def _task(writer, about: About, visual, question, ask, weight) -> Task:
 
 
 def _see(writer, clips, rows: int):
-  """(embeddings [M, D] of each clip, frames of each)."""
-  config = writer.model.config
-  wanted = [
-    shots.frame_bucket(config, writer.frame_buckets, len(clip))
-    for clip in clips
-  ]
+  """(embeddings [M, D] of each clip, frames of each).
+
+  Clips of one size are looked at together.
+  """
+  seen, counts = [None] * len(clips), [0] * len(clips)
+  for size in sorted({clip.shape[1:3] for clip in clips}):
+    alike = [n for n, clip in enumerate(clips) if clip.shape[1:3] == size]
+    found = _look(writer, [clips[n] for n in alike], rows)
+    for n, visual, count in zip(alike, *found, strict=False):
+      seen[n], counts[n] = visual, count
+  return seen, counts
+
+
+def _look(writer, clips, rows: int):
+  config, buckets = writer.model.config, writer.frame_buckets
+  wanted = [shots.frame_bucket(config, buckets, len(clip)) for clip in clips]
   filled = clips + clips[-1:] * (rows - len(clips))
   frames, counts = shots.stack(
     filled, rows, max(wanted), config.frames_per_step
   )
   placed = jax.device_put(frames, sharding.rows_sharding(writer.mesh))
   length = None
-  if not isinstance(writer.frame_buckets, int):
-    length = sum(config.blocks(max(writer.frame_buckets)))
-  return pages.look(writer.model, writer.variables, placed, length), counts
+  if config.follow or not isinstance(buckets, int):
+    longest = max(wanted) if isinstance(buckets, int) else max(buckets)
+    length = config.room(longest)
+  visual = pages.look(writer.model, writer.variables, placed, length)
+  return visual[: len(clips)], counts[: len(clips)]

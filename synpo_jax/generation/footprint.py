@@ -93,11 +93,11 @@ def programs(plan: Plan, room, most: Lengths, prompts, own) -> dict:
   visual = None
   out = {}
   if plan.frames:
-    count = sum(model.config.blocks(plan.frames))
+    count = model.config.room(plan.frames)
     width = model.config.visual_width
     visual = (array((count, width), model.dtype, spread=False),) * b
-    side = model.config.tower.image_size
-    clips = array((b, plan.frames, side, side, 3), jnp.uint8)
+    size = model.config.largest(plan.frames)
+    clips = array((b, plan.frames, *size, 3), jnp.uint8)
     out["look"] = partial(pages.look.lower, model, variables, clips, count)
   out["read prompts"] = partial(
     pages.read_prompts.lower,

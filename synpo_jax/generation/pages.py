@@ -98,6 +98,8 @@ def look(
   features = model.apply(variables, frames, method="encode")
   visual = model.apply(variables, features, method="connect")
   missing = 0 if length is None else max(0, length - visual.shape[1])
+  if model.config.follow:  # what is cut off are frames that only fill up
+    visual = visual[:, :length]
   # A learned embedding that closes the video stays the last.
   open_ = visual.shape[1] - model.config.connector.newline
   padded = jnp.pad(visual[:, :open_], ((0, 0), (0, missing), (0, 0)))

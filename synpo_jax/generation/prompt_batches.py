@@ -22,17 +22,22 @@ class Format(NamedTuple):
 
 
 def make(
-  form: Format, question: list[str], count: int, times: Sequence[float] = ()
+  form: Format,
+  question: list[str],
+  count: int,
+  times: Sequence[float] = (),
+  size: tuple[int, int] | None = None,
 ) -> tuple[list[int], list[list[int]]]:
   """(prefix, tails): what a video's prompts have in common, and the rests.
 
   question: one, or one for each candidate. count: frames of the video. times:
   seconds to those that were sampled; the last is that of frames that fill the
-  last step, too. Each tail has a token at least. Raises ValueError where
-  questions come before the video and differ.
+  last step, too. size: of the frames, where it follows the video. Each tail has
+  a token at least. Raises ValueError where questions come before the video and
+  differ.
   """
   times = [*times, *times[-1:] * (count - len(times))]
-  seen = dict(blocks=form.config.blocks(count), times=times)
+  seen = dict(blocks=form.config.blocks(count, size), times=times)
   prompts = [
     text.prompt_ids(form.tokenizer, form.template, words, **seen)
     for words in question
@@ -46,7 +51,7 @@ def _shared(row: list[list[int]]) -> int:
   least = min(map(len, row)) - 1
   columns = zip(*(ids[:least] for ids in row), strict=True)
   same = next((n for n, ids in enumerate(columns) if len(set(ids)) > 1), least)
-  if any(IMAGE_TOKEN in ids[same:] for ids in row):
+  if any(min(ids[same:]) <= IMAGE_TOKEN for ids in row):
     raise ValueError("this template puts the question before the video")
   return same
 

@@ -55,7 +55,7 @@ class Writer:
   usage: paid.Usage = paid.Usage()
 
   def prepare(
-    self, picture: UInt8[np.ndarray, "y x 3"]
+    self, picture: UInt8[np.ndarray, "y x 3"], count: int
   ) -> UInt8[np.ndarray, "Y X 3"]:
     """A frame as it is sent."""
     return shown.smaller(picture, self.how.side)

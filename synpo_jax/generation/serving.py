@@ -149,8 +149,9 @@ UNUSED = {
   "base": (("float",), "start the server with such weights"),
   "kv": (("float",), "start the server with such a cache"),
   "template": (("aurora",), "the server has the model's own chat format"),
-  "pixels.resize": (("crop",), "serving.side bounds the frames that are sent"),
+  "pixels.resize": (("auto",), "serving.side bounds the frames that are sent"),
   "pixels.resample": (("bicubic",), "serving.side bounds the frames"),
+  "pixels.tokens": ((1152,), "serving.side bounds the frames"),
 }
 
 

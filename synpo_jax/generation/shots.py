@@ -135,18 +135,21 @@ def read(
 ) -> tuple[Shot, video.Clip]:
   """A video as a shot, and the clip it was taken from.
 
-  With `contrast` the shot has weak frames too: (n + 2) // 3 for n frames,
-  spread over the whole video on their own, as in the official release. Both
-  sets are decoded in one go, and `clip.frames` holds them together. With
+  prepare: takes a frame, and how many are read of the video. With `contrast`
+  the shot has weak frames too: (n + 2) // 3 for n frames, spread over the whole
+  video on their own, as in the official release; both sets are of the size of
+  the first, decoded in one go, and `clip.frames` holds them together. With
   `whole` the file itself is to be shown, and of its frames the first is read.
   """
   if whole:
-    clip = video.read(path, lambda *_: np.zeros(1, np.int64), prepare, limits)
+    first = video.counted(lambda *_: np.zeros(1, np.int64), prepare)
+    clip = video.read(path, *first, limits)
     return Shot(id_, clip.frames, file=buckets.at(path)), clip
   if not contrast:
-    clip = video.read(path, rule, prepare, limits)
+    clip = video.read(path, *video.counted(rule, prepare), limits)
     return Shot(id_, clip.frames, times=clip.times), clip
   wanted = {}
+  rule, prepare = video.counted(rule, prepare)
 
   def both(duration, total):
     full = rule(duration, total)

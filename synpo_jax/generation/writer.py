@@ -5,11 +5,11 @@ from typing import NamedTuple
 import jax
 from absl import logging
 
-from synpo_jax.data import text, video
+from synpo_jax.data import text
 from synpo_jax.endpoints import secrets
 from synpo_jax.generation.captioning import Writer
 from synpo_jax.generation.prompt_batches import Format
-from synpo_jax.models import int8, sharding
+from synpo_jax.models import int8, seeing, sharding
 from synpo_jax.models.config import CaptionerConfig
 from synpo_jax.runtime import buckets, workdir
 from synpo_jax.weights import fingerprint, loading
@@ -58,7 +58,7 @@ def open_writer(
     dtype: of weights and computation. base, kv: "float", or "int8" for a
       byte each of the decoder's linear layers, and of keys and values.
     template: a key of data.text.TEMPLATES.
-    pixels: resize and resample of video.Preprocess.
+    pixels: as models.seeing takes them.
     endpoint: "": what is served elsewhere is asked by generation.served.
 
   Raises ValueError or OSError: one line that says what does not fit.
@@ -73,7 +73,7 @@ def open_writer(
     fingerprint.check_base(adapter, checkpoint)
   dtype = loading.choose_dtype(dtype)
   mesh = sharding.make_mesh(**placing.mesh, devices=jax.local_devices())
-  config = _sizes(checkpoint, kept_ratio, base)
+  config = seeing.follow(_sizes(checkpoint, kept_ratio, base), pixels)
   model = loading.on_mesh(config, mesh, dtype, placing.attention)
   params = loading.load_params(model, checkpoint, mesh)
   if adapter:
@@ -81,7 +81,6 @@ def open_writer(
   tokenizer = text.load_tokenizer(words or checkpoint)
   text.check_time(template, config.stamped)
   text.check_vocabulary(tokenizer, template, config.decoder.vocab)
-  side = config.tower.image_size
   _tell_time(checkpoint, config)
   return Writer(
     model,
@@ -89,7 +88,7 @@ def open_writer(
     Format(tokenizer, template, config, placing.prefix_buckets),
     _ends(checkpoint, tokenizer, template),
     mesh,
-    video.Preprocess((side, side), **pixels),
+    seeing.preprocess(config, pixels),
     placing.batch_size,
     placing.frame_buckets,
     kv == "int8",

@@ -101,12 +101,13 @@ class Captioner(nn.Module):
   ) -> Float[Array, "N T W"]:
     """Embeddings; the i-th IMAGE_TOKEN of a row takes the row's visual i.
 
-    Without `visual` W is D. Text has zeros behind its embeddings.
+    So do IMAGE_ROW and IMAGE_STEP. Without `visual` W is D. Text has zeros
+    behind its embeddings.
 
     Where a learned embedding closes the video, a row's last IMAGE_TOKEN takes
     the last visual, however many of the frames before it are the row's own.
     """
-    is_image_NT = tokens == IMAGE_TOKEN
+    is_image_NT = tokens <= IMAGE_TOKEN
     x_NTD = self.decoder.embed_tokens(jnp.where(is_image_NT, 0, tokens))
     if visual is None:
       return x_NTD
@@ -129,17 +130,19 @@ class Captioner(nn.Module):
 
     Padding may lie anywhere; its positions mean nothing. Under M-RoPE there
     are three axes, and a row's video is one unbroken run of IMAGE_TOKENs, or
-    one for each step, as the connector says.
+    one for each step, as the connector says. Steps are of the tower's own
+    square, unless IMAGE_STEP and IMAGE_ROW tell where they and rows begin.
     """
     if not self.config.decoder.mrope_sections:
       return positions.counted(mask)
     side, connector = 1, self.config.connector
     if self.config.tower is not None:
       side = self.config.tower.side
+    is_visual, grid = tokens <= IMAGE_TOKEN, positions.grid(tokens, side)
     if connector is None or connector.stamped:
-      return positions.with_steps(tokens == IMAGE_TOKEN, mask, side)
+      return positions.with_steps(is_visual, mask, grid)
     pace = connector.positions_per_second * connector.seconds_per_step
-    return positions.with_video(tokens == IMAGE_TOKEN, mask, side, pace or 1.0)
+    return positions.with_video(is_visual, mask, grid, pace or 1.0)
 
   def decode(
     self,

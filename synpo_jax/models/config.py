@@ -6,6 +6,9 @@ An option we do not compute is refused here, before any weight is read.
 import dataclasses
 import math
 
+from synpo_jax.data.batches import IMAGE_ROW, IMAGE_STEP, IMAGE_TOKEN
+from synpo_jax.data.frame_size import Follow
+
 
 @dataclasses.dataclass(frozen=True)
 class RopeScaling:
@@ -134,6 +137,13 @@ class WindowTowerConfig:
   norm_eps: float
   mean: tuple[float, float, float]  # of pixels in 0..1
   std: tuple[float, float, float]
+  # Where the size of frames follows the video, as data.frame_size.Follow says:
+  # pixels of a frame, or of all frames of a video; tokens of it, 0 for frames
+  # of image_size.
+  least: int = 0
+  most: int = 2**40
+  whole: bool = False
+  budget: int = 0
   table: int = 0  # patches on a side of the position table; 0: there is none
   deep: tuple[int, ...] = ()  # DeepStack: layers whose outputs leave it too
 
@@ -151,6 +161,14 @@ class WindowTowerConfig:
   def tokens(self) -> int:
     """Visual tokens per step."""
     return self.side**2
+
+  @property
+  def follow(self) -> Follow | None:
+    """The rule for the size of frames; None where all have image_size."""
+    if not self.budget:
+      return None
+    limits = self.least, self.most, self.whole, self.budget
+    return Follow(self.patch * self.merge, self.frames, *limits)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,20 +240,52 @@ class CaptionerConfig:
     tower = dataclasses.replace(self.tower, kept_ratio=ratio)
     return dataclasses.replace(self, tower=tower)
 
+  @property
+  def follow(self) -> Follow | None:
+    """The rule for sizes of frames that follow the video, if they do."""
+    return getattr(self.tower, "follow", None)
+
+  def largest(self, num_frames: int) -> tuple[int, int]:
+    """(Y, X) of frames with as many tokens as any of a video has."""
+    if self.follow is not None:
+      return self.follow.largest(num_frames)
+    return (self.tower.image_size,) * 2
+
   def with_int8_base(self) -> "CaptionerConfig":
     """The same captioner, its decoder's linear layers held as int8."""
     decoder = dataclasses.replace(self.decoder, int8=True)
     return dataclasses.replace(self, decoder=decoder)
 
-  def blocks(self, num_frames: int) -> list[int]:
-    """Placeholders behind each image marker of a prompt."""
+  def room(self, num_frames: int) -> int:
+    """Embeddings that a video of so many frames, or fewer, takes at most."""
+    if self.follow is not None:
+      return self.follow.tokens
+    return sum(self.blocks(num_frames))
+
+  def blocks(
+    self, num_frames: int, size: tuple[int, int] | None = None
+  ) -> list[int] | list[list[int]]:
+    """Placeholders behind each image marker of a prompt: how many.
+
+    size: of the frames, (Y, X), where it follows the video: then the ids of
+    the placeholders, which tell rows and steps. None is the largest.
+    """
     steps, rest = divmod(num_frames, self.frames_per_step)
     if rest:
       raise ValueError(
         f"{num_frames} frames: this model reads {self.frames_per_step} at a "
         "time; set frames.fixed to a multiple of that"
       )
-    sizes = [self.tokens_per_frame] * steps
+    if size is not None:
+      unit = self.tower.patch * self.tower.merge
+      rows, cols = (side // unit for side in size)
+      row = [IMAGE_ROW] + [IMAGE_TOKEN] * (cols - 1)
+      step = [IMAGE_STEP, *(row * rows)[1:]]
+      return [step * steps] if self.connector.one_block else [step] * steps
+    each = self.tokens_per_frame
+    if self.follow is not None:
+      each = self.follow.cells(self.follow.largest(num_frames))
+    sizes = [each] * steps
     if not self.connector.one_block:
       return sizes
     return [sum(sizes) + self.connector.newline]

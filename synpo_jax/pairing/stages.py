@@ -26,8 +26,8 @@ from synpo_jax.runtime.read_ahead import read_ahead
 class Writer(Protocol):
   """What writes captions, as `generation.captioning.Writer` does."""
 
-  def prepare(self, picture):
-    """A picture [y, x, 3] as the model wants it, [Y, X, 3]."""
+  def prepare(self, picture, count: int):
+    """One [y, x, 3] of `count` of a shot as the model wants it, [Y, X, 3]."""
 
   def write(self, shots: Iterable[Shot], ask: Ask) -> Iterator[Captioned]:
     """Each shot's captions once; it may take its time, and any order."""
@@ -206,7 +206,10 @@ def _segment_shots(work: Work, rows, count: int) -> Iterator[Shot]:
         )
       return wanted
 
-    clip = video.read(path, rule, work.writer.prepare, work.limits)
+    def prepare(picture):
+      return work.writer.prepare(picture, count)
+
+    clip = video.read(path, rule, prepare, work.limits)
     times = (picks - picks[:, :1]) / clip.rate  # a part is a clip of its own
     frames = clip.frames[places.reshape(picks.shape)]
     return zip(frames, times.tolist(), strict=True)

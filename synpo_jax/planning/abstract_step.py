@@ -83,7 +83,7 @@ def video_tokens(sizes, frames: int) -> int:
   """Tokens of a prompt that a video takes, with those between its blocks."""
   blocks = sizes.blocks(frames)
   gap = STAMP_TOKENS if sizes.stamped else GAP_TOKENS
-  return sum(blocks) + gap * len(blocks)
+  return sizes.room(frames) + gap * len(blocks)
 
 
 def _round(length, buckets) -> int:
@@ -125,10 +125,13 @@ def abstract_batch(c, model, shape: Shape, mesh) -> Batch:
     "row": ((), jnp.int32),
   }
   if shape.frames:
-    side = model.config.tower.image_size
-    frames = (shape.frames, side, side, 3), jnp.uint8
+    size = model.config.largest(shape.frames)
+    frames = (shape.frames, *size, 3), jnp.uint8
     if caches.keeps_features(c, model):
-      arrays["features"] = features(model, *frames)
+      made, dtype = features(model, *frames)
+      if model.config.follow:
+        made = 1, shape.prefix, made[-1]
+      arrays["features"] = made, dtype
     else:
       arrays["frames"] = frames
   if c.cache.references and loss.needs_reference:

@@ -11,7 +11,7 @@ from synpo_jax.generation.decode_loop import Choice
 from synpo_jax.generation.footprint import GIB, Need, Plan
 from synpo_jax.generation.sampling import Sampling
 from synpo_jax.generation.schedule import Lengths, Room
-from synpo_jax.models import sharding
+from synpo_jax.models import seeing, sharding
 from synpo_jax.pairing import captioners
 from synpo_jax.planning import targets
 from synpo_jax.planning.abstract_step import TEXT_TOKENS, video_tokens
@@ -84,6 +84,7 @@ def abstract(c, name: str, devices) -> tuple[Plan, shots.Ask]:
   sizes = config_reading.captioner_config(source)
   if c.model.kept_ratio is not None:
     sizes = sizes.with_kept_ratio(c.model.kept_ratio)
+  sizes = seeing.follow(sizes, c.model.pixels.to_dict())
   if c.model.base == "int8":
     sizes = sizes.with_int8_base()
   dtype = loading.choose_dtype(c.model.dtype)

@@ -11,7 +11,7 @@ import jax
 from flax import traverse_util
 
 from synpo_jax.data import files
-from synpo_jax.models import captioner
+from synpo_jax.models import captioner, seeing
 from synpo_jax.models.config import LoraConfig
 from synpo_jax.planning import abstract_step
 from synpo_jax.runtime import buckets, exchange
@@ -73,6 +73,7 @@ def estimate(c, workdir: str, named: list[str | None]) -> dict[str, dict]:
   )
   if c.model.kept_ratio is not None and sizes.tower is not None:
     sizes = sizes.with_kept_ratio(c.model.kept_ratio)
+  sizes = seeing.follow(sizes, c.pixels.to_dict())
   lora = LoraConfig(**c.lora) if c.lora.rank else None
   model = captioner.make(sizes, lora)
   # Weights and two moments in float32; a new one is whole before an old goes.
@@ -81,9 +82,9 @@ def estimate(c, workdir: str, named: list[str | None]) -> dict[str, dict]:
   needed = {str(workdir): {"checkpoints": saved}}
   cached = needed.setdefault(str(c.data.cache), {})
   if sizes.tower is not None and (videos := _videos(c, named)):
-    side = sizes.tower.image_size
     most = c.frames.fixed or c.frames.max_frames
-    frames = most + -most % sizes.frames_per_step, side, side, 3
+    most += -most % sizes.frames_per_step
+    frames = most, *sizes.largest(most), 3
     cached["frames"] = videos * math.prod(frames)
     if caches.keeps_features(c, model):
       shape, dtype = abstract_step.features(model, frames, jax.numpy.uint8)

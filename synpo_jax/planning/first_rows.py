@@ -13,6 +13,7 @@ from jaxtyping import UInt8
 from synpo_jax import losses
 from synpo_jax.data import files, pipeline, rows, text, video
 from synpo_jax.data.batches import IMAGE_TOKEN
+from synpo_jax.models import seeing
 from synpo_jax.reporting import opening
 from synpo_jax.weights import config_reading
 
@@ -51,7 +52,7 @@ def look(c) -> list[Shown]:
   if c.model.kept_ratio is not None and config.tower is not None:
     config = config.with_kept_ratio(c.model.kept_ratio)
   tokenizer = text.load_tokenizer(c.model.tokenizer or c.model.checkpoint)
-  side = config.tower.image_size if config.tower else 1
+  config = seeing.follow(config, c.pixels.to_dict())
   with tempfile.TemporaryDirectory() as temp:
     few = pathlib.Path(temp, "rows.jsonl")
     few.write_text("".join(f"{json.dumps(row)}\n" for row in _first(c)))
@@ -59,9 +60,9 @@ def look(c) -> list[Shown]:
     data = pipeline.make(
       pipeline.Settings(**c.data.to_dict() | changes),
       rule=video.FrameRule(**c.frames),
-      preprocess=video.Preprocess(size=(side, side), **c.pixels),
+      preprocess=seeing.preprocess(config, c.pixels.to_dict()),
       tokenizer=tokenizer,
-      blocks=config.blocks if config.tower else lambda frames: [],
+      blocks=config.blocks if config.tower else lambda *_: [],
       captions=losses.make(**c.loss.to_dict()).captions,
       epochs=1,
       seed=c.seed,
@@ -101,7 +102,7 @@ def _first(c) -> list[dict]:
 def _shown(data, number: int, tokenizer) -> Shown:
   held = data.batches.rows
   prompt = held.prefix[number].tolist()
-  words = [id_ for id_ in prompt if id_ != IMAGE_TOKEN]
+  words = [id_ for id_ in prompt if id_ > IMAGE_TOKEN]
   first, names = number * held.captions, _names(held, number)
   captions = range(first, first + len(names))
   clip = int(held.video[number])
@@ -126,7 +127,7 @@ def _names(held, number: int) -> list[str]:
 def _pieces(ids: list[int], tokenizer) -> list[str]:
   """The text of each token; a run of visual ones is their number."""
   found = []
-  for is_visual, run in itertools.groupby(ids, lambda id_: id_ == IMAGE_TOKEN):
+  for is_visual, run in itertools.groupby(ids, lambda id_: id_ <= IMAGE_TOKEN):
     run = list(run)
     if is_visual:
       found.append(f"[{len(run)} visual]")

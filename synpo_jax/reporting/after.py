@@ -7,7 +7,8 @@ from synpo_jax.runtime import ending
 # Of the configs of caption and evaluate: what need not be said to them.
 USUAL = {
   "model.template": "aurora",
-  "model.pixels.resize": "crop",
+  "model.pixels.resize": "auto",
+  "model.pixels.tokens": 1152,
   "model.pixels.resample": "bicubic",
   "frames.min_frames": 8,
   "frames.max_frames": 16,

@@ -42,9 +42,9 @@ def make_encoder(model, tower, frames_at_once: int) -> Callable[..., Iterator]:
   """Returns (frames, numbers) -> iterator of (number, features).
 
   Features are bfloat16 [S, K, Dv], as `Captioner.encode` makes them. Blocks
-  of one size for all videos mean one compilation. Rows are split over the
-  devices of this process; each of them holds the whole tower already, so
-  processes need not keep step.
+  of one size for all videos mean one compilation, or one for each size of their
+  frames. Rows are split over the devices of this process; each of them holds
+  the whole tower already, so processes need not keep step.
 
   Args:
     model, tower: a Captioner, and its weights `params/tower` on a mesh.
@@ -65,9 +65,11 @@ def make_encoder(model, tower, frames_at_once: int) -> Callable[..., Iterator]:
     return features[:, 0].astype(jnp.bfloat16)
 
   def run(frames, numbers):
-    numbers = [int(number) for number in numbers]
-    if not numbers:
-      return
+    sizes = {int(number): frames.size(int(number)) for number in numbers}
+    for size in sorted({*sizes.values()}):
+      yield from of_one_size(frames, [n for n in sizes if sizes[n] == size])
+
+  def of_one_size(frames, numbers):
     longest = max(map(frames.count, numbers))
     size = max(frames_at_once * len(devices), longest)
     unit = step * len(devices)

@@ -65,7 +65,12 @@ def make(
       f"features: {len(set(keys)) - computed} read, {computed} computed; "
       f"verified {len(sample)}"
     )
-    return pipeline.with_features(data, reader, model.config.frames_per_step)
+    return pipeline.with_features(
+      data,
+      reader,
+      model.config.frames_per_step,
+      flat=model.config.follow is not None,
+    )
 
   return attach
 
@@ -73,6 +78,7 @@ def make(
 def _setting(model, tower) -> str:
   """Name of all that decides the features of given frames."""
   config = dataclasses.asdict(model.config.tower)
+  config.pop("budget", None)  # it is in the size of the frames
   dtype = jnp.dtype(model.dtype).name
   split = [] if model.split is None else [model.split]
   return settings.digest([LAYOUT, digest(tower), config, dtype, *split], 16)

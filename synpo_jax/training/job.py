@@ -15,7 +15,7 @@ from jax.experimental import multihost_utils
 
 from synpo_jax import losses
 from synpo_jax.data import accounts, pipeline, text, video
-from synpo_jax.models import captioner, sharding
+from synpo_jax.models import captioner, seeing, sharding
 from synpo_jax.runtime import alike, buckets, hosts, mirror
 from synpo_jax.runtime.workdir import claim_workdir
 from synpo_jax.training import (
@@ -153,7 +153,9 @@ def make_model(c, mesh) -> captioner.Captioner:
   """The module of a config's `model` and `lora` sections, for a mesh."""
   sections = c.model.to_dict()
   del sections["tokenizer"]
-  return loading.make_model(**sections, adapter=c.lora.to_dict(), mesh=mesh)
+  adapter = c.lora.to_dict()
+  model = loading.make_model(**sections, adapter=adapter, mesh=mesh)
+  return model.clone(config=seeing.follow(model.config, c.pixels.to_dict()))
 
 
 def make_world(*, folder, clips, heldout, seed):
@@ -178,7 +180,7 @@ def read_data(c, opened, *, captions, epochs, **changes) -> pipeline.Data:
   tower = opened.model.config.tower
   return pipeline.make(
     pipeline.Settings(**c.data.to_dict() | changes),
-    **frames_as(c, tower),
+    **frames_as(c, opened.model.config),
     tokenizer=opened.texts.tokenizer,
     blocks=opened.model.config.blocks if tower else _sees_none,
     captions=captions,
@@ -191,12 +193,11 @@ def read_data(c, opened, *, captions, epochs, **changes) -> pipeline.Data:
   )
 
 
-def frames_as(c, tower) -> dict:
-  """Which frames of videos a run takes, and what they become for its tower."""
-  size = (tower.image_size,) * 2 if tower else (1, 1)
+def frames_as(c, config) -> dict:
+  """Which frames of videos a run takes, and what they become for its model."""
   return dict(
     rule=video.FrameRule(**c.frames),
-    preprocess=video.Preprocess(size=size, **c.pixels),
+    preprocess=seeing.preprocess(config, c.pixels.to_dict()),
   )
 
 

@@ -108,9 +108,10 @@ def read_folder(folder: str | pathlib.Path) -> dict:
   if tower.is_dir():
     c["visual_encoder"] = json_file.read(tower / "config.json")
     c["projector"] = json_file.read(folder / "projector" / "config.json")
-  for file in (tower / pixels, folder / pixels):
+  for file in (tower / pixels, folder / f"video_{pixels}", folder / pixels):
     if file.exists():
       return c | {"preprocessor": json_file.read(file)}
   whole = folder / "processor_config.json"  # as Transformers 5 writes it
   parts = json_file.read(whole) if whole.exists() else {}
-  return c | {"preprocessor": parts.get("image_processor")}
+  of_video = parts.get("video_processor") or parts.get("image_processor")
+  return c | {"preprocessor": of_video}

@@ -43,6 +43,10 @@ def config_files(config: CaptionerConfig) -> dict[str, dict]:
     "image_mean": list(config.tower.mean),
     "image_std": list(config.tower.std),
   }
+  if isinstance(config.tower, WindowTowerConfig):
+    limits = config.tower.least, config.tower.most
+    edges = ("shortest_edge", "longest_edge")
+    pixels["size"] = dict(zip(edges, limits, strict=True))
   if config.connector.family != "auroracap":
     whole = multimodal_json(config)
     return {"config.json": whole, "preprocessor_config.json": pixels}

@@ -5,6 +5,13 @@ import math
 from synpo_jax.weights.config_defaults import DEFAULTS, PIXELS
 from synpo_jax.weights.decoder_configs import activation
 
+# Pixels on a side of a token, by which the processors' own limits are counted.
+PROCESSED = {
+  "qwen2_vl_vision": 28,
+  "qwen2_5_vl_vision": 28,
+  "qwen3_vl_vision": 32,
+}
+
 LAYOUTS = {
   "clip_vision_model": "clip",
   "siglip_vision_model": "siglip",
@@ -63,7 +70,22 @@ def window_fields(hf: dict, pixels: dict | None) -> dict:
     heads=c["num_heads"],
     norm_eps=1e-6,
     **WINDOWS[kind](c),
+    **_limits(kind, pixels),
     **_pixels(kind, pixels),
+  )
+
+
+def _limits(kind: str, pixels: dict | None) -> dict:
+  """Pixels of a frame, or of a video, as the video processor bounds them."""
+  given = pixels or {}
+  size = given.get("size") or {}
+  least = given.get("min_pixels") or size.get("shortest_edge")
+  most = given.get("max_pixels") or size.get("longest_edge")
+  own = PROCESSED[kind] ** 2  # what a token is of, in the published sizes
+  return dict(
+    least=least or 128 * own,
+    most=most or 768 * own,
+    whole=kind == "qwen3_vl_vision",
   )
 
 

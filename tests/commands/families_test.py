@@ -47,6 +47,7 @@ PLANNED = {  # a size of each
 }
 NEW = 4  # tokens of a caption
 FRAMES = 2
+TOKENS = 24  # of a video whose size a model follows
 OPEN = writer.open_writer
 
 
@@ -54,8 +55,8 @@ OPEN = writer.open_writer
 def folder(tmp_path_factory):
   """Two clips, and where checkpoints are made; a machine of one device."""
   path = tmp_path_factory.mktemp("families")
-  for name in ("a", "b"):
-    clips.stamped(path / f"{name}.mp4", 25)
+  for name, size in (("a", (48, 64)), ("b", (96, 48))):
+    clips.stamped(path / f"{name}.mp4", 25, size=size)
   only = jax.devices()[:1]
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(jax, "devices", lambda *_: only)
@@ -89,6 +90,7 @@ def open_writer(model, folder):
 
 def place(c, model):
   c.model.update(model, dtype="float32")
+  c.model.pixels.tokens = TOKENS
   c.placing.update(batch_size=2, frame_buckets=(FRAMES,), prefix_buckets=256)
 
 
@@ -156,6 +158,7 @@ def test_a_family_learns(model, folder, tmp_path):
   c.model.update(dtype="float32", remat="none")
   c.lora.update(rank=2, alpha=2.0, dropout=0.0)
   c.frames.fixed, c.optim.lr, c.log.to = FRAMES, 1e-2, ()
+  c.pixels.tokens = TOKENS
   c.data.update(pairs=str(pairs), videos=str(folder), min_score_gap=None)
   c.data.update(template=model["template"], cache=str(tmp_path / "shards"))
   c.data.update(batch_size=2, accumulation=1, workers=0)

@@ -52,7 +52,11 @@ ARCH = dict(
 FRAMES = dict(
   min_frames=2, max_frames=5, frames_per_second=2.0, rounding="nearest"
 )
-MODEL = dict(template="qwen3_vl", dtype="float32")
+SIZES = {"a": (48, 64), "b": (48, 96), "c": (96, 48)}
+PIXELS = dict(resize="auto", resample="bicubic", tokens=24)
+# In squares of 16 pixels: of at most 24, 12 and 8 in each of 1, 2 and 3 steps.
+GRIDS = [(3, 4), (2, 4), (4, 2)]
+MODEL = dict(template="qwen3_vl", dtype="float32", pixels=PIXELS)
 PLACING = dict(batch_size=4, prefix_buckets=64, frame_buckets=(6,))
 
 
@@ -67,7 +71,7 @@ def folder(tmp_path_factory):
   tokenizers_made.chatml().save_pretrained(path / "model")
   with (path / "pairs.jsonl").open("w") as rows:
     for name, count in (("a", 5), ("b", 10), ("c", 20)):
-      clips.stamped(path / f"{name}.mp4", count, rate=5)
+      clips.stamped(path / f"{name}.mp4", count, rate=5, size=SIZES[name])
       row = dict(video=f"{name}.mp4", chosen="a red ball", rejected="a box")
       rows.write(json.dumps(row) + "\n")
   only = jax.devices()[:1]
@@ -79,7 +83,10 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(folder):
-  """(what it was made ready with, workdir) of a run of three updates."""
+  """(what it was made ready with, workdir) of a run of three updates.
+
+  Each is of three videos of three sizes.
+  """
   c = vdc.get_config("model=qwen3_vl_2b")
   assert c.data.template == "qwen3_vl" and c.frames.rounding == "nearest"
   c.model.update(checkpoint=str(folder / "model"), arch={}, dtype="float32")
@@ -88,7 +95,10 @@ def run(folder):
   c.data.update(cache=str(folder / "cache"), min_score_gap=None, workers=0)
   c.data.update(accumulation=1, response_buckets=(16,), frame_buckets=(6,))
   c.frames.update(FRAMES)
-  c.optim.lr, c.epochs, c.log.to = 1e-2, 1, ()
+  assert c.pixels.resize == "auto"
+  c.pixels.update(PIXELS)
+  c.data.batch_size = 3
+  c.optim.lr, c.epochs, c.log.to = 1e-2, 3, ()
   ready = job.prepare(c, folder / "run")
   train.run(ready, c, folder / "run")
   return ready, folder / "run"
@@ -107,8 +117,18 @@ def test_a_run_learns_from_timed_pairs_of_frames(run):
   assert told == [["0.4"], ["0.3", "1.5"], ["0.5", "2.4", "3.8"]]
   batch = ready.data.batches[0]
   assert batch.frames is None
-  # Of 3 pairs 4 squares of 4 patches, behind the last layer and two others.
-  assert batch.features.shape == (1, 1, 3, 4, 3 * 4 * 16)
+  found = [ready.data.frames.size(n) for n in range(3)]
+  assert found == [(16 * rows, 16 * cols) for rows, cols in GRIDS]
+  # Squares of 4 patches end to end, behind the last layer and two others.
+  longest = batch.prefix.shape[-1]
+  assert batch.features.shape == (1, 3, 1, longest, 3 * 4 * 16)
+  own = (
+    np.abs(batch.features[0, :, 0].astype(np.float32)).max(axis=-1) > 0
+  ).sum(axis=-1)
+  for row, count in zip(batch.row[0], own, strict=True):
+    steps, (rows, cols) = row + 1, GRIDS[row]
+    assert count == (batch.prefix[0, list(batch.row[0]).index(row)] < 0).sum()
+    assert count == steps * rows * cols
 
 
 def test_features_of_other_layers_have_a_cache_of_their_own(run):
@@ -131,10 +151,10 @@ def asked(monkeypatch):
   """(frames, times) of each prompt from here on, as they are made."""
   seen, make = [], prompt_batches.make
 
-  def spy(form, question, count, times):
+  def spy(form, question, count, times, size=None):
     if times != [rooms.FAR]:  # which measures the longest prompt
       seen.append((count, list(times)))
-    return make(form, question, count, times)
+    return make(form, question, count, times, size)
 
   monkeypatch.setattr(prompt_batches, "make", spy)
   return seen

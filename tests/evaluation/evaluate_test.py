@@ -52,7 +52,7 @@ class Writer:
     self.opened += 1
     return self
 
-  def prepare(self, picture):
+  def prepare(self, picture, count):
     return picture
 
   def write(self, shots, ask):

@@ -24,7 +24,7 @@ WORDS = "a red ball rolls left then a blue box turns and the dog waits".split()
 class Writer:
   """Draws words by (seed, shot, candidate) and pixels, in their order."""
 
-  def prepare(self, picture):
+  def prepare(self, picture, count):
     return picture
 
   def write(self, shots, ask):
