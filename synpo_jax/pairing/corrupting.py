@@ -87,7 +87,10 @@ def _shots(work, rows, rule, seed, kinds, made):
       found[:] = [corruption.corrupt(name, seed, kinds, rule, duration, total)]
       return np.unique(found[0].frames)
 
-    clip = video.read(path, needed, work.writer.prepare, work.limits)
+    def prepare(picture):  # of so many as are shown, some of them twice
+      return work.writer.prepare(picture, len(found[0].frames))
+
+    clip = video.read(path, needed, prepare, work.limits)
     return clip, found[0]
 
   for row, (clip, found) in stages.readable(work, rows, load):
