@@ -12,17 +12,13 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 from synpo_jax.data.batches import IMAGE_TOKEN
 from synpo_jax.models import positions
 from synpo_jax.models.attention import XLA, Backend
-from synpo_jax.models.config import (
-  PARTS,
-  CaptionerConfig,
-  LoraConfig,
-  WindowTowerConfig,
-)
+from synpo_jax.models.config import PARTS, CaptionerConfig, LoraConfig
 from synpo_jax.models.connectors import Connector, PatchMerger
 from synpo_jax.models.decoder import KV, Decoder, Pages
 from synpo_jax.models.lora import tower_split
 from synpo_jax.models.packed_rows import Slots
 from synpo_jax.models.qwen_vit import WindowTower
+from synpo_jax.models.tower_config import WindowTowerConfig
 from synpo_jax.models.vit import Tower
 
 

@@ -11,13 +11,10 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from synpo_jax.models.config import (
-  ConnectorConfig,
-  LoraConfig,
-  WindowTowerConfig,
-)
+from synpo_jax.models.config import ConnectorConfig, LoraConfig
 from synpo_jax.models.lora import LoraDense
 from synpo_jax.models.norms import rms_norm
+from synpo_jax.models.tower_config import WindowTowerConfig
 from synpo_jax.models.tower_layers import draw_norm, layer_norm
 
 

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from synpo_jax.models.config import TowerConfig
+from synpo_jax.models.tower_config import TowerConfig
 
 # Added to the wanted grid when a position table is resized (official release)
 GRID_FUDGE = {"clip": 0.1, "dinov2": 0.0, "siglip": 0.0}

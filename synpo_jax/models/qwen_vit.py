@@ -22,8 +22,9 @@ from jaxtyping import Array, Bool, Float
 
 from synpo_jax.models import lora as lora_math
 from synpo_jax.models import rope
-from synpo_jax.models.config import LoraConfig, WindowTowerConfig
+from synpo_jax.models.config import LoraConfig
 from synpo_jax.models.connectors import between
+from synpo_jax.models.tower_config import WindowTowerConfig
 from synpo_jax.models.tower_layers import (
   applied_adapters,
   declare_adapters,

@@ -3,7 +3,8 @@
 import dataclasses
 
 from synpo_jax.data import video
-from synpo_jax.models.config import CaptionerConfig, WindowTowerConfig
+from synpo_jax.models.config import CaptionerConfig
+from synpo_jax.models.tower_config import WindowTowerConfig
 
 
 def follow(config: CaptionerConfig, pixels: dict) -> CaptionerConfig:

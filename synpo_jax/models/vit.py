@@ -19,8 +19,9 @@ from jaxtyping import Array, Float, Int
 
 from synpo_jax.models import lora as lora_math
 from synpo_jax.models import tome
-from synpo_jax.models.config import LoraConfig, TowerConfig, token_counts
+from synpo_jax.models.config import LoraConfig
 from synpo_jax.models.position_table import positions
+from synpo_jax.models.tower_config import TowerConfig, token_counts
 from synpo_jax.models.tower_layers import (
   ACTIVATIONS,
   applied_adapters,

@@ -11,9 +11,8 @@ from synpo_jax.models.config import (
   ConnectorConfig,
   DecoderConfig,
   RopeScaling,
-  TowerConfig,
-  WindowTowerConfig,
 )
+from synpo_jax.models.tower_config import TowerConfig, WindowTowerConfig
 from synpo_jax.runtime import json_file, shipped
 from synpo_jax.weights import (
   decoder_configs,

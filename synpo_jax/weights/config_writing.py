@@ -2,13 +2,8 @@
 
 import math
 
-from synpo_jax.models.config import (
-  CaptionerConfig,
-  DecoderConfig,
-  RopeScaling,
-  TowerConfig,
-  WindowTowerConfig,
-)
+from synpo_jax.models.config import CaptionerConfig, DecoderConfig, RopeScaling
+from synpo_jax.models.tower_config import TowerConfig, WindowTowerConfig
 from synpo_jax.weights.config_defaults import ACTIVATIONS
 from synpo_jax.weights.multimodal_configs import LLAVA_VIDEO
 

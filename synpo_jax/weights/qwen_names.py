@@ -3,7 +3,8 @@
 Read together with `tensor_names`, which has the rest.
 """
 
-from synpo_jax.models.config import CaptionerConfig, WindowTowerConfig
+from synpo_jax.models.config import CaptionerConfig
+from synpo_jax.models.tower_config import WindowTowerConfig
 from synpo_jax.weights import tensor_kinds
 from synpo_jax.weights.tensor_kinds import Leaf
 

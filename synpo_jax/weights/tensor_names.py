@@ -6,11 +6,8 @@ Qwen-VL has are named in `qwen_names`.
 
 import re
 
-from synpo_jax.models.config import (
-  CaptionerConfig,
-  DecoderConfig,
-  TowerConfig,
-)
+from synpo_jax.models.config import CaptionerConfig, DecoderConfig
+from synpo_jax.models.tower_config import TowerConfig
 from synpo_jax.weights import qwen_names, tensor_kinds
 from synpo_jax.weights.tensor_kinds import Leaf
 

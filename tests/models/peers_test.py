@@ -17,8 +17,8 @@ from synpo_jax.data.batches import IMAGE_TOKEN
 from synpo_jax.generation import decode, sampling
 from synpo_jax.generation.decode_loop import Prompts
 from synpo_jax.models.captioner import normalise
-from synpo_jax.models.config import WindowTowerConfig
 from synpo_jax.models.connectors import bilinear
+from synpo_jax.models.tower_config import WindowTowerConfig
 from synpo_jax.training import pair_logps
 from synpo_jax.weights import folders
 from synpo_jax.weights.config_reading import captioner_config

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from synpo_jax.models import tome
-from synpo_jax.models.config import (
+from synpo_jax.models.tower_config import (
   merges_per_layer,
   token_counts,
   tokens_per_frame,

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from synpo_jax.models import captioner, lora, vit
-from synpo_jax.models.config import LoraConfig, token_counts
+from synpo_jax.models.config import LoraConfig
+from synpo_jax.models.tower_config import token_counts
 from synpo_jax.weights.config_reading import captioner_config
 from tests.support.paths import GOLDEN
 
