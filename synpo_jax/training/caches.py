@@ -36,12 +36,6 @@ def make(c, model, variables, mesh, reference) -> Caches:
   trained, _ = update.split(variables, c.trainable)
   learned = trained["params"] if "params" in trained else {}
   features = references = _as_it_is
-  if model.config.follow and not c.cache.features:
-    raise ValueError(
-      f"pixels.resize={c.pixels.resize}: frames of sizes that follow their "
-      "videos are read by way of cached features alone, and cache.features="
-      "False; set pixels.resize to squash or crop"
-    )
   if keeps_features(c, model):
     if "tower" in learned:
       raise ValueError(

@@ -155,7 +155,9 @@ def make_model(c, mesh) -> captioner.Captioner:
   del sections["tokenizer"]
   adapter = c.lora.to_dict()
   model = loading.make_model(**sections, adapter=adapter, mesh=mesh)
-  return model.clone(config=seeing.follow(model.config, c.pixels.to_dict()))
+  config = seeing.follow(model.config, c.pixels.to_dict())
+  seeing.check(config, model.split, c.cache.features)
+  return model.clone(config=config)
 
 
 def make_world(*, folder, clips, heldout, seed):
