@@ -7,7 +7,6 @@ import sys
 import uuid
 
 import jax
-import numpy as np
 import pytest
 from rich.console import Console
 
@@ -80,9 +79,7 @@ def as_it_is(picture, count):
 
 
 def test_weak_frames_are_spread_over_the_whole_video(folder):
-  shot, clip = shots.read(
-    "b", folder / "b.mp4", RULE, as_it_is, contrast=True
-  )
+  shot, clip = shots.read("b", folder / "b.mp4", RULE, as_it_is, contrast=True)
   assert clips.numbers(shot.frames) == [0, 33, 66, 99]
   assert clips.numbers(shot.weak) == [0, 99]
   assert shots.has_contrast(shot) and clip.total == 100

@@ -20,10 +20,14 @@ from transformers.image_utils import SizeDict
 from transformers.models.qwen2_vl import image_processing_qwen2_vl as qwen2
 
 from synpo_jax.data import video
+from synpo_jax.data.batch import Batch
 from synpo_jax.data.batches import IMAGE_TOKEN
 from synpo_jax.data.frame_size import Follow
+from synpo_jax.models import captioner as captioners
 from synpo_jax.models import seeing
 from synpo_jax.models.captioner import Captioner
+from synpo_jax.models.config import LoraConfig
+from tests.support import adapter_peers as peers
 from tests.support.peers import VIDEO, VOCAB, published, qwen_patches
 
 qwen3 = importlib.import_module(
@@ -163,11 +167,11 @@ def logits_of(model, variables, features, tokens, mask):
 MIXED = ((4, 24, 40), (6, 40, 16), (2, 8, 56))
 
 
-@pytest.mark.parametrize("name", ["qwen_short_windows", "qwen2", "qwen3_deep"])
-def test_a_batch_of_mixed_sizes_gives_the_published_logits(
-  name, tmp_path_factory
-):
-  """Features end to end, padded to the prompt's length, as in training."""
+def mixed(name, tmp_path_factory):
+  """(torch model, ours, weights, rows and features of MIXED, their videos).
+
+  Features end to end, padded to the prompt's length, as in training.
+  """
   folder = tmp_path_factory.getbasetemp() / name
   model, captioner, variables = published(name, folder)
   captioner = Captioner(seeing.follow(captioner.config, PIXELS))
@@ -189,13 +193,74 @@ def test_a_batch_of_mixed_sizes_gives_the_published_logits(
   features = np.zeros((len(rows), 1, longest, seen[0].shape[-1]), np.float32)
   for row, made in zip(features, seen, strict=True):
     row[0, : len(made)] = made
+  videos = dict(
+    pixel_values_videos=torch.cat(flat), video_grid_thw=torch.tensor(grids)
+  )
+  return model, captioner, variables, (tokens, mask, features), videos
+
+
+def their_logits(model, tokens, mask, videos):
+  return model(
+    input_ids=torch.tensor(np.where(tokens <= IMAGE_TOKEN, VIDEO, tokens)),
+    attention_mask=torch.tensor(mask).long(),
+    **videos,
+  ).logits
+
+
+@pytest.mark.parametrize("name", ["qwen_short_windows", "qwen2", "qwen3_deep"])
+def test_a_batch_of_mixed_sizes_gives_the_published_logits(
+  name, tmp_path_factory
+):
+  model, captioner, variables, rows, videos = mixed(name, tmp_path_factory)
+  tokens, mask, features = rows
   ours = logits_of(captioner, variables, features, tokens, mask)
   with torch.no_grad():
-    theirs = model(
-      input_ids=torch.tensor(np.where(tokens <= IMAGE_TOKEN, VIDEO, tokens)),
-      attention_mask=torch.tensor(mask).long(),
-      pixel_values_videos=torch.cat(flat),
-      video_grid_thw=torch.tensor(grids),
-    ).logits.numpy()
+    theirs = their_logits(model, tokens, mask, videos).numpy()
   limit = 2e-5 * np.abs(theirs[mask]).max()
   np.testing.assert_allclose(np.asarray(ours)[mask], theirs[mask], atol=limit)
+
+
+ON = LoraConfig(3, 6.0, 0.0, ("decoder", "projector"))
+SCALE = ON.alpha / ON.rank
+
+
+@pytest.mark.parametrize("name", ["qwen_short_windows", "qwen3_deep"])
+def test_adapters_learn_from_mixed_sizes_what_torch_says(
+  name, tmp_path_factory
+):
+  """Two captions behind each prompt; loss, and gradients of each a and b."""
+  model, captioner, variables, rows, videos = mixed(name, tmp_path_factory)
+  tokens, mask, features = rows
+  rng = np.random.default_rng(5)
+  response = rng.integers(10, VOCAB, size=(len(tokens), 2, 4))
+  real = np.arange(4) < np.array([[4, 2], [3, 4], [1, 3]])[..., None]
+  batch = Batch(
+    prefix=jnp.asarray(tokens, jnp.int32),
+    prefix_mask=jnp.asarray(mask),
+    response=jnp.asarray(response, jnp.int32),
+    response_mask=jnp.asarray(real),
+    weight=jnp.ones(len(tokens)),
+    row=jnp.arange(len(tokens)),
+    features=jnp.asarray(features),
+  )
+  module = captioners.make(captioner.config, ON)
+  lora = peers.drawn(module)
+  kept = {k: v.clone() for k, v in model.state_dict().items()}
+  pairs = peers.adapted(model, captioner, lora, SCALE)
+  total = 0.0
+  for c, weight in enumerate(peers.WEIGHTS):
+    row = np.concatenate([tokens, response[:, c]], axis=1)
+    seen = np.concatenate([mask, real[:, c]], axis=1)
+    logits = their_logits(model, row, seen, videos)
+    logps = torch.log_softmax(logits[:, -5:-1], dim=-1)
+    words = torch.tensor(response[:, c])
+    picked = logps.gather(-1, words[..., None])[..., 0]
+    total = total + weight * (picked * torch.tensor(real[:, c])).sum()
+  total.backward()
+  loss, (grads, _) = peers.our_gradients(
+    module, "shared", variables["params"], lora, batch
+  )
+  np.testing.assert_allclose(loss, total.item(), rtol=1e-5)
+  peers.same_gradients(grads, pairs, SCALE)
+  model.zero_grad(set_to_none=True)
+  model.load_state_dict(kept)

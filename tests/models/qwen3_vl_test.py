@@ -22,12 +22,18 @@ from synpo_jax.data.batch import Batch
 from synpo_jax.data.batches import IMAGE_TOKEN
 from synpo_jax.generation import prompt_batches
 from synpo_jax.models import captioner as captioning
-from synpo_jax.models import initial
 from synpo_jax.models.config import LoraConfig
 from synpo_jax.training import pair_logps
-from synpo_jax.weights import tensor_names
 from synpo_jax.weights.config_reading import captioner_config
 from tests.support import clips, tokenizers_made
+from tests.support.adapter_peers import (
+  WEIGHTS,
+  adapted,
+  drawn,
+  near,
+  our_gradients,
+  same_gradients,
+)
 from tests.support.peers import (
   CASES,
   VOCAB,
@@ -41,7 +47,6 @@ pytestmark = pytest.mark.slow
 
 NAME = "qwen3_deep"
 LORA = LoraConfig(3, 6.0, 0.0, ("decoder", "projector", "tower"), 2)
-WEIGHTS = (1.0, -0.5)  # of the captions' log-probs in the loss
 
 
 @pytest.fixture(scope="module")
@@ -91,44 +96,6 @@ def batch_of(captioner, name):
   return rows, pixels
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def our_gradients(module, layout, params, lora, batch):
-  """(loss, gradients of the adapter and of the projector)."""
-  scoring = pair_logps.Scoring(layout, 4, None, None)
-
-  def loss(lora, projector):
-    variables = {"params": params | dict(projector=projector), "lora": lora}
-    logps = pair_logps.pair_logps(module, variables, batch, scoring)
-    sums_BC = jnp.sum(logps, axis=-1, where=batch.response_mask)
-    return jnp.sum(sums_BC * jnp.asarray(WEIGHTS)[None])
-
-  both = jax.value_and_grad(loss, argnums=(0, 1))
-  return both(lora, params["projector"])
-
-
-def adapted(model, captioner, lora):
-  """{path in our tree: [(torch's weight, a, b) of each layer]}, W + s a b."""
-  scale = LORA.alpha / LORA.rank
-  weights, found = dict(model.named_parameters()), {}
-  for leaf in tensor_names.leaves(captioner.config):
-    pair = lora
-    for name in leaf.path.removesuffix("/kernel").split("/"):
-      pair = pair.get(name, {}) if isinstance(pair, dict) else {}
-    if not (leaf.path.endswith("/kernel") and "a" in pair):
-      continue
-    found[leaf.path] = []
-    if not leaf.stacked:
-      pair = {key: matrix[None] for key, matrix in pair.items()}
-    stems = leaf.stems[-len(pair["a"]) :]  # in a tower the last ones
-    for stem, a, b in zip(stems, pair["a"], pair["b"], strict=True):
-      a, b = torch.tensor(np.asarray(a)), torch.tensor(np.asarray(b))
-      module = tensor_names.module(stem, captioner.config)
-      weight = weights[f"{module}.weight"]
-      weight.data += scale * (a @ b).T
-      found[leaf.path].append((weight, a, b))
-  return found
-
-
 def their_loss(model, name, batch, pixels):
   """The same loss, a row for each caption."""
   tokens, mask = np.asarray(batch.prefix), np.asarray(batch.prefix_mask)
@@ -144,11 +111,6 @@ def their_loss(model, name, batch, pixels):
     picked = logps.gather(-1, torch.tensor(row[:, -5:])[..., None])[..., 0]
     total = total + weight * (picked * torch.tensor(real)).sum()
   return total
-
-
-def near(ours, theirs):
-  limit = 1e-4 * theirs.abs().max().item()
-  np.testing.assert_allclose(np.asarray(ours), theirs.numpy(), atol=limit)
 
 
 # Linear layers of a decoder, a tower and a connector, of each of their kinds.
@@ -167,16 +129,13 @@ def test_adapters_learn_what_torch_says(name, tmp_path_factory):
   folder = tmp_path_factory.getbasetemp() / name
   model, captioner, variables = published(name, folder)
   rows, pixels = batch_of(captioner, name)
-  module, keys = captioning.make(captioner.config, LORA), iter(range(100))
-  lora = jax.tree.map(
-    lambda x: 0.1 * jax.random.normal(jax.random.key(next(keys)), x.shape),
-    initial.adapter(module, 0),
-  )
+  module = captioning.make(captioner.config, LORA)
+  lora, scale = drawn(module), LORA.alpha / LORA.rank
   kept = {k: v.clone() for k, v in model.state_dict().items()}
-  pairs = adapted(model, captioner, lora)
+  pairs = adapted(model, captioner, lora, scale)
   loss = their_loss(model, name, rows, pixels)
   loss.backward()
-  scale, params = LORA.alpha / LORA.rank, variables["params"]
+  params = variables["params"]
   assert len(pairs) == ADAPTED[name]
   below = module.clone(lora=None)
   features = our_(below, params, pixels, "encode_pixels")
@@ -188,16 +147,7 @@ def test_adapters_learn_what_torch_says(name, tmp_path_factory):
     if name == NAME:
       merger = model.model.visual.deepstack_merger_list[1].linear_fc2.weight
       near(projector["deep_1"]["fc1"]["kernel"], merger.grad.T)
-    for path, layers in pairs.items():
-      ours = grads
-      for key in path.removesuffix("/kernel").split("/"):
-        ours = ours[key]
-      if ours["a"].ndim == 2:
-        ours = {key: matrix[None] for key, matrix in ours.items()}
-      for at, (weight, a, b) in enumerate(layers):
-        slope = weight.grad.T * scale
-        near(ours["a"][at], slope @ b.T)
-        near(ours["b"][at], a.T @ slope)
+    same_gradients(grads, pairs, scale)
   model.zero_grad(set_to_none=True)
   model.load_state_dict(kept)
 
