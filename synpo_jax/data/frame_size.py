@@ -78,7 +78,10 @@ class Follow:
     return math.prod(n // self.unit for n in size)
 
   def largest(self, frames: int) -> tuple[int, int]:
-    """A size of as many tokens as any of `frames` frames has, nearly square."""
+    """Nearly square, of the most tokens that `frames` frames may have each.
+
+    Less what no such rectangle has: of 23 it is 4 x 5 that are planned.
+    """
     steps = -(-frames // self.together)
     shared = steps * self.together if self.whole else 1
     cells = min(self.tokens // steps, self.most // (shared * self.unit**2))
