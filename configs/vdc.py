@@ -141,7 +141,8 @@ def paper(loss):
   # Their number for all videos; None leaves it to the above.
   c.frames.fixed = config_dict.placeholder(int)
   # auto: sizes that follow the video, of so many tokens in all, where the
-  # model's own processor has such (Qwen-VL); else crop. Or squash.
+  # model's own processor has such (Qwen-VL); else crop. Or squash. Adapters on
+  # such a tower, and cache.features=False, want crop or squash.
   # bicubic | bilinear | lanczos
   c.pixels = dict(resize="auto", resample="bicubic", tokens=1152)
   c.optim = optim()

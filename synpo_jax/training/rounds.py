@@ -22,6 +22,7 @@ ALIKE = {
   "model.kept_ratio": "kept_ratio",
   "pixels.resize": "pixels.resize",
   "pixels.resample": "pixels.resample",
+  "pixels.tokens": "pixels.tokens",
 }
 CHOICES = {
   "adapter": ("merge", "keep"),

@@ -271,6 +271,7 @@ def test_older_pairs_are_mixed_in(kept):
       {"evaluate.model.template": "llava"},
       "evaluate.model.template=llava, but",
     ),
+    ({"pairs.model.pixels.tokens": 9}, "pairs.model.pixels.tokens=9, but"),
     ({"pairs.stages": "pairs"}, "pairs.stages=pairs: a round wants all"),
     ({"load_adapters": "vllm"}, "no endpoint writes captions"),
     ({"pairs.model.endpoint": "http://h/v1"}, "load_adapters=vllm has it load"),

@@ -209,7 +209,7 @@ def test_frames_and_prompt_are_the_processors(
   )
   theirs = processor(text=[asked], videos=[facts])["input_ids"][0]
   even = len(clip.times) + len(clip.times) % 2
-  config = SimpleNamespace(blocks=lambda n: [6] * (n // 2))
+  config = SimpleNamespace(blocks=lambda n, size: [6] * (n // 2))
   form = prompt_batches.Format(tokenizer, "qwen3_vl", config, 1)
   asked = form, ["What is it?"], even, clip.times
   prefix, (tail,) = prompt_batches.make(*asked)
