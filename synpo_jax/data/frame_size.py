@@ -61,8 +61,7 @@ class Follow:
     """smart_resize of Qwen2-VL (count 1) and of Qwen3-VL."""
     unit = self.unit
     sides = [round(n / unit) * unit for n in (height, width)]
-    paired = count if count == 1 else round(count / self.together)
-    paired *= 1 if count == 1 else self.together
+    paired = round(count / self.together) * self.together if count > 1 else 1
     if paired * math.prod(sides) > most:
       shrink = math.sqrt(count * height * width / most) if most else math.inf
       sides = [

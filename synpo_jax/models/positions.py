@@ -20,7 +20,7 @@ def grid(tokens: Int[Array, "N T"], side: int) -> Int[Array, "2 N 1"]:
   As IMAGE_STEP and IMAGE_ROW have it; `side` of both where they are missing.
   """
   steps = jnp.sum(tokens == IMAGE_STEP, axis=1)
-  rows = jnp.sum((tokens <= IMAGE_ROW), axis=1)
+  rows = jnp.sum(tokens <= IMAGE_ROW, axis=1)
   cells = jnp.sum(tokens <= IMAGE_TOKEN, axis=1)
   told = jnp.stack(
     [rows // jnp.maximum(steps, 1), cells // jnp.maximum(rows, 1)]

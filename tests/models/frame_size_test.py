@@ -33,6 +33,8 @@ from tests.support.peers import VIDEO, VOCAB, published, qwen_patches
 qwen3 = importlib.import_module(
   "transformers.models.qwen3_vl.video_processing_qwen3_vl"
 )
+pytestmark = pytest.mark.slow
+
 PIXELS = dict(resize="auto", resample="bicubic", tokens=96)
 FRAMES = (1, 2, 3, 5, 8, 31)
 SHAPES = [(90, 160), (480, 270), (64, 64), (33, 900), (720, 1280), (100, 47)]
