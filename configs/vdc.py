@@ -134,6 +134,9 @@ def paper(loss):
   # WPO: a pair's loss counts as far as the model would write its captions, and
   # at most so much (1.0 in the paper's release); None: all count the same.
   c.loss.wpo = config_dict.placeholder(float)
+  # LD-DPO: what the tokens count, of policy and reference, that make a caption
+  # longer than the other of its pair (0.5 in the paper); None: as all others.
+  c.loss.ld_alpha = config_dict.placeholder(float)
   c.data = data()
   # Frames of a video: so many a second within these limits, evenly spread.
   c.frames = dict(min_frames=8, max_frames=16, frames_per_second=0.5)

@@ -30,7 +30,7 @@ from synpo_jax.losses.lists import (
   plackett_luce,
   synpo_list,
 )
-from synpo_jax.losses.modifiers import check_wpo, pair_weights
+from synpo_jax.losses.modifiers import check, lighten, pair_weights, told
 from synpo_jax.losses.sequences import check_form
 from synpo_jax.losses.with_reference import (
   apo_down,
@@ -157,19 +157,25 @@ class Loss(NamedTuple):
   is at least `captions`, or the captions of the longest list, best first.
   all_pairs: the least gap of the pairs that lists are taken apart into. wpo:
   the most that a pair weighs, by `modifiers.closeness` [B, C]; None: all weigh
-  the same.
+  the same. ld_alpha: what tokens weigh that make a caption longer than the
+  other, against a reference, in ref_logps already; None: as any.
   """
 
   name: str
   terms: tuple[Term, ...]
   all_pairs: float | int | None = None
   wpo: float | int | None = None
+  ld_alpha: float | int | None = None
 
   def __call__(
     self, logps, mask, ref_logps, weight, scores=None, closeness=None
   ) -> Float[Array, "B"]:
-    given = logps, mask, ref_logps, weight, scores, self.all_pairs
-    loss_B = sum(term(*given) for term in self.terms)
+    given = mask, ref_logps, weight, scores, self.all_pairs
+    light = lighten(logps, mask, self.ld_alpha)
+    loss_B = sum(
+      term(light if term.name in NEEDS_REFERENCE else logps, *given)
+      for term in self.terms
+    )
     if self.wpo is None:
       return loss_B
     return pair_weights(closeness, self.wpo) * loss_B
@@ -196,14 +202,11 @@ class Loss(NamedTuple):
     return self.captions == listed.MOST
 
   def __str__(self) -> str:
-    pairs = self.all_pairs
-    where = "" if pairs is None else f", all pairs {pairs:g} or more apart"
-    if self.wpo is not None:
-      where = f", weighed by WPO, at most {self.wpo:g}"
+    how = told(self.all_pairs, self.wpo, self.ld_alpha)
     if len(self.terms) == 1 and self.terms[0].name == self.name:
-      return _told(self.terms[0]) + where
-    told = (f"{term.weight:g} {_told(term)}" for term in self.terms)
-    return f"{self.name}: {' + '.join(told)}{where}"
+      return _told(self.terms[0]) + how
+    parts = (f"{term.weight:g} {_told(term)}" for term in self.terms)
+    return f"{self.name}: {' + '.join(parts)}{how}"
 
 
 def _told(term: Term) -> str:
@@ -216,20 +219,20 @@ def make(
   coefficients: Mapping,
   all_pairs: float | int | None = None,
   wpo: float | int | None = None,
+  ld_alpha: float | int | None = None,
 ) -> Loss:
   """The loss of a config's `loss` section.
 
   coefficients: those of the loss `name`; or of a mixture, whose name is free:
   {loss: its coefficients and a `weight`}. all_pairs: least gap of the pairs of
-  a list, None for rows of pairs. wpo: the most that a pair weighs, None for no
-  weights. Raises ValueError, in one line, for names that are no losses, for
-  coefficients that are not their losses', and for what does not go together:
-  losses of lists and of pairs, weights of pairs and other losses.
+  a list, None for rows of pairs. wpo, ld_alpha: as of Loss. Raises ValueError,
+  in one line, for names that are no losses, for coefficients that are not their
+  losses', and for what does not go together.
   """
-  loss = Loss(name, _terms(name, coefficients), all_pairs, wpo)
+  loss = Loss(name, _terms(name, coefficients), all_pairs, wpo, ld_alpha)
   read = {term.name: captions(term.name) for term in loss.terms}
   check_lists(name, read, all_pairs)
-  check_wpo(name, read, wpo, all_pairs)
+  check(loss, read)
   return loss
 
 

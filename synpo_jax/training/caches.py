@@ -49,7 +49,8 @@ def make(c, model, variables, mesh, reference) -> Caches:
       frames_at_once=c.cache.frames_at_once,
       verify=c.cache.verify,
     )
-  needed = losses.make(**c.loss.to_dict()).needs_reference
+  loss = losses.make(**c.loss.to_dict())
+  needed = loss.needs_reference
   if needed and learned and not c.cache.references:
     raise ValueError(
       f"loss {c.loss.name} compares with the weights at the start, and "
@@ -59,7 +60,13 @@ def make(c, model, variables, mesh, reference) -> Caches:
   if needed and c.cache.references:
     scoring = pair_logps.make_scoring(**c.step, mesh=mesh)
     references = reference_cache.make(
-      model, reference, c.data.cache, mesh, scoring, verify=c.cache.verify
+      model,
+      reference,
+      c.data.cache,
+      mesh,
+      scoring,
+      verify=c.cache.verify,
+      ld_alpha=loss.ld_alpha,
     )
   return Caches(features, references)
 

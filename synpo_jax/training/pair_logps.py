@@ -15,6 +15,7 @@ from jax.sharding import Mesh, Sharding
 from jaxtyping import Array, Float, Int, Int32
 
 from synpo_jax.data.batch import Batch
+from synpo_jax.losses import modifiers
 from synpo_jax.models import captioner, head, sharding
 from synpo_jax.models.packed_rows import Slots
 
@@ -214,7 +215,22 @@ def reference_logps(
   model, variables, batch: Batch, scoring: Scoring
 ) -> Float[Array, "B C"]:
   """Summed log-probs of the same network with its LoRA tree off."""
+  logps = _base_logps(model, variables, batch, scoring)
+  return jnp.sum(logps, axis=-1, where=batch.response_mask)
+
+
+def reference_parts(
+  model, variables, batch: Batch, scoring: Scoring
+) -> Float[Array, "B C 2"]:
+  """The same in two sums: of as many tokens as both have, and of the rest."""
+  logps = _base_logps(model, variables, batch, scoring)
+  rest_BCR = modifiers.longer(batch.response_mask)
+  parts = batch.response_mask & ~rest_BCR, rest_BCR
+  sums = [jnp.sum(logps, axis=-1, where=part_BCR) for part_BCR in parts]
+  return jnp.stack(sums, axis=-1)
+
+
+def _base_logps(model, variables, batch, scoring):
   base = {"params": variables["params"]}
   logps = pair_logps(model.clone(lora=None), base, batch, scoring)
-  sums_BC = jnp.sum(logps, axis=-1, where=batch.response_mask)
-  return jax.lax.stop_gradient(sums_BC)
+  return jax.lax.stop_gradient(logps)

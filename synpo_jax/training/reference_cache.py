@@ -5,7 +5,8 @@ a row depend on the weights at the start, the row's tokens and its video alone.
 They are stored in ArrayRecord files (data.records) beside the decoded frames: a
 folder per base (weights, config, dtype), in it an array per row, found by its
 tokens, the content of its frames and whether features or frames were read.
-Other losses, seeds, epochs and adapters read the same values.
+Other losses, seeds, epochs and adapters read the same values. For a loss with
+`ld_alpha` there are two sums of a caption, [C, 2], in a folder of their own.
 """
 
 import dataclasses
@@ -21,6 +22,7 @@ from jax.experimental import multihost_utils
 
 from synpo_jax.data import batches, pipeline, records
 from synpo_jax.data.stream import Stream
+from synpo_jax.losses import modifiers
 from synpo_jax.models import sharding
 from synpo_jax.models.tree_digest import digest
 from synpo_jax.runtime import exchange, hosts, settings
@@ -40,6 +42,7 @@ def make(
   scoring: pair_logps.Scoring,
   *,
   verify: int,
+  ld_alpha: float | int | None = None,
 ) -> Callable[[pipeline.Data], pipeline.Data]:
   """Returns a function that adds ref_logps to the batches of data.
 
@@ -51,46 +54,58 @@ def make(
     params: the weights `params` at the start, all of them.
     cache: folder that the first process reads and writes: data.cache.
     verify: rows to recompute.
+    ld_alpha: of the loss.
 
   The function raises ValueError where stored and recomputed log-probs differ
   by more than TOLERANCE.
   """
-  name = f"references-{_setting(model, params)}"
+  apart = ld_alpha is not None
+  name = f"references-{_setting(model, params, apart)}"
   folder, remote = exchange.place(cache, name)
-  score = make_scorer(model, params, mesh, scoring)
+  score = make_scorer(model, params, mesh, scoring, apart)
   tolerance = TOLERANCE[jnp.dtype(model.dtype).name]
 
   def attach(data):
     keys = row_keys(data)
-    computed = _fill(folder, remote, data, keys, score)
-    logps_NC = _stored(folder, data, keys)
+    width = data.batches.rows.captions * (2 if apart else 1)
+    computed = _fill(folder, remote, data, keys, score, width)
+    stored_Nw = _stored(folder, keys, width)
     sample = _sample(data.batches.sizes, verify)
     for rows, fresh in score(data.batches.once(sample)):
-      _compare(folder, data, rows, logps_NC[rows], fresh, tolerance)
+      _compare(folder, data, rows, stored_Nw[rows], fresh, tolerance)
     hosts.say(
       f"references: {len(keys) - computed} read, {computed} computed; "
       f"verified {len(sample)}"
     )
-    return pipeline.with_references(data, logps_NC)
+    if apart:
+      parts_NC2 = stored_Nw.reshape(len(keys), -1, 2)
+      stored_Nw = modifiers.joined(parts_NC2, np.float32(ld_alpha))
+    return pipeline.with_references(data, stored_Nw)
 
   return attach
 
 
-def _setting(model, params) -> str:
-  """Name of all that decides the log-probs of given rows."""
+def _setting(model, params, apart: bool = False) -> str:
+  """Name of all that decides what is stored of given rows."""
   config = dataclasses.asdict(model.config)
   dtype = jnp.dtype(model.dtype).name
   split = [] if model.split is None else [model.split]  # features are rounded
-  return settings.digest([LAYOUT, digest(params), config, dtype, *split], 16)
+  kind = [*split, "apart"] if apart else split
+  return settings.digest([LAYOUT, digest(params), config, dtype, *kind], 16)
 
 
-def make_scorer(model, params, mesh, scoring):
-  """Returns batches -> iterator of (rows [n], summed log-probs [n, C])."""
+def make_scorer(model, params, mesh, scoring, apart: bool = False):
+  """Returns batches -> iterator of (rows [n], summed log-probs [n, C]).
+
+  apart: each caption's in two sums, as of pair_logps.reference_parts: [n, 2C].
+  """
+  of = pair_logps.reference_parts if apart else pair_logps.reference_logps
 
   @functools.partial(jax.jit, out_shardings=sharding.replicated(mesh))
   def step(params, batch, rows):
     variables, micro = {"params": params}, batch.micro(0)
-    return rows, pair_logps.reference_logps(model, variables, micro, scoring)
+    sums = of(model, variables, micro, scoring)
+    return rows, sums.reshape(len(sums), -1)
 
   def score(source):
     stream = Stream(source, 0) if len(source) else ()
@@ -98,9 +113,9 @@ def make_scorer(model, params, mesh, scoring):
       own = source.numbers(index)[0, source.mine].astype(np.int32)
       own = sharding.put_rows(own, mesh)  # in the mesh's order, as the batch is
       told = step(params, sharding.put_batch(batch, mesh), own)
-      rows, logps_BC = map(np.asarray, told)
+      rows, sums = map(np.asarray, told)
       real = rows != batches.FILLER
-      yield rows[real], logps_BC[real]
+      yield rows[real], sums[real]
 
   return score
 
@@ -121,12 +136,12 @@ def row_keys(data: pipeline.Data) -> list[str]:
   return keys
 
 
-def _fill(folder, remote, data, keys, score) -> int:
+def _fill(folder, remote, data, keys, score, width) -> int:
   """Computes the rows that the folder lacks; returns how many."""
   with cache_folder.held(folder, "references"):
     if hosts.is_first():
       exchange.pull(folder, remote)
-    todo = np.flatnonzero(np.isnan(_stored(folder, data, keys)).any(axis=1))
+    todo = np.flatnonzero(np.isnan(_stored(folder, keys, width)).any(axis=1))
     made = score(data.batches.once(todo))
     with cache_folder.bar("references", len(todo)) as advance:
 
@@ -144,9 +159,9 @@ def _fill(folder, remote, data, keys, score) -> int:
   return len(todo)
 
 
-def _stored(folder, data, keys) -> np.ndarray:
-  """float32 [N, C] as the first process finds them, NaN where it does not."""
-  logps = np.full((len(keys), data.batches.rows.captions), np.nan, np.float32)
+def _stored(folder, keys, width) -> np.ndarray:
+  """float32 [N, width] as the first process finds them, else NaN."""
+  logps = np.full((len(keys), width), np.nan, np.float32)
   if hosts.is_first():
     entries = records.inventory(folder)
     found = [n for n, key in enumerate(keys) if key in entries]

@@ -95,7 +95,7 @@ def make_objective(model, scoring, **loss):
     logps, collisions = pair_logps.pair_scores(*given, **how)
     ref_logps = batch.ref_logps
     if loss_fn.needs_reference and ref_logps is None:
-      ref_logps = pair_logps.reference_logps(*given)
+      ref_logps = _reference(loss_fn.ld_alpha, *given)
     if not weighs:
       return logps, ref_logps
     near = modifiers.closeness(logps, collisions, batch.response_mask)
@@ -110,6 +110,12 @@ def make_objective(model, scoring, **loss):
     return sums | {"wpo_weight": jnp.sum(weights_B * weight)}
 
   return Objective(score, judge, loss_fn.coupled)
+
+
+def _reference(ld_alpha, *given):
+  if ld_alpha is None:
+    return pair_logps.reference_logps(*given)
+  return modifiers.joined(pair_logps.reference_parts(*given), ld_alpha)
 
 
 def pair_sums(logps, mask, loss_B, weight_B, scores_BC=None):

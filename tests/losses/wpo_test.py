@@ -104,9 +104,9 @@ PL = dict(weight=1, **vdc.LOSSES["plackett_luce"])
     ("gdpo", vdc.MIXTURES["gdpo"], {}, "gold_nll reads a reference caption"),
     ("mine", dict(plackett_luce=PL), {}, "plackett_luce reads a whole list"),
     ("dpo", dict(beta=1), dict(all_pairs=1.0), "loss.all_pairs takes lists"),
-    ("dpo", dict(beta=1), dict(wpo=0), "loss.wpo=0: the most that a pair"),
-    ("dpo", dict(beta=1), dict(wpo=True), "loss.wpo=True: the most that"),
-    ("dpo", dict(beta=1), dict(wpo=np.inf), "loss.wpo=inf: the most that"),
+    ("dpo", dict(beta=1), dict(wpo=0), "loss.wpo=0: a number above 0, or None"),
+    ("dpo", dict(beta=1), dict(wpo=True), "loss.wpo=True: a number above 0"),
+    ("dpo", dict(beta=1), dict(wpo=np.inf), "loss.wpo=inf: a number above 0"),
   ],
 )
 def test_what_cannot_be_weighed_is_refused(name, coefficients, own, said):

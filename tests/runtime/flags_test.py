@@ -134,7 +134,8 @@ def test_what_may_be_none_is_said_in_a_comment():
   assert may == {
     *("data.min_score_gap", "data.question", "model.kept_ratio"),
     *("frames.fixed", "optim.clip_norm", "judge.temperature"),
-    *("loss.all_pairs", "loss.wpo", "lora.tower_layers"),
+    *("loss.all_pairs", "loss.wpo", "loss.ld_alpha"),
+    "lora.tower_layers",
     *("optim.lr_projector", "optim.lr_tower"),
   }
   said = config_help.comments(ROOT / "configs" / "vdc.py")
