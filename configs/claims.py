@@ -19,6 +19,12 @@ One regime, and two cells with another seed beside the published ones:
   python -m synpo_jax.claims --config=configs/claims.py --workdir=runs/claims \
     --config.regimes='("truth",)' --config.methods='("synpo", "dpo")' \
     --config.seeds='(7,)' --config.results=runs/claims/seed7.json
+
+And at fifty times the weights, with SmolLM2-135M in the decoder's place
+(configs/warm_start.py:smol makes that captioner), one seed:
+
+  python -m synpo_jax.claims --config=configs/claims.py:smol \
+    --workdir=runs/claims_smol --readme=results/smollm2.md
 """
 
 import ml_collections
@@ -28,7 +34,16 @@ from configs import vdc
 LOSSES = ("synpo", "dpo", "ipo", "simpo", "orpo", "cpo", "kto", "sft")
 
 
-def get_config():
+def get_config(arg=""):
+  """`arg` is `smol`, or nothing."""
+  if arg not in ("", "smol"):
+    raise ValueError(f"configs/claims.py:{arg}: choose smol or nothing")
+  c = shipped()
+  return smol(c) if arg else c
+
+
+def shipped():
+  """The study of the shipped captioner, `make claims`."""
   c = ml_collections.ConfigDict()
   c.losses = {name: dict(vdc.LOSSES[name]) for name in LOSSES}
   c.regimes = ("style", "truth")
@@ -101,3 +116,21 @@ def truth():
     collapse_epochs=5,
     collapse_lr=4.0,  # of the chosen rate
   )
+
+
+def smol(c):
+  """SynPO, DPO, SimPO and SFT with SmolLM2-135M, truth alone, one seed."""
+  methods = ("synpo", "dpo", "simpo", "sft")
+  c.losses = {name: c.losses[name] for name in methods}
+  c.methods, c.regimes, c.seeds = methods, ("truth",), (1,)
+  c.truth.update(second=(), collapse=())
+  c.truth.pairs.most = 128
+  c.lrs = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3)
+  c.lr_start = 3e-4
+  c.look.captions = 8
+  c.world.update(policy=0, train=192, validation=32, test=96, second=0)
+  c.candidates.new = 112
+  c.run.model.update(checkpoint="runs/smol_seeing", remat="save_dots")
+  c.run.data.response_buckets = (112,)
+  c.results = "results/claims_smol.json"
+  return c

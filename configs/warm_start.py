@@ -40,19 +40,57 @@ TOWER = dict(
 )
 
 
-def get_config():
+def get_config(arg=""):
+  """`arg` is `smol`, or nothing."""
+  if arg not in ("", "smol"):
+    raise ValueError(f"configs/warm_start.py:{arg}: choose smol or nothing")
+  c = shipped()
+  return smol(c) if arg else c
+
+
+def shipped():
+  """The captioner of `make demo`."""
   c = ml_collections.ConfigDict()
-  c.world = dict(clips=8000, seed=1_000_000)  # to learn from
+  c.world = dict(clips=8000, rows_per_clip=4, seed=1_000_000)  # to learn from
   c.exam = dict(clips=300, seed=3_000_000)  # for the marks, never learned from
   # Of the careful captioner: share of true claims of a kind told rightly, F1.
   c.gates = dict(colour=0.9, size=0.9, place=0.8, direction=0.7)
   c.gates.update(camera=0.85, shape=0.75, f1=0.8)
+  # Folders to take a tower that sees and a language model from, in the place
+  # of weights that begin at random.
+  c.parts = dict(tower="", decoder="")
   c.tower = tower()
+  c.words = words()  # of the projector between such parts
   c.run = run()  # of the careful captioner
   # Then captions by annotators of whom each writes this share.
   c.mixture = dict(terse=0.1, careless=0.6, careful=0.3)
-  c.mixing = dict(epochs=1, lr=1e-3)
+  c.mixing = dict(epochs=1, lr=1e-3, clips=8000)
   c.policy = policy()  # how the shipped pairs are sampled and judged
+  return c
+
+
+def smol(c):
+  """SmolLM2-135M behind the shipped captioner's tower, for configs/claims.py.
+
+  python -m synpo_jax.wheels --out=runs/smol
+  python -m synpo_jax.warm_start --config=configs/warm_start.py:smol \
+    --workdir=runs/smol_warm --out=runs/smol_seeing
+  """
+  c.world.update(clips=2400, rows_per_clip=1)
+  c.exam.clips = 100
+  c.parts.update(tower="synpo_jax/assets/tiny", decoder="runs/smol/checkpoint")
+  c.run.epochs = 1
+  c.run.model.update(arch={}, tokenizer=c.parts.decoder)
+  c.run.data.update(
+    batch_size=4,
+    accumulation=4,
+    prefix_buckets=16,
+    response_buckets=(32, 64, 96),
+  )
+  c.run.optim.lr = 5e-4
+  c.run.every.checkpoint = 50
+  c.mixing.update(lr=2e-4, clips=700)
+  c.policy.pairs.most = 0  # the claims sample pairs of their own
   return c
 
 
@@ -73,6 +111,13 @@ def tower():
   optim.update(lr=2e-3, weight_decay=0.01, b2=0.98, clip_norm=1.0)
   optim.warmup_frac = 0.05
   return dict(updates=1500, pictures=128, every=100, optim=optim)
+
+
+def words():
+  """A minute or two on two CPU cores."""
+  optim = tower()["optim"]
+  optim.update(lr=1e-3, weight_decay=0.0)
+  return dict(updates=400, pictures=128, optim=optim)
 
 
 def run():

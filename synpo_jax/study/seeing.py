@@ -90,7 +90,7 @@ def make_loss(config):
     x, _, slots = tower.apply(
       {"params": weights["tower"]}, pixels, method="trace"
     )
-    share_IPK = _share(slots[:, first:] - first, x.shape[1])
+    share_IPK = share(slots[:, first:] - first, x.shape[1])
     x *= jax.lax.rsqrt(jnp.mean(x**2, axis=-1, keepdims=True) + 1e-6)
     total, right = 0.0, {}
     for index, (name, values) in enumerate(patches.VALUES.items()):
@@ -106,7 +106,7 @@ def make_loss(config):
   return loss
 
 
-def _share(slots: Int[Array, "I P"], count: int) -> Float[Array, "I P K"]:
+def share(slots: Int[Array, "I P"], count: int) -> Float[Array, "I P K"]:
   """What part of each token each patch is."""
   held = jax.nn.one_hot(slots, count)
   return held / jnp.maximum(jnp.sum(held, axis=1, keepdims=True), 1.0)

@@ -4,6 +4,7 @@ A stage's captioner is a published folder, float32, that appears in the workdir
 when it is whole; where it is there, the stage is done.
 """
 
+import dataclasses
 import pathlib
 import shutil
 
@@ -13,7 +14,7 @@ import numpy as np
 from synpo_jax.data import prompts
 from synpo_jax.models import initial
 from synpo_jax.runtime import journal, journal_rows, shipped
-from synpo_jax.study import candidates, material, seeing
+from synpo_jax.study import candidates, joining, material, seeing
 from synpo_jax.training import job, loop, update
 from synpo_jax.weights import folders, loading, merging
 from synpo_jax.world import rows as world_rows
@@ -33,15 +34,50 @@ def teach_tower(c, workdir: pathlib.Path) -> pathlib.Path:
   opened = job.open_model(run)
   config = opened.model.config
   params = initial.params(opened.model, run.seed)
-  data = job.read_data(run, opened, captions=1, epochs=1)
-  scenes = graphs.read_scenes(str(workdir / "world" / "scenes.jsonl"))
-  side = config.tower.image_size // config.tower.patch
-  album = seeing.make_album(data, scenes, side)
   tower = seeing.train(
-    c.tower, config.tower, params["tower"], album, workdir / "tower", run.seed
+    c.tower,
+    config.tower,
+    params["tower"],
+    _album(run, opened, workdir),
+    workdir / "tower",
+    run.seed,
   )
   _keep(done, run, config, widened(params) | {"tower": tower})
   return done
+
+
+def join_parts(c, workdir: pathlib.Path) -> pathlib.Path:
+  """A captioner of c.parts: a tower that sees already, a language model, and
+  between them a projector that tells in words what a patch shows."""
+  done = workdir / "seen"
+  if done.exists():
+    return done
+  run = _of(_run(c, workdir), c.parts.decoder)
+  mesh, reader, texts = opened = job.open_model(run)
+  seer = job.make_model(_of(run, c.parts.tower), mesh)
+  config = dataclasses.replace(seer.config, decoder=reader.config.decoder)
+  decoder = loading.load_params(reader, c.parts.decoder, mesh)["decoder"]
+  tower = loading.load_params(seer, c.parts.tower, mesh)["tower"]
+  words = np.asarray(decoder["embed"]["embedding"])
+  projector = joining.teach(
+    c.words,
+    config,
+    tower,
+    joining.word_tables(texts.tokenizer, words),
+    _album(run, opened._replace(model=seer), workdir),
+    run.seed,
+  )
+  parts = dict(decoder=decoder, tower=tower, projector=projector)
+  _keep(done, run, config, parts)
+  return done
+
+
+def _album(run, opened, workdir: pathlib.Path) -> seeing.Album:
+  """Frames of the world's clips, with what their patches show."""
+  data = job.read_data(run, opened, captions=1, epochs=1)
+  scenes = graphs.read_scenes(str(workdir / "world" / "scenes.jsonl"))
+  tower = opened.model.config.tower
+  return seeing.make_album(data, scenes, tower.image_size // tower.patch)
 
 
 def widened(params: dict) -> dict:
@@ -80,11 +116,11 @@ def teach_mixture(c, workdir, start: pathlib.Path) -> pathlib.Path:
 
 
 def mixture_rows(c, workdir) -> list[dict]:
-  """A caption of each clip by one of the annotators, who are all asked the
-  training question; other requests are answered as before."""
+  """Captions of c.mixing.clips, each by one of the annotators, who are all
+  asked the training question; other requests are answered as before."""
   scenes = graphs.read_scenes(str(workdir / "world" / "scenes.jsonl"))
   shares, made = dict(c.mixture), []
-  for scene in scenes.values():
+  for scene in list(scenes.values())[: c.mixing.clips]:
     video = f"clips/{scene.video}.mp4"
     rng = np.random.default_rng([scene.seed, 0, 4])
     made.append(world_rows.mixture_row(scene, video, rng, shares))

@@ -215,6 +215,21 @@ def test_a_warm_start_goes_on_to_training(tmp_path, monkeypatch, capsys):
   assert given["config.data.pairs"] == str(tmp_path / "pairs.jsonl")
 
 
+def test_a_warm_start_that_samples_no_pairs_goes_on_to_the_claims(
+  tmp_path, monkeypatch, capsys
+):
+  for name in ("world", "warming", "exam"):
+    monkeypatch.setattr(warm_start, name, mock.MagicMock())
+  warm_start.exam.table.return_value = "marks"
+  warm_start.run(warm_starting.get_config("smol"), WORKDIR, tmp_path)
+  assert warm_start.warming.join_parts.called
+  assert not warm_start.warming.teach_tower.called
+  assert not warm_start.warming.sample_pairs.called
+  ((entry, given),) = next_commands.read(capsys.readouterr().out)
+  assert (entry, given["config"]) == ("claims", "claims:smol")
+  assert given["config.run.model.checkpoint"] == str(tmp_path)
+
+
 def test_wheels_go_on_to_training(tmp_path, monkeypatch, capsys):
   (tmp_path / "README.md").touch()
   monkeypatch.setattr(wheels, "OUT", flag(str(tmp_path)))

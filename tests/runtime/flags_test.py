@@ -47,7 +47,7 @@ def started(*arguments):
     (("--config=vcd",), "nor the name of a config, as vdc"),
     (("--config=vdc", "--config.epochs=many"), "--config.epochs=many"),
     (("--config=vdc", "--config.epochs=None"), "this key needs a value"),
-    (("--config=claims:x",), "takes no argument"),
+    (("--config=lists:x",), "takes no argument"),
     (("--confg=vdc",), "Did you mean: config"),
     (("--config=vdc", "--config.optim={'lrr': 1.0}"), "nearest: lr"),
     (("--config=vdc", "--config.optim={'lr': 1.0}"), "lacks b1, b2, "),

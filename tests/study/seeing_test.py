@@ -45,7 +45,7 @@ def settings(updates):
 
 
 def test_tokens_share_the_labels_of_their_patches():
-  share = seeing._share(jnp.array([[0, 1, 0, 1, 1]]), 3)
+  share = seeing.share(jnp.array([[0, 1, 0, 1, 1]]), 3)
   wanted = [[0.5, 0, 0], [0, 1 / 3, 0], [0.5, 0, 0], [0, 1 / 3, 0]]
   wanted.append([0, 1 / 3, 0])
   np.testing.assert_allclose(share[0], wanted, rtol=1e-6)
