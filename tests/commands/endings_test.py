@@ -267,10 +267,11 @@ def test_wheels_in_a_bucket_are_whole_when_their_readme_is(
 
 def test_a_plan_is_kept_in_a_bucket(tmp_path, monkeypatch, capsys):
   out = f"memory://bucket{tmp_path}"
-  for name, value in (("JOB", "train"), ("SWEEP", True), ("OUT", out)):
+  given = dict(JOB="train", SWEEP=True, OUT=out, KEEP_COMPILED=False)
+  for name, value in given.items():
     monkeypatch.setattr(plan, name, flag(value))
   monkeypatch.setattr(plan.environment, "prepare", lambda: None)
-  monkeypatch.setattr(plan, "_training", lambda: ([{"fits": True}], True))
+  monkeypatch.setattr(plan, "_training", lambda told: ([{"fits": True}], True))
   with pytest.raises(SystemExit, match="^0$"):
     plan.main.__wrapped__()
   assert capsys.readouterr().out == f"plan: {out}/plan.json\n"
