@@ -4,6 +4,7 @@ One function, `attend`, and three back ends for rows without a past: `splash`
 on TPU, `cudnn` on NVIDIA GPUs and `xla` (strips of queries) anywhere.
 """
 
+import math
 from functools import partial
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ from synpo_jax.models import (
   attention_pages,
   attention_splash,
   attention_xla,
+  data_parts,
 )
 from synpo_jax.models.attention_pages import Pages, Part
 from synpo_jax.models.attention_xla import HIDDEN
@@ -203,13 +205,16 @@ def _on_shards(mesh, run, q, k, v, *rows):
   """
   if mesh is None or mesh.size == 1:
     return run(q, k, v, *rows)
-  shards = mesh.shape["data"] * mesh.shape["fsdp"]
-  batch = None if q.shape[0] % shards else BATCH_AXES
+  mesh, axes = data_parts.rest(mesh)
+  over = tuple(axis for axis in BATCH_AXES if axis in axes)
+  shards = math.prod(mesh.shape[axis] for axis in over)
+  batch = None if q.shape[0] % shards else over
   heads = None if k.shape[2] % mesh.shape["model"] else "model"
   spec = P(batch, None, heads)
   split = jax.shard_map(
     run,
     mesh=mesh,
+    axis_names=set(axes),
     in_specs=(spec,) * 3 + (P(batch),) * len(rows),
     out_specs=spec,
     check_vma=False,  # a kernel does not say what varies over the mesh

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, UInt8
 
+from synpo_jax.models import data_parts
+
 # Which masks a step and a seed make; another name where they become others.
 STREAM = "threefry2x32 of (row, column), 8 x 32n bytes along T; a key a kernel"
 WHOLE = 256  # values of a byte
@@ -44,12 +46,14 @@ def draw(key, shape: tuple[int, ...], n: int) -> UInt8[Array, "N t D"]:
   shape: of what is dropped, [*N, T, D]; t = T / 8, rounded up to 32 rows, which
   TPUs keep bytes in. Threefry hashes a position (row, column) under the key, so
   the decisions are the same on every platform and however their array is split.
+  Where `data_parts` splits it, N is a part's, and counted on from those before.
   """
   *rows, T, D = shape
   places = math.prod(rows), 32 * -(-T // 256), D
   number, place, column = (
     lax.broadcasted_iota(jnp.uint32, places, axis) for axis in range(3)
   )
+  number += jnp.uint32(data_parts.number() * places[0])
   row = number * jnp.uint32(places[1]) + place
   packed = jnp.zeros(places, jnp.uint32)
   for half, words in enumerate(threefry(key, row, column)):

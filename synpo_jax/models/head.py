@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from synpo_jax.models import data_parts
+
 
 class Scores(NamedTuple):
   """What tokens meet at the head, float32.
@@ -68,7 +70,8 @@ def token_scores(
   if chunk < 1:
     raise ValueError(f"head chunk is {chunk}: it must be at least 1 position")
   if kernel_sharding is not None:
-    kernel = jax.lax.with_sharding_constraint(kernel, kernel_sharding)
+    place = data_parts.still(kernel_sharding)
+    kernel = jax.lax.with_sharding_constraint(kernel, place)
   if tied:
     kernel = kernel.T
   length = hidden.shape[1]

@@ -1,7 +1,8 @@
 """The mesh, and the table that says where every array lives.
 
-Axes: `data` copies the model and splits the batch; `fsdp` splits both the
-batch and the weights; `model` splits heads, hidden units and vocabulary.
+Axes: `data` copies the model, and splits the batch and what the optimiser
+remembers; `fsdp` splits the batch and the weights; `model` splits heads, hidden
+units and vocabulary.
 """
 
 import functools
@@ -130,8 +131,25 @@ def _check_divides(name, shape, spec, mesh):
       )
 
 
+def over_data(place: NamedSharding, shape) -> NamedSharding:
+  """The same, and split over `data` in the first whole dimension it divides.
+
+  As it is where there is none.
+  """
+  parts = place.mesh.shape["data"]
+  spec = [*place.spec, *[None] * (len(shape) - len(place.spec))]
+  for axis, size in enumerate(shape):
+    if parts > 1 and spec[axis] is None and size % parts == 0:
+      spec[axis] = "data"
+      return NamedSharding(place.mesh, P(*spec))
+  return place
+
+
 def optimiser_shardings(opt, trained_shardings, mesh):
-  """Moments lie where their weights lie; counters are everywhere."""
+  """Moments lie where their weights lie, and are split over `data`, too.
+
+  Counters are everywhere.
+  """
   by_name = {
     path_name(path): sharding
     for path, sharding in jax.tree.leaves_with_path(trained_shardings)
@@ -141,7 +159,7 @@ def optimiser_shardings(opt, trained_shardings, mesh):
     name = path_name(path)
     for weight, sharding in by_name.items():
       if name.endswith("/" + weight):
-        return sharding
+        return over_data(sharding, leaf.shape)
     if leaf.ndim:
       raise ValueError(f"optimiser state {name} {leaf.shape} has no weight")
     return replicated(mesh)

@@ -51,7 +51,9 @@ class _Region(NamedTuple):
   """Totals of a computation; collectives apart until all of it is known.
 
   The parts of an asynchronous collective (its start, what overlaps with it,
-  its end) all hold the same instruction; its channel tells that it is one.
+  its end) all hold the same instruction; its channel tells that it is one,
+  but for those of one computation, which are several: what `jax.shard_map`
+  was told to exchange is all on channel 1.
   It may start before a loop and end after it, and its parts in the loop then
   hold it too: `_joined` takes it as often as it starts.
   """
@@ -86,13 +88,22 @@ def _region(program, name, done) -> _Region:
   """Totals of a computation and all it calls; `done` remembers them."""
   if name not in done:
     ops = program.computations[name]
-    total, channels = Totals(), {}
+    total, channels, own = Totals(), {}, {}
     for op in ops.values():
       part = _operation(program, ops, op, name, done)
       total = total.plus(part.totals)
-      channels = _joined(channels, part.channels)
+      if op.opcode.removesuffix("-start") in COLLECTIVES:
+        own |= {_key(op, own, key): v for key, v in part.channels.items()}
+      else:
+        channels = _joined(channels, part.channels)
+    channels = _joined(channels, own)
     done[name] = _Region(total, channels)
   return done[name]
+
+
+def _key(op, taken: dict, channel: str) -> str:
+  """What a collective is known by: its name, if its channel is another's."""
+  return f"{channel}/{op.name}" if channel in taken else channel
 
 
 def added(a: dict, b: dict) -> dict:

@@ -12,6 +12,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec as P
+
+from synpo_jax.models import data_parts, sharding
 
 
 class Objective(NamedTuple):
@@ -22,12 +25,14 @@ class Objective(NamedTuple):
   weighed, their captions' closeness [B, C]). judge: (the first two of any N
   pairs, response_mask, weight, scores or None, closeness if any) -> sums over
   them, of `loss` among others. coupled: whether an update's pairs are judged
-  together.
+  together. mesh: whose parts of `data` add their gradients up once an update,
+  however many micro-batches that has; None: there is no mesh.
   """
 
   score: Callable
   judge: Callable
   coupled: bool
+  mesh: jax.sharding.Mesh | None = None
 
 
 def value_and_grad(objective: Objective, trained, frozen, batch, key):
@@ -38,17 +43,36 @@ def value_and_grad(objective: Objective, trained, frozen, batch, key):
   if objective.coupled and _count(batch) > 1:
     return _two_passes(objective, trained, frozen, batch, key)
 
-  def loss(trained, rows, micro_key):
-    sums = _judge_alone(objective, trained, frozen, rows, micro_key)
-    return sums["loss"], sums
+  def learn(trained, frozen, batch, key):
+    def loss(trained, rows, micro_key):
+      sums = _judge_alone(objective, trained, frozen, rows, micro_key)
+      return sums["loss"], sums
 
-  def micro(rows, micro_key):
-    (_, sums), grads = jax.value_and_grad(loss, has_aux=True)(
-      trained, rows, micro_key
-    )
-    return sums, grads
+    def micro(rows, micro_key):
+      (_, sums), grads = jax.value_and_grad(loss, has_aux=True)(
+        trained, rows, micro_key
+      )
+      return sums, grads
 
-  return accumulate(micro, batch, key)
+    return accumulate(micro, batch, key)
+
+  return _added_once(objective.mesh, learn, trained, frozen, batch, key)
+
+
+def _added_once(mesh, learn, trained, frozen, batch, key):
+  """(sums, gradients) of `learn`; parts of `data` add theirs up at the end.
+
+  One micro-batch leaves nothing to gain, and may be judged as a whole.
+  """
+  if mesh is None or mesh.shape["data"] == 1 or _count(batch) == 1:
+    return learn(trained, frozen, batch, key)
+  places = jax.tree.map(
+    lambda place, leaf: sharding.over_data(place, leaf.shape).spec,
+    sharding.tree_shardings(trained, mesh),
+    trained,
+  )
+  once = data_parts.summed(learn, mesh, (P(), places))
+  return once(trained, frozen, batch, key)
 
 
 def value(objective: Objective, trained, frozen, batch) -> dict:
@@ -90,16 +114,20 @@ def _two_passes(objective, trained, frozen, batch, key):
 
   (_, sums), slopes = jax.value_and_grad(loss, has_aux=True)(logps)
 
-  def micro(rows_and_slopes, micro_key):
-    rows, slope = rows_and_slopes
+  def learn(trained, frozen, batch_and_slopes, key):
+    def micro(rows_and_slopes, micro_key):
+      rows, slope = rows_and_slopes
 
-    def again(trained):
-      return objective.score(trained, frozen, rows, micro_key)[0]
+      def again(trained):
+        return objective.score(trained, frozen, rows, micro_key)[0]
 
-    _, back = jax.vjp(again, trained)
-    return back(slope)[0]
+      _, back = jax.vjp(again, trained)
+      return back(slope)[0]
 
-  return sums, accumulate(micro, (batch, slopes), key)
+    return {}, accumulate(micro, batch_and_slopes, key)
+
+  both = batch, slopes
+  return sums, _added_once(objective.mesh, learn, trained, frozen, both, key)[1]
 
 
 def _scored(objective, trained, frozen, batch, key):

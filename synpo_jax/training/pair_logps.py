@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, Sharding
+from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Float, Int, Int32
 
 from synpo_jax.data.batch import Batch
 from synpo_jax.losses import modifiers
-from synpo_jax.models import captioner, head, sharding
+from synpo_jax.models import captioner, data_parts, head, sharding
 from synpo_jax.models.packed_rows import Slots
 
 
@@ -32,8 +32,13 @@ class Scoring(NamedTuple):
 
   layout: str
   head_chunk: int
-  head_sharding: Sharding | None
-  rows_sharding: Sharding | None
+  head_sharding: NamedSharding | None
+  rows_sharding: NamedSharding | None
+
+  @property
+  def mesh(self) -> Mesh | None:
+    """The mesh that rows are split over."""
+    return self.rows_sharding and self.rows_sharding.mesh
 
 
 def make_scoring(*, layout_name: str, head_chunk: int, mesh: Mesh) -> Scoring:
@@ -96,7 +101,8 @@ def pair_scores(
     visual = jnp.repeat(visual, repeats, axis=0)
   x = model.apply(variables, rows.tokens, visual, method="embed")
   if scoring.rows_sharding is not None:
-    x = jax.lax.with_sharding_constraint(x, scoring.rows_sharding)
+    place = data_parts.still(scoring.rows_sharding)
+    x = jax.lax.with_sharding_constraint(x, place)
   hidden, _ = model.apply(
     variables,
     x,

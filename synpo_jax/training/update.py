@@ -109,7 +109,7 @@ def make_objective(model, scoring, **loss):
     weights_B = modifiers.pair_weights(closeness, loss_fn.wpo)
     return sums | {"wpo_weight": jnp.sum(weights_B * weight)}
 
-  return Objective(score, judge, loss_fn.coupled)
+  return Objective(score, judge, loss_fn.coupled, scoring.mesh)
 
 
 def _reference(ld_alpha, *given):
