@@ -10,6 +10,7 @@ FREE = {
   "after-all", "partition-id", "replica-id", "opt-barrier", "domain",
   "while", "conditional", "call", "async-start", "async-update",
 }  # fmt: skip
+NAMES_ONLY = ("AllocateBuffer", "ConcatBitcast")  # custom calls of TPUs
 PIECES = ("dynamic-slice", "slice", "gather")
 
 
@@ -20,7 +21,7 @@ def of(program: Program, ops: dict[str, Op], op: Op) -> float:
   updates a piece in place writes the piece: a scan's layer does not pay for
   the stack of all layers.
   """
-  if op.opcode in FREE or op.opcode.endswith("-done"):
+  if op.opcode in FREE or op.opcode.endswith("-done") or _names_only(op):
     return 0.0
   if op.opcode == "dynamic-update-slice":
     return 2 * _slow(ops[op.operands[1]])
@@ -32,6 +33,13 @@ def of(program: Program, ops: dict[str, Op], op: Op) -> float:
     source = _bytes(taken[0])
     return sum(min(source, array.bytes) + _bytes(array) for array in made)
   return sum(map(_bytes, [*taken, *made]))
+
+
+def _names_only(op) -> bool:
+  """Whether a custom call reserves memory or names it anew, no more."""
+  return op.opcode == "custom-call" and any(
+    f'custom_call_target="{target}"' in op.text for target in NAMES_ONLY
+  )
 
 
 def _made(op, taken) -> tuple:
