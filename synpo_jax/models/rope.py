@@ -2,6 +2,7 @@
 
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
@@ -69,6 +70,26 @@ def rotate(
   sin: Float[Array, "N T 1 half"],
 ) -> Float[Array, "N T H h"]:
   """x with its first and second halves rotated as pairs; keeps x's dtype."""
-  first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-  turned = [first * cos - second * sin, second * cos + first * sin]
-  return jnp.concatenate(turned, axis=-1).astype(x.dtype)
+  return _rotate(x, cos, sin)
+
+
+@jax.custom_vjp
+def _rotate(x, cos, sin):
+  """Whole heads at once: TPUs write halves to memory, each in float32."""
+  first, second = jnp.split(x, 2, axis=-1)
+  other = jnp.concatenate([second, first], axis=-1).astype(jnp.float32)
+  cos = jnp.concatenate([cos, cos], axis=-1)
+  sin = jnp.concatenate([-sin, sin], axis=-1)
+  return (x.astype(jnp.float32) * cos + other * sin).astype(x.dtype)
+
+
+def _rotate_forward(x, cos, sin):
+  return _rotate(x, cos, sin), (cos, sin)
+
+
+def _rotate_backward(saved, g):
+  cos, sin = saved
+  return _rotate(g, cos, -sin), None, None
+
+
+_rotate.defvjp(_rotate_forward, _rotate_backward)
