@@ -8,7 +8,11 @@ finite set: whole squares, no more than the budget.
 import dataclasses
 import math
 
+import numpy as np
+from jaxtyping import UInt8
+
 RATIO = 200  # of a frame's sides, at most
+CHANGES = "the picture size changes along the way"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,3 +90,17 @@ class Follow:
     cells = min(self.tokens // steps, self.most // (shared * self.unit**2))
     rows = max(1, math.isqrt(cells))
     return rows * self.unit, max(1, cells // rows) * self.unit
+
+
+def stack(
+  name, frames: list[UInt8[np.ndarray, "Y X 3"]]
+) -> UInt8[np.ndarray, "F Y X 3"]:
+  """Frames of a video as one array; raises ValueError if sizes differ."""
+  sizes = sorted({(frame.shape[1], frame.shape[0]) for frame in frames})
+  if len(sizes) > 1:
+    told = " and ".join(f"{width}x{height}" for width, height in sizes)
+    raise ValueError(
+      f"{name}: {CHANGES} ({told} as read); re-encode it at one size, or set "
+      "pixels.resize=squash, which gives all frames the same"
+    )
+  return np.stack(frames)

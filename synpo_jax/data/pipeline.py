@@ -17,6 +17,7 @@ from synpo_jax.data import (
   accounts,
   batches,
   chunks,
+  frame_size,
   padding,
   pairs,
   shards,
@@ -220,6 +221,9 @@ def _with_videos(read: list[pairs.Pair], s, rule, preprocess, step, share):
   lost = {
     "rows of text alone": sum(p.video is None for p in read),
     f"videos quarantined (see {store.report})": len(store.quarantined),
+    f"of these because {frame_size.CHANGES}": sum(
+      frame_size.CHANGES in reason for reason in store.quarantined.values()
+    ),
     accounts.QUARANTINED: len(read) - len(kept),
   }
   places = list(store.places.values())

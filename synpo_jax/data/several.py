@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from synpo_jax.data import video
+from synpo_jax.data import frame_size, video
 from synpo_jax.data.limits import Budget, Limits
 
 PICTURES = frozenset(
@@ -59,7 +59,9 @@ def _of_pictures(parts: Parts, rule, prepare, limits) -> video.Clip:
   total = len(parts.paths)
   indices = rule(MANY, total)
   frames = [_picture(parts.paths[i], prepare, limits) for i in indices.tolist()]
-  return video.Clip(_stack(parts, frames), float(total), total, indices, 0)
+  return video.Clip(
+    frame_size.stack(parts, frames), float(total), total, indices, 0
+  )
 
 
 def _picture(path: Path, prepare, limits) -> np.ndarray:
@@ -83,7 +85,9 @@ def _of_videos(parts: Parts, rule, prepare, limits) -> video.Clip:
     if len(chosen):
       asked = _chosen(path, chosen, own)
       frames += list(video.read(path, asked, prepare, limits).frames)
-  return video.Clip(_stack(parts, frames), duration, total, indices, 0)
+  return video.Clip(
+    frame_size.stack(parts, frames), duration, total, indices, 0
+  )
 
 
 def _span(path: Path, limits) -> tuple[float, int]:
@@ -103,9 +107,3 @@ def _chosen(path: Path, indices, own: int):
     return indices
 
   return rule
-
-
-def _stack(parts: Parts, frames: list) -> np.ndarray:
-  if len({frame.shape for frame in frames}) > 1:
-    raise ValueError(f"{parts}: the picture size changes along the way")
-  return np.stack(frames)

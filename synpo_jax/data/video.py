@@ -253,9 +253,7 @@ def _read(path, rule, keep, budget: Budget) -> Clip:
       indices = rule(duration, total)
   if kept is None:
     raise ValueError(f"{path}: decoding it twice gave different frames")
-  if len({picture.shape for picture in kept.values()}) > 1:
-    raise ValueError(f"{path}: the picture size changes along the way")
-  frames = np.stack([kept[i] for i in indices.tolist()])
+  frames = frame_size.stack(path, [kept[i] for i in indices.tolist()])
   return Clip(frames, duration, total, indices, line.promised)
 
 

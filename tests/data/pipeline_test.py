@@ -7,7 +7,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from synpo_jax.data import accounts, pipeline, stream, text, video
+from synpo_jax.data import accounts, frame_size, pipeline, stream, text, video
 from synpo_jax.data.batches import FILLER
 from synpo_jax.data.stream import Stream
 from tests.support import clips, tokenizers_made
@@ -54,7 +54,7 @@ def files(tmp_path_factory):
   return folder
 
 
-def make(files, llama, **changed):
+def make(files, llama, preprocess=PREPROCESS, **changed):
   settings = dict(
     pairs=str(files / "pairs.jsonl"),
     videos=str(files),
@@ -75,13 +75,34 @@ def make(files, llama, **changed):
   return pipeline.make(
     pipeline.Settings(**settings | changed),
     rule=RULE,
-    preprocess=PREPROCESS,
+    preprocess=preprocess,
     tokenizer=llama,
-    blocks=lambda frames: [3] * frames,
+    blocks=lambda frames, size=None: [3] * frames,
     captions=2,
     epochs=2,
     seed=0,
   )
+
+
+def test_videos_whose_size_changes_are_counted(llama, tmp_path):
+  """They have no size to follow; squashed they are used."""
+  clips.changing(tmp_path / "mixed.mkv", 25)
+  clips.stamped(tmp_path / "plain.mp4", 10)
+  rows = [
+    dict(video=name, question="Q", chosen="a", rejected="b")
+    for name in ("mixed.mkv", "plain.mp4")
+  ]
+  told = "".join(f"{json.dumps(row)}\n" for row in rows)
+  (tmp_path / "pairs.jsonl").write_text(told)
+  rule = frame_size.Follow(8, 1, 0, 10**9, False, 10**9)
+  follow = video.Preprocess((None, None), "follow", rule=rule)
+  own = dict(min_score_gap=None, batch_size=1)
+  counts = make(tmp_path, llama, follow, **own).counts
+  assert counts["rows used"] == 1
+  said = "1 of these because the picture size changes along the way"
+  assert said in accounts.summary(counts)
+  squash = video.Preprocess((12, 16), "squash")
+  assert make(tmp_path, llama, squash, **own).counts["rows used"] == 2
 
 
 @pytest.fixture(scope="module")

@@ -75,6 +75,30 @@ def stamped(path, count, *, size=(48, 64), **settings):
   return write(path, (stamp(i, *size) for i in range(count)), **settings)
 
 
+def changing(path, count=5):
+  """A clip of `count` frames of 48x64, and as many of 96x128 behind them."""
+  how = dict(codec="mjpeg", pixels="yuvj420p")
+  time, parts = (
+    0,
+    [
+      stamped(path.with_suffix(f".{rows}.mkv"), count, size=size, **how)
+      for rows, size in ((48, (48, 64)), (96, (96, 128)))
+    ],
+  )
+  with av.open(str(path), "w") as file:
+    stream = file.add_stream("mjpeg", rate=25)
+    stream.pix_fmt, stream.height, stream.width = "yuvj420p", 48, 64
+    for part in parts:
+      with av.open(str(part)) as read:
+        for packet in read.demux(video=0):
+          if packet.size:
+            packet.pts = packet.dts = time
+            packet.stream = stream
+            file.mux(packet)
+            time += 40
+  return path
+
+
 def album(path):
   """A second of sound with the picture of a cover attached."""
   with av.open(str(path), "w") as file:
