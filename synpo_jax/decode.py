@@ -18,7 +18,6 @@ from absl import flags
 
 from synpo_jax import losses
 from synpo_jax.data import beam_shards, pairs, pipeline, shards
-from synpo_jax.models import seeing
 from synpo_jax.runtime import ending, hub
 from synpo_jax.runtime.flags import CONFIG, command, given_again
 from synpo_jax.training import job
@@ -74,7 +73,7 @@ def decode(c, rows: dict, config, build) -> shards.Store | None:
     captions=rows["captions"],
     min_score_gap=settings.min_score_gap,
   )
-  as_run = job.frames_as(c, seeing.follow(config, c.pixels.to_dict()))
+  as_run = job.frames_as(c, job.seen(c, config))
   return pipeline.decoded(read.pairs, settings, build=build, **as_run)
 
 

@@ -30,25 +30,25 @@ def follow(config: CaptionerConfig, pixels: dict) -> CaptionerConfig:
   return dataclasses.replace(config, tower=tower)
 
 
-def check(config: CaptionerConfig, split: int | None, cached: bool) -> None:
+def check(config: CaptionerConfig, adapted: bool, cached: bool) -> None:
   """Raises ValueError for training that frames of several sizes rule out.
 
   Features of several sizes lie end to end in a batch, as they leave the tower.
-  config: one that `follow` gave. split: of the Captioner. cached: whether its
-  features are read from a cache.
+  config: one that `follow` gave. adapted: whether adapters on its tower train.
+  cached: whether its features are read from a cache.
   """
   if config.follow is None:
     return
-  way_out = "set pixels.resize=squash or crop, for frames of one size"
-  if split is not None:
+  way_out = "pixels.resize=squash (or crop), for frames of one size"
+  if adapted:
     raise ValueError(
       "lora.where has the tower, whose adapted layers read frames of one size, "
-      f"and sizes of frames follow their video; {way_out}"
+      f"and sizes of frames follow their video; set {way_out}"
     )
   if not cached:
     raise ValueError(
       "cache.features=False, and frames whose sizes follow their video are "
-      f"read as cached features alone; {way_out}"
+      f"read as cached features alone; set cache.features=True, or {way_out}"
     )
 
 

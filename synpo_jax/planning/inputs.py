@@ -11,7 +11,7 @@ from synpo_jax.data import files, pairs, rows, text, tokenizer_folder
 from synpo_jax.planning import disk
 from synpo_jax.runtime import buckets, shipped
 from synpo_jax.runtime.flags import Change
-from synpo_jax.training import best, tracking
+from synpo_jax.training import best, job, tracking
 from synpo_jax.weights import config_reading, folders, tensor_names
 
 ROWS = 100  # of a file of pairs that are read
@@ -106,11 +106,12 @@ def check_checkpoint(c) -> str:
   if not c.model.checkpoint:
     if not c.model.arch:
       raise ValueError("set model.checkpoint to a folder (arch holds no sizes)")
+    job.seen(c, config_reading.captioner_config(c.model.arch.to_dict()))
     return "random weights of the sizes in model.arch"
   folder = shipped.find(c.model.checkpoint)
   if not folder.is_dir():
     raise FileNotFoundError(f"model.checkpoint={folder}: no such folder")
-  config = config_reading.captioner_config(folder)
+  config = job.seen(c, config_reading.captioner_config(folder))
   parts = {leaf.part for leaf in tensor_names.leaves(config)}
   tensors = sum(len(folders.open_folder(folder / part)) for part in parts)
   return f"{folder}: {tensors} tensors"

@@ -16,6 +16,7 @@ from jax.experimental import multihost_utils
 from synpo_jax import losses
 from synpo_jax.data import accounts, pipeline, text, video
 from synpo_jax.models import captioner, seeing, sharding
+from synpo_jax.models.config import LoraConfig
 from synpo_jax.runtime import alike, buckets, hosts, mirror
 from synpo_jax.runtime.workdir import claim_workdir
 from synpo_jax.training import (
@@ -155,9 +156,19 @@ def make_model(c, mesh) -> captioner.Captioner:
   del sections["tokenizer"]
   adapter = c.lora.to_dict()
   model = loading.make_model(**sections, adapter=adapter, mesh=mesh)
-  config = seeing.follow(model.config, c.pixels.to_dict())
-  seeing.check(config, model.split, c.cache.features)
-  return model.clone(config=config)
+  return model.clone(config=seen(c, model.config))
+
+
+def seen(c, config):
+  """The same captioner config, with sizes of frames as `pixels` has them.
+
+  Raises ValueError for training that sizes which follow the video rule out.
+  """
+  config = seeing.follow(config, c.pixels.to_dict())
+  adapter = LoraConfig(**c.lora.to_dict()).on("tower")
+  adapted = c.lora.rank > 0 and adapter is not None
+  seeing.check(config, adapted, c.cache.features)
+  return config
 
 
 def make_world(*, folder, clips, heldout, seed):

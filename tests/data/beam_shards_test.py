@@ -100,7 +100,7 @@ def test_a_run_trains_on_what_beam_decoded(beam, tmp_path, monkeypatch):
   build = functools.partial(beam_shards.build, options=WORKERS)
   sizes = config_reading.captioner_config(c.model.arch.to_dict())
   (rows,) = decode.wanted(c)
-  store = decode.decode(c, rows, sizes.tower, build)
+  store = decode.decode(c, rows, sizes, build)
   assert len(store.places) == 8 and not store.quarantined
 
   def decoded_anew(*args, **how):

@@ -1,14 +1,19 @@
 """What is planned, and refused, where sizes of frames follow the video."""
 
 import itertools
+import json
+import re
 
 import jax
 import pytest
 
 from configs import vdc
+from synpo_jax import decode
+from synpo_jax.data import shards
 from synpo_jax.models import sharding
-from synpo_jax.planning import abstract_step, disk
+from synpo_jax.planning import abstract_step, disk, inputs
 from synpo_jax.training import job
+from synpo_jax.weights import config_reading
 from tests.support import families
 
 TOKENS = 24
@@ -16,11 +21,16 @@ WIDTH = 2 * 4 * 32  # of features: four patches of the last layer, of one more
 
 
 @pytest.fixture
-def c():
+def c(tmp_path):
   """A run of a small Qwen3-VL on at most four pairs of frames a video."""
   c = vdc.get_config("model=qwen3_vl_2b")
   c.model.update(checkpoint="", arch=families.ARCHITECTURES["qwen3_vl"])
   c.lora.rank, c.pixels.tokens = 2, TOKENS
+  c.data.pairs, c.heldout.pairs = str(tmp_path / "pairs.jsonl"), ""
+  row = dict(question="Q", chosen="a", rejected="b", chosen_score=9)
+  (tmp_path / "pairs.jsonl").write_text(
+    json.dumps(row | dict(rejected_score=1))
+  )
   c.frames.update(min_frames=2, max_frames=8)
   c.data.update(prefix_buckets=1, response_buckets=(16,), frame_buckets=(8,))
   return c
@@ -51,6 +61,12 @@ def test_room_on_the_disk_is_for_the_largest_size(c):
   )
 
 
+def decoded(c):
+  """What the command that decodes alone makes of a row of text."""
+  sizes = config_reading.captioner_config(c.model.arch.to_dict())
+  return decode.decode(c, *decode.wanted(c), sizes, shards.build)
+
+
 @pytest.mark.parametrize(
   "section, changes, said",
   [
@@ -70,9 +86,14 @@ def test_what_several_sizes_rule_out_is_refused(c, section, changes, said):
   with pytest.raises(ValueError, match=said) as found:
     job.make_model(c, mesh)
   told = str(found.value)
-  assert "\n" not in told and "set pixels.resize=squash or crop" in told
+  assert "\n" not in told and "pixels.resize=squash (or crop)" in told
+  for asked in (inputs.check_checkpoint, decoded):
+    with pytest.raises(ValueError, match=re.escape(told)):
+      asked(c)
   c.pixels.resize = "squash"
   assert job.make_model(c, mesh).config.follow is None
+  inputs.check_checkpoint(c)
+  assert decoded(c) is None
 
 
 def test_adapters_behind_the_tower_are_not_refused(c):
