@@ -101,6 +101,7 @@ def build(c, devices, frames=None, response=None) -> Step:
   model = job.make_model(c, mesh)
   variables = loading.abstract_variables(model, mesh)
   trained, frozen = update.split(variables, c.trainable)
+  frozen, _ = caches.lay_aside(c, model, frozen)
   steps = job.make_steps(c, model, trained, mesh, updates=1000)
   state = steps.init.eval_shape(trained)
   shape = pair_shape(c, model.config, frames, response)

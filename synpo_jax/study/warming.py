@@ -139,7 +139,8 @@ def _teach(run, start: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
   state = loop.train(ready, run, folder).state
   if int(state.step) < ready.data.updates:
     raise Stopped
-  variables = update.merge(state.trained, ready.frozen)
+  params = loading.load_params(ready.model, str(start), ready.mesh)
+  variables = update.merge(state.trained, {"params": params})
   _keep(done, run, ready.model.config, variables["params"])
   return done
 

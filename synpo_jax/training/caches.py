@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
+
 from synpo_jax import losses
 from synpo_jax.data import pipeline
 from synpo_jax.training import (
@@ -79,6 +81,25 @@ def keeps_features(c, model) -> bool:
   """
   sees = model.config.tower is not None
   return c.cache.features and sees and model.split != 0
+
+
+def lay_aside(c, model, frozen: dict) -> tuple[dict, dict]:
+  """(what updates read of the frozen weights, the tower if they read none).
+
+  They do without it where they read its features and it has no adapter.
+  frozen: as update.split gives them, arrays or shapes.
+  """
+  if not keeps_features(c, model) or model.split is not None:
+    return frozen, {}
+  params = dict(frozen["params"])
+  tower = params.pop("tower")
+  return frozen | {"params": params}, tower
+
+
+def let_go(weights: dict) -> None:
+  """Takes arrays off their devices, whoever still has a name for them."""
+  for leaf in jax.tree.leaves(weights):
+    leaf.delete()
 
 
 def _as_it_is(data: pipeline.Data) -> pipeline.Data:

@@ -79,7 +79,7 @@ def _videos(ready, c, workdir, references):
     name = f"videos of captioning.references={c.captioning.references}"
     now = ready.inputs | {name: inputs.of_frames(held.frames)}
     ready.inputs.update(inputs.claim(workdir, now))
-  return ready.cached.features(held)
+  return ready.features(held)
 
 
 def score(

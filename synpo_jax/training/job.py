@@ -77,12 +77,13 @@ class Job(NamedTuple):
   mesh: jax.sharding.Mesh
   model: captioner.Captioner
   texts: Texts
-  frozen: dict
+  frozen: dict  # what updates read of it
+  tower: dict  # weights that they do without; loop.train lets them go
   state: update.TrainState
   data: pipeline.Data
   heldout: pipeline.Data | None
   steps: Steps
-  cached: caches.Caches  # data and heldout have been through them
+  features: Callable  # data -> the same with cached features, as data has
   inputs: dict[str, str]  # digests of what is read, for checkpoints
 
 
@@ -120,8 +121,9 @@ def prepare(c, workdir) -> Job:
   cached = caches.make(c, model, variables, mesh, reference)
   data, held = cached(data), cached(held) if held else None
   state = steps.init(trained)
-  placed = mesh, model, texts, frozen, state
-  return Job(*placed, data, held, steps, cached, read)
+  frozen, tower = caches.lay_aside(c, model, frozen)
+  placed = mesh, model, texts, frozen, tower, state
+  return Job(*placed, data, held, steps, cached.features, read)
 
 
 def check_together(c, data):

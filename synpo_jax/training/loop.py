@@ -14,6 +14,7 @@ from synpo_jax.runtime import hosts, mirror, progress, stopping
 from synpo_jax.runtime.flags import one_line
 from synpo_jax.training import (
   best,
+  caches,
   checkpoint,
   heldout,
   metrics,
@@ -39,7 +40,8 @@ class Outcome(NamedTuple):
 def train(ready, c, workdir) -> Outcome:
   """Trains to the end of the schedule, or to a signal.
 
-  ready: a job.Job. c: its config. Continues the newest checkpoint of workdir.
+  ready: a job.Job, whose tower leaves the devices where updates do without it.
+  c: its config. Continues the newest checkpoint of workdir.
   """
   workdir = pathlib.Path(workdir)
   stream = Stream(ready.data.batches, c.data.workers)
@@ -60,6 +62,7 @@ def train(ready, c, workdir) -> Outcome:
     with one_line():
       log = open_log(c, workdir, int(state.step))
       probe = language.make_probe(ready, c, workdir, int(state.step), log)
+    caches.let_go(ready.tower)  # all features are cached
     keeper.forget_after(int(state.step))
     if probe and not int(state.step):
       probe(0, state.trained)

@@ -160,7 +160,7 @@ def _references(c, workdir) -> str:
 def _read(c, ready, path):
   videos = c.heldout.videos or c.data.videos
   data = job.read_once(c, ready, captions=1, pairs=path, videos=videos)
-  return ready.cached.features(data)
+  return ready.features(data)
 
 
 def _scorer(ready, c):

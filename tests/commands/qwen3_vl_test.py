@@ -18,7 +18,7 @@ from synpo_jax.generation import prompt_batches, rooms, writer
 from synpo_jax.models import initial
 from synpo_jax.models.captioner import Captioner
 from synpo_jax.training import feature_cache, job, metrics
-from synpo_jax.weights import folders
+from synpo_jax.weights import folders, loading
 from synpo_jax.weights.config_reading import captioner_config
 from tests.support import clips, tokenizers_made
 
@@ -131,13 +131,14 @@ def test_a_run_learns_from_timed_pairs_of_frames(run):
     assert count == steps * rows * cols
 
 
-def test_features_of_other_layers_have_a_cache_of_their_own(run):
+def test_features_of_other_layers_have_a_cache_of_their_own(run, folder):
   ready, names = run[0], set()
+  params = loading.load_params(ready.model, str(folder / "model"), ready.mesh)
   for deep in ((0, 1), (0,), (1,), ()):
     tower = dataclasses.replace(ready.model.config.tower, deep=deep)
     config = dataclasses.replace(ready.model.config, tower=tower)
-    weights = ready.frozen["params"]["tower"]
-    name = feature_cache._setting(ready.model.clone(config=config), weights)
+    model = ready.model.clone(config=config)
+    name = feature_cache._setting(model, params["tower"])
     names.add(name)
   assert len(names) == 4
 

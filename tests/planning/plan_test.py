@@ -188,13 +188,11 @@ def plan(topology, folder, *more):
 
 def small_weights():
   """(weights, adapter) bytes on each of four devices that share the model."""
-  D, F, V, L, r, Dv, Fv = 256, 512, 32000, 2, 8, 64, 128
+  D, F, V, L, r, Dv = 256, 512, 32000, 2, 8, 64
   split = 2 * V * D + L * (4 * D * D + 3 * D * F)
   norms = L * 2 * D + D
-  tower = 14 * 14 * 3 * Dv + Dv + 37 * Dv + 2 * Dv  # patches ... first norm
-  tower += 2 * (4 * Dv + 4 * (Dv * Dv + Dv) + Dv * Fv + Fv + Fv * Dv + Dv)
   projector = Dv * D + D + D * D + D
-  weights = 2 * (split / 4 + norms + tower + projector)
+  weights = 2 * (split / 4 + norms + projector)  # features are cached
   to_heads, to_hidden, back = (D, D), (D, F), (F, D)
   shapes = 4 * [to_heads] + 2 * [to_hidden] + [back]  # q k v o, gate up, down
   adapter = sum(n * r + r * m for n, m in shapes) * L / 4

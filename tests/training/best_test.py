@@ -1,5 +1,6 @@
 """The best state by a metric, patience, and both after a kill."""
 
+import gc
 import json
 
 import jax
@@ -7,9 +8,10 @@ import numpy as np
 import pytest
 
 from configs import vdc
+from synpo_jax.models import captioner
 from synpo_jax.runtime.workdir import is_run, newest
-from synpo_jax.training import best, captioning, job, loop, metrics
-from synpo_jax.weights import adapters
+from synpo_jax.training import best, caches, captioning, job, loop, metrics
+from synpo_jax.weights import adapters, config_reading
 from tests.support import judge_server, known_answers, run_config
 
 
@@ -119,6 +121,22 @@ def run_once(c, workdir):
   return loop.train(ready, c, workdir)
 
 
+def of_tower(c) -> set:
+  """Shapes of the tower's arrays that nothing else has."""
+  sizes = config_reading.captioner_config(c.model.arch.to_dict())
+  rest = captioner.shapes(captioner.make(sizes, None))["params"]
+  return shapes(rest.pop("tower")) - shapes(rest)
+
+
+def lying(own: set) -> int:
+  """How many arrays of these shapes are on devices."""
+  return sum(leaf.shape in own for leaf in jax.live_arrays())
+
+
+def shapes(tree) -> set:
+  return {leaf.shape for leaf in jax.tree.leaves(tree)}
+
+
 class Killed(BaseException):
   """Stands for a kill at a bad moment."""
 
@@ -127,15 +145,24 @@ class Killed(BaseException):
 def test_best_and_patience_are_the_same_after_a_kill(tmp_path, monkeypatch):
   """Killed between the checkpoint and the best of it; patience, too, goes on.
 
-  What is measured is scripted by update, so that it is known.
+  What is measured is scripted by update, so that it is known. No array of the
+  tower, whose features are cached, lies on a device meanwhile.
   """
   c = settings_of(tmp_path)
   c.keep.update(best="heldout/cider_d", patience=2)
   values = [1.0, 2.0, 5.0, 4.0, 5.0, 9.0]  # of updates 0, 1, …
-  count = iter(())
+  count, own = iter(()), of_tower(c)
+  gc.collect()
+  before = lying(own)
+  assert own
+
+  def measure(trained):
+    assert lying(own) <= before
+    return {"heldout/cider_d": next(count)}
 
   def scripted(ready, c, workdir):
-    return lambda trained: {"heldout/cider_d": next(count)}
+    assert lying(own) > before  # features of other videos may be wanted
+    return measure
 
   monkeypatch.setattr(captioning, "make", scripted)
   monkeypatch.setattr(best, "NEEDS", {})
@@ -181,7 +208,9 @@ def test_a_captioning_set_is_captioned_and_a_lost_video_refused(tmp_path):
   names = sorted({pair.video for pair in ready.heldout.pairs})[:3]
   rows = [{"video": n, "references": ["a red circle", "a b"]} for n in names]
   path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-  found = captioning.make(ready, c, workdir)(ready.state.trained)
+  measure = captioning.make(ready, c, workdir)
+  caches.let_go(ready.tower)
+  found = measure(ready.state.trained)
   assert found.keys() == {"heldout/cider_d", "heldout/rouge_l"}
   assert 0 <= found["heldout/rouge_l"] <= 100
   path.write_text(path.read_text() + '{"video": "no.mp4", "references": ["x"]}')
