@@ -4,6 +4,26 @@ from typing import Any, NamedTuple
 
 from jaxtyping import Bool, Float, Float32, Int32, UInt8
 
+SEGMENTS = 32  # numbers that a pair of a packed row has for its parts
+
+
+class Packed(NamedTuple):
+  """Rows of L positions that hold up to K pairs each, end to end.
+
+  A pair is its prompt and its C captions. segments: 0 for padding; of pair k
+  the prompt is 1 + k * SEGMENTS, caption c the number 1 + c further. positions
+  begin anew in each pair, and in each caption where its prompt ends. before:
+  places of the tokens that predict caption tokens, which are the targets.
+  begins: where a caption's lie among those.
+  """
+
+  tokens: Int32[Any, "*A N L"]
+  positions: Int32[Any, "*A N L"]
+  segments: Int32[Any, "*A N L"]
+  before: Int32[Any, "*A N M"]
+  targets: Int32[Any, "*A N M"]
+  begins: Int32[Any, "*A N K C"]
+
 
 class Batch(NamedTuple):
   """Pairs of an update, [A, B, ...], or of a micro-batch, [B, ...].
@@ -20,7 +40,8 @@ class Batch(NamedTuple):
   -1 for filler. frames: zero beyond a row's own; or features, what the tower
   makes of them in S steps. Neither where no row has a video. ref_logps: each
   caption's, summed, under the reference. scores: of judged captions, above the
-  row's worst; where it is not None the batch holds lists.
+  row's worst; where it is not None the batch holds lists. packed: where pairs
+  share rows; then B is N * K, row by row, and prefixes are empty here.
   """
 
   prefix: Int32[Any, "*A B P"]
@@ -33,7 +54,11 @@ class Batch(NamedTuple):
   features: Float[Any, "*A B S K Dv"] | None = None
   ref_logps: Float32[Any, "*A B C"] | None = None
   scores: Float32[Any, "*A B C"] | None = None
+  packed: Packed | None = None
 
   def micro(self, index: int) -> "Batch":
     """One micro-batch of an update's."""
-    return Batch(*(None if x is None else x[index] for x in self))
+    *own, packed = self
+    if packed is not None:
+      packed = Packed(*(x[index] for x in packed))
+    return Batch(*(None if x is None else x[index] for x in own), packed)

@@ -15,13 +15,14 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Int
 
+from synpo_jax.data import packing as packs
 from synpo_jax.data.batch import Batch
 from synpo_jax.data.padding import Bucket
 from synpo_jax.data.token_rows import Rows
 
 IMAGE_TOKEN = -200  # a placeholder id: one visual embedding goes here
 IMAGE_ROW, IMAGE_STEP = -201, -202  # as well, at the start of a row, of a step
-FILLER = -1
+FILLER = packs.FILLER
 
 
 def plan(
@@ -65,7 +66,8 @@ class Batches:
   A Batch has A micro-batches of the B pairs that are this process's: frames
   or features as `visual_key` says, ref_logps with `references` [N, C]. Where
   they are `flat`, those of all steps lie end to end as one, [A, B, 1, P, Dv]: a
-  video has no more than its prompt has tokens, so sizes mix in a batch.
+  video has no more than its prompt has tokens, so sizes mix in a batch. With a
+  `packing` they share rows, and B is places for pairs, some of them empty.
   """
 
   def __init__(
@@ -81,6 +83,7 @@ class Batches:
     seed: int,
     process_index: int,
     process_count: int,
+    packing: packs.Packing | None = None,
   ):
     if batch_size % process_count:
       raise ValueError(
@@ -91,9 +94,18 @@ class Batches:
     self.visual, self.visual_key, self.frames_per_step = visual, visual_key, 1
     self.references, self.flat = None, False
     self.chosen = np.arange(len(rows.pair))  # the rows of an epoch
-    self.shape = (accumulation, batch_size)
-    share = batch_size // process_count
-    self.mine = slice(process_index * share, (process_index + 1) * share)
+    self.batch_size, self._process = batch_size, (process_index, process_count)
+    self._shape(accumulation, packing)
+
+  def _shape(self, accumulation: int, packing: packs.Packing | None):
+    """Sets how pairs come: in rows of a packing, or each in one of its own."""
+    index, count = self._process
+    self.packing, self.shape = packing, (accumulation, self.batch_size)
+    if packing:
+      steps, rows = packing.shape
+      self.shape = steps, rows * packing.rows.shape[1]
+    share = self.shape[1] // count
+    self.mine = slice(index * share, (index + 1) * share)
     self._plans = {}
     self.per_epoch = len(self._plan(0))
 
@@ -110,10 +122,17 @@ class Batches:
     if rows.scores is not None:
       total.update(np.ascontiguousarray(rows.scores))
     total.update(np.ascontiguousarray(self.sizes))
+    if self.packing:
+      total.update(np.int64(self.packing.group).tobytes())
+      total.update(np.ascontiguousarray(self.packing.rows))
     return total.hexdigest()
 
   def _plan(self, epoch: int):
-    if epoch not in self._plans:
+    if epoch not in self._plans and self.packing:
+      bucket = 0, *self.sizes[:, 1:].max(axis=0).tolist()
+      groups = self.packing.plan(self.seed, epoch)
+      self._plans = {epoch: [(bucket, rows.ravel()) for rows in groups]}
+    elif epoch not in self._plans:
       group = math.prod(self.shape)
       sizes = self.sizes[self.chosen]
       fresh = plan(sizes, group=group, seed=self.seed, epoch=epoch)
@@ -122,16 +141,15 @@ class Batches:
     return self._plans[epoch]
 
   def once(self, chosen: Int[np.ndarray, "n"]) -> "Batches":
-    """Some of the rows, each once, a micro-batch at a time."""
+    """Some of the rows, each once, a micro-batch at a time, unpacked."""
     other = copy.copy(self)
     other.chosen, other.epochs = chosen, 1
     return other.grouped(1)
 
   def grouped(self, accumulation: int) -> "Batches":
-    """The same rows, so many micro-batches of them at a time."""
+    """The same rows, so many micro-batches at a time of them, unpacked."""
     other = copy.copy(self)
-    other._plans, other.shape = {}, (accumulation, self.shape[1])
-    other.per_epoch = len(other._plan(0))
+    other._shape(accumulation, None)
     return other
 
   def fewest(self) -> int:
@@ -147,13 +165,17 @@ class Batches:
     epoch, position = divmod(index, self.per_epoch)
     bucket, group = self._plan(epoch)[position]
     numbers = group.reshape(self.shape)[:, self.mine]
-    real = numbers != FILLER
+    real, packed = numbers != FILLER, None
     read = np.where(real, numbers, group[0])
+    if self.packing:
+      read, packed = self._packed(group)
     row = np.where(real, self.rows.pair[read], FILLER)
     batch = Batch(
-      *_tokens(self.rows, read, bucket),
+      *_prompts(self.rows, read, bucket[0]),
+      *_captions(self.rows, read, bucket[1]),
       weight=real.astype(np.float32),
       row=row.astype(np.int32),
+      packed=packed,
     )
     if self.references is not None:
       batch = batch._replace(ref_logps=self.references[read])
@@ -161,11 +183,14 @@ class Batches:
       batch = batch._replace(scores=self.rows.scores[read])
     if not bucket[2]:
       return batch
+    videos, some = self.rows.video[read], int(self.rows.video.max())
+    if self.packing:
+      videos = np.where(real, videos, -1)  # of empty places nobody reads any
     if self.flat:
-      stacked = _stack(self._end_to_end, self.rows, read, 1, bucket[0])
+      stacked = _stack(self._end_to_end, videos, 1, some, bucket[0])
     else:
       steps = bucket[2] // self.frames_per_step
-      stacked = _stack(self.visual, self.rows, read, steps)
+      stacked = _stack(self.visual, videos, steps, some)
     return batch._replace(**{self.visual_key: stacked})
 
   def _end_to_end(self, number: int) -> np.ndarray:
@@ -173,40 +198,55 @@ class Batches:
     made = self.visual(number)
     return made.reshape(1, -1, made.shape[-1])
 
+  def _packed(self, group):
+    """Of an update's packed rows this process's: what is read, and arrays."""
+    steps, places = self.packing.shape[0], self.packing.rows.shape[1]
+    numbers = packs.repeated(group.reshape(-1, places))
+    numbers = numbers.reshape(steps, -1)[:, self.mine]
+    numbers = numbers.reshape(steps, -1, places)
+    read = np.where(numbers == FILLER, numbers[..., :1], numbers)
+    packed = packs.laid(self.rows, numbers, self.packing)
+    return read.reshape(steps, -1), packed
 
-def _tokens(rows: Rows, read, bucket: Bucket):
-  """prefix, prefix_mask, response and response_mask of a Batch."""
-  P, R, _ = bucket
-  C = rows.captions
+
+def _prompts(rows: Rows, read, P: int):
+  """prefix and prefix_mask of a Batch; empty where rows are packed."""
   prefix = np.zeros((read.size, P), np.int32)
-  response = np.zeros((read.size * C, R), np.int32)
-  prefix_mask, response_mask = prefix > 0, response > 0
-  for place, row in enumerate(read.ravel().tolist()):
+  mask = prefix > 0
+  for place, row in enumerate(read.ravel().tolist() if P else ()):
     ids = rows.prefix[row]
     prefix[place, P - len(ids) :] = ids
-    prefix_mask[place, P - len(ids) :] = True
+    mask[place, P - len(ids) :] = True
+  return prefix.reshape(*read.shape, P), mask.reshape(*read.shape, P)
+
+
+def _captions(rows: Rows, read, R: int):
+  """response and response_mask of a Batch."""
+  C = rows.captions
+  response = np.zeros((read.size * C, R), np.int32)
+  mask = response > 0
+  for place, row in enumerate(read.ravel().tolist()):
     for caption in range(C):
       ids = rows.response[row * C + caption]
       response[place * C + caption, : len(ids)] = ids
-      response_mask[place * C + caption, : len(ids)] = True
-  return (
-    prefix.reshape(*read.shape, P),
-    prefix_mask.reshape(*read.shape, P),
-    response.reshape(*read.shape, C, R),
-    response_mask.reshape(*read.shape, C, R),
-  )
+      mask[place * C + caption, : len(ids)] = True
+  return response.reshape(*read.shape, C, R), mask.reshape(*read.shape, C, R)
 
 
-def _stack(visual, rows: Rows, read, F: int, K: int | None = None):
-  """Frames or features of all rows, [A, B, F, ...], zero where none.
+def _stack(visual, videos, F: int, some: int, K: int | None = None):
+  """Frames or features of videos, [A, B, F, ...], zero where none (-1).
 
-  K: of the second axis, where it differs between rows.
+  some: number of a video, whose shape all have but for its length. K: of the
+  second axis, where it differs between rows.
   """
   stacked = None
-  for place, row in enumerate(read.ravel().tolist()):
-    one = visual(int(rows.video[row]))
+  for place, number in enumerate(videos.ravel().tolist()):
+    if number < 0 and stacked is not None:
+      continue
+    one = visual(number if number >= 0 else some)
     if stacked is None:
       inner = one.shape[1:] if K is None else (K, *one.shape[2:])
-      stacked = np.zeros((read.size, F, *inner), one.dtype)
-    stacked[place, : len(one), : one.shape[1]] = one
-  return stacked.reshape(*read.shape, *stacked.shape[1:])
+      stacked = np.zeros((videos.size, F, *inner), one.dtype)
+    if number >= 0:
+      stacked[place, : len(one), : one.shape[1]] = one
+  return stacked.reshape(*videos.shape, *stacked.shape[1:])

@@ -18,6 +18,7 @@ from synpo_jax.data import (
   batches,
   chunks,
   frame_size,
+  packing,
   padding,
   pairs,
   shards,
@@ -44,6 +45,7 @@ class Settings:
   most_shapes are left of all. batch_size: pairs per micro-batch, all
   processes together. accumulation: micro-batches per update. workers:
   processes that decode, and that read ahead; 0 does it all in this one.
+  packing: positions of a row that pairs share (data.packing), 0 for none.
   limits: the fields of limits.Limits, or None for none.
   """
 
@@ -63,6 +65,7 @@ class Settings:
   accumulation: int
   workers: int
   limits: dict[str, float | int] | None = None
+  packing: int = 0
 
 
 class Data(NamedTuple):
@@ -95,7 +98,8 @@ class Data(NamedTuple):
   @property
   def shapes(self) -> int:
     """Buckets of the rows: the most programs that an update compiles to."""
-    return len(np.unique(self.batches.sizes, axis=0))
+    packed, sizes = self.batches.packing, self.batches.sizes
+    return 1 if packed else len(np.unique(sizes, axis=0))
 
 
 def make(
@@ -112,13 +116,15 @@ def make(
   process_index: int = 0,
   process_count: int = 1,
   together: Callable[[str], None] = exchange.ALONE.together,
+  shards: int = 1,
 ) -> Data:
   """Reads, checks, decodes and tokenises; the batches follow on demand.
 
   captions: 2 for pairs, 1 for the chosen alone, 3 with the gold one,
   lists.MOST for all that are judged. blocks:
   CaptionerConfig.blocks. frames_per_step: that the model reads together; a
-  video has whole steps. together: waits for all processes.
+  video has whole steps. together: waits for all processes. shards: devices,
+  or groups of them, that split the rows of a micro-batch.
 
   Raises ValueError or FileNotFoundError, one line (or one per faulty row).
   """
@@ -137,17 +143,21 @@ def make(
     raise ValueError(
       f"{s.pairs}: no row can be used ({accounts.summary(counts)})"
     )
+  size = dict(batch_size=s.batch_size, accumulation=s.accumulation)
+  ids = [pair.id for pair in kept]
   made = batches.Batches(
     rows,
     _sizes(rows, s, preprocess.rule is not None),
     frames,
     visual_key="frames",
-    batch_size=s.batch_size,
-    accumulation=s.accumulation,
+    **size,
     epochs=epochs,
     seed=seed,
     process_index=process_index,
     process_count=process_count,
+    packing=packing.make(
+      rows, s.packing, **size, shards=shards, seed=seed, ids=ids
+    ),
   )
   dropped = accounts.dropped(read, kept, unfit)
   said = accounts.forms(s.pairs, read) + accounts.of_lists(read, captions)

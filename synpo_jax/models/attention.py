@@ -26,7 +26,7 @@ from synpo_jax.models import (
 from synpo_jax.models.attention_pages import Pages, Part
 from synpo_jax.models.attention_xla import HIDDEN
 from synpo_jax.models.config import DecoderConfig
-from synpo_jax.models.packed_rows import Slots
+from synpo_jax.models.packed_rows import Pairs, Slots
 
 BACKENDS = ("auto", "splash", "cudnn", "xla")
 NATIVE = {"tpu": "splash", "gpu": "cudnn", "cuda": "cudnn"}
@@ -124,7 +124,7 @@ def attend(
   *,
   segments: Int[Array, "N T"],
   positions: Int[Array, "N T"],
-  slots: Slots | None = None,
+  slots: Slots | Pairs | None = None,
   past: tuple[Past | Pages, ...] = (),
   window: int | None = None,
   slides: Bool[Array, ""] | None = None,
@@ -134,22 +134,30 @@ def attend(
 ) -> Float[Array, "N T H h"]:
   """Softmax attention; q's dtype, scores and softmax in float32.
 
-  Query i sees its own row's key j iff j <= i, segment_j is 1 or segment_i
-  (never 0, padding), and every real key of its past rows. With a window it
+  Query i sees its own row's key j iff j <= i, segment_j is segment_i or the
+  prompt's of its pair, 1 where a row holds one (never 0, padding; batch.Packed
+  has the numbers), and every real key of its past rows. With a window it
   sees only keys whose position is less than `window` behind its own; `slides`
   says whether this layer has it, None for yes. H query heads share G key
   heads, G dividing H; keys are never repeated. A query that sees nothing, and
   padding, get finite values.
 
   `slots` says the same as segments over 1, before anything runs: splash reads
-  it in their place (None: segments are 0 and 1) and wants padding left of the
-  prefix and right of captions where there is a window. Rows with a past are
+  it in their place (None: segments are 0 and 1; Pairs: segments alone say it)
+  and wants padding left of the prefix and right of captions where there is a
+  window. Rows with a past are
   XLA's whatever the back end: a step of generation has one query, and nothing
   of a kernel to skip.
   """
   if past:
     rows = attention_xla.Rows(segments, positions, _width(window, slides))
     return _over_blocks(q, k, v, rows, past, scale, softcap)
+  width = _width(window, slides)
+  rows = dict(segments=segments, positions=positions, window=width)
+  if backend.name == "splash" and isinstance(slots, Pairs):
+    own = dict(scale=scale, softcap=softcap, interpret=backend.emulated)
+    run = partial(attention_splash.attend_pairs, window=width, **own)
+    return _on_shards(backend.mesh, run, q, k, v, segments, positions)
   if backend.name == "splash":
     kernel = partial(
       attention_splash.attend,
@@ -166,12 +174,10 @@ def attend(
     if window is None or slides is None:
       return run(window)
     return jax.lax.cond(slides, lambda: run(window), lambda: run(None))
-  width = _width(window, slides)
   if backend.name == "cudnn":
     return _cudnn(backend, q, k, v, segments, positions, width, scale, softcap)
   if backend.name != "xla":
     raise ValueError(f"no attention back end is called {backend.name!r}")
-  rows = dict(segments=segments, positions=positions, window=width)
   return attention_xla.attend(q, k, v, **rows, scale=scale, softcap=softcap)
 
 

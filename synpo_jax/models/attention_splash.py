@@ -16,12 +16,14 @@ from jax.experimental.pallas.ops.tpu.splash_attention import (
 from jax.experimental.pallas.ops.tpu.splash_attention import (
   splash_attention_mask as masks,
 )
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
+from synpo_jax.models import attention_xla
 from synpo_jax.models.packed_rows import Slots, sees
 
 LANES = 128  # blocks are multiples of it
 MOST_LANES = 8  # in a block: its scores still fit a core's memory
+DATA_LANES = 4  # in one whose mask is data: pairs are short in their row
 # What a block costs besides its scores, as scores: 0.35 us of a grid step
 # (Pallas documentation) is 367 x 367 scores of a 128-wide head at 197 TFLOP/s.
 STEP = 367**2
@@ -77,6 +79,58 @@ def attend(
   segments = kernels.SegmentIds(real_NT, real_NT)
   out_NHTh = jax.vmap(kernel)(q_NHTh, k_NGTh, v_NGTh, segments)
   return out_NHTh[:, :, :T].transpose(0, 2, 1, 3)
+
+
+def attend_pairs(
+  q: Float[Array, "N T H h"],
+  k: Float[Array, "N T G h"],
+  v: Float[Array, "N T G h"],
+  segments: Int[Array, "N T"],
+  positions: Int[Array, "N T"],
+  *,
+  window: int | Int[Array, ""] | None,
+  scale: float,
+  softcap: float | None,
+  interpret: bool,
+) -> Float[Array, "N T H h"]:
+  """Attention of rows of several pairs, on one device.
+
+  Who sees whom is data, a mask of each row that all heads read by blocks;
+  those that nobody sees are skipped.
+  """
+  T = q.shape[1]
+  block, length = row_tiling(T)
+  heads_first = functools.partial(_heads_first, length=length)
+  short = length - T
+  rows = attention_xla.Rows(segments, positions, window)
+  seen = attention_xla.view(rows, 0, T)
+  beyond = jnp.arange(length) >= T
+  seen_NTT = jnp.pad(seen, ((0, 0), (0, short), (0, short)))
+  seen_NTT |= (beyond[:, None] & beyond[None])[None]
+
+  def row(q_HTh, k_GTh, v_GTh, seen_TT):
+    kernel = kernels.make_splash_mha_single_device(
+      seen_TT[None],  # one for all heads
+      block_sizes=_block_sizes(block),
+      attn_logits_soft_cap=softcap,
+      residual_checkpoint_name="attended",
+      interpret=interpret,
+    )
+    # It asks this of itself, and would find an array under a trace.
+    told = kernel.fwd_mask_info._replace(is_dynamic_mask=True)
+    kernel.fwd_mask_info = told
+    return kernel(q_HTh, k_GTh, v_GTh)
+
+  heads = *map(heads_first, (q * scale, k, v)), seen_NTT
+  out_NHTh = jnp.stack([row(*one) for one in zip(*heads, strict=True)])
+  return out_NHTh[:, :, :T].transpose(0, 2, 1, 3)
+
+
+def row_tiling(length: int) -> tuple[int, int]:
+  """(side of a block, the length it divides) for rows of several pairs."""
+  lanes = -(-length // LANES)
+  side = min(lanes, DATA_LANES)
+  return side * LANES, -(-lanes // side) * side * LANES
 
 
 def _heads_first(x_NTHh, length):

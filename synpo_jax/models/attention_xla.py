@@ -14,6 +14,8 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float, Int
 
+from synpo_jax.models.packed_rows import prompt_of
+
 HIDDEN = -1e30  # a score no softmax notices; finite, so an empty row is too
 MOST_STRIPS = 8
 SHORTEST_STRIP = 64
@@ -125,7 +127,8 @@ def view(rows: Rows, start: int, stop: int) -> Bool[Array, "N t S"]:
   """Which keys before `stop` the queries start..stop see; S is stop."""
   queries = rows.segments[:, start:stop, None]
   keys = rows.segments[:, None, :stop]
-  view = (keys == 1) | ((keys == queries) & (keys != 0))
+  view = keys == prompt_of(queries)
+  view |= (keys == queries) & (keys != 0)
   order = jnp.arange(start, stop)[:, None] >= jnp.arange(stop)[None]
   view &= order[None]
   if rows.window is None:

@@ -16,7 +16,7 @@ from synpo_jax.models.config import PARTS, CaptionerConfig, LoraConfig
 from synpo_jax.models.connectors import Connector, PatchMerger
 from synpo_jax.models.decoder import KV, Decoder, Pages
 from synpo_jax.models.lora import tower_split
-from synpo_jax.models.packed_rows import Slots
+from synpo_jax.models.packed_rows import Pairs, Slots
 from synpo_jax.models.qwen_vit import WindowTower
 from synpo_jax.models.tower_config import WindowTowerConfig
 from synpo_jax.models.vit import Tower
@@ -93,12 +93,17 @@ class Captioner(nn.Module):
     return self.projector(features, deterministic)
 
   def embed(
-    self, tokens: Int[Array, "N T"], visual: Float[Array, "N M W"] | None
+    self,
+    tokens: Int[Array, "N T"],
+    visual: Float[Array, "B M W"] | None,
+    pair: Int[Array, "N T"] | None = None,
   ) -> Float[Array, "N T W"]:
     """Embeddings; the i-th IMAGE_TOKEN of a row takes the row's visual i.
 
     So do IMAGE_ROW and IMAGE_STEP. Without `visual` W is D. Text has zeros
-    behind its embeddings.
+    behind its embeddings. Where rows hold K pairs each, which follow each
+    other, B is N * K, and `pair` says whose a token is: what is said of a row
+    holds of a pair then.
 
     Where a learned embedding closes the video, a row's last IMAGE_TOKEN takes
     the last visual, however many of the frames before it are the row's own.
@@ -107,11 +112,17 @@ class Captioner(nn.Module):
     x_NTD = self.decoder.embed_tokens(jnp.where(is_image_NT, 0, tokens))
     if visual is None:
       return x_NTD
+    length, first = visual.shape[1], 0
     count_NT = jnp.cumsum(is_image_NT, axis=1)
+    whole_NT = count_NT[:, -1:]
+    if pair is not None:
+      count_NT, whole_NT = _within(is_image_NT, pair, len(visual) // len(pair))
+      first = pair * length
+      visual = visual.reshape(len(pair), -1, visual.shape[-1])
     index_NT = jnp.maximum(count_NT - 1, 0)
     if self.config.connector.newline:
-      closes_NT = count_NT == count_NT[:, -1:]
-      index_NT = jnp.where(closes_NT, visual.shape[1] - 1, index_NT)
+      index_NT = jnp.where(count_NT == whole_NT, length - 1, index_NT)
+    index_NT += first
     picked_NTW = jnp.take_along_axis(
       visual.astype(x_NTD.dtype), index_NT[..., None], axis=1, mode="clip"
     )
@@ -147,7 +158,7 @@ class Captioner(nn.Module):
     segments: Int[Array, "N T"],
     past: tuple[KV | Pages, ...] = (),
     deterministic: bool = True,
-    slots: Slots | None = None,
+    slots: Slots | Pairs | None = None,
   ) -> tuple[Float[Array, "N T D"], KV]:
     """Hidden states after the final norm, and the rows' own keys."""
     return self.decoder(x, positions, segments, past, deterministic, slots)
@@ -170,6 +181,17 @@ class Captioner(nn.Module):
     positions, _ = self.positions(tokens, mask)
     hidden, _ = self.decode(x, positions, mask.astype(jnp.int32))
     return self.logits(hidden)
+
+
+def _within(is_image_NT, pair_NT, places: int):
+  """Image tokens of its pair up to each token, and in all, [N, T] each."""
+  is_own_NTK = pair_NT[..., None] == jnp.arange(places)[None, None]
+  whole_NK = jnp.sum(is_image_NT[..., None] & is_own_NTK, axis=1)
+  before_NK = jnp.cumsum(whole_NK, axis=1) - whole_NK
+  before_NT, whole_NT = (
+    jnp.take_along_axis(x, pair_NT, axis=1) for x in (before_NK, whole_NK)
+  )
+  return jnp.cumsum(is_image_NT, axis=1) - before_NT, whole_NT
 
 
 def visual_embeddings(

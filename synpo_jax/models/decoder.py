@@ -15,7 +15,7 @@ from synpo_jax.models.attention import XLA, Backend
 from synpo_jax.models.config import DecoderConfig, LoraConfig
 from synpo_jax.models.lora import LoraDense
 from synpo_jax.models.norms import RMSNorm
-from synpo_jax.models.packed_rows import Slots
+from synpo_jax.models.packed_rows import Pairs, Slots
 from synpo_jax.models.remat import policy
 
 ACTIVATIONS = {
@@ -61,7 +61,7 @@ class View(NamedTuple):
   local: Angles | None  # None unless sliding layers rotate by another base
   segments: Int[Array, "N T"]  # as `attention.attend` has them
   positions: Int[Array, "N T"]
-  slots: Slots | None  # the layout, where rows are packed
+  slots: Slots | Pairs | None  # the layout, where rows are packed
   past: tuple[tuple[Array, ...], ...]  # of blocks: what all layers share
   deep: Float[Array, "n N T D"] | None  # DeepStack's: of the first n layers
 
@@ -218,7 +218,7 @@ class Decoder(nn.Module):
     segments: Int[Array, "N T"],
     past: tuple[KV | Pages, ...] = (),
     deterministic: bool = True,
-    slots: Slots | None = None,
+    slots: Slots | Pairs | None = None,
   ) -> tuple[Float[Array, "N T D"], KV]:
     """Hidden states after the final norm, and the rows' own keys.
 

@@ -1,8 +1,10 @@
-"""Where prompt and captions lie in a row, known before anything runs."""
+"""Where prompts and captions lie in a row."""
 
 import dataclasses
 
 import jax
+
+from synpo_jax.data.batch import SEGMENTS
 
 
 @jax.tree_util.register_static
@@ -23,6 +25,25 @@ class Slots:
     """(start, distance to slot 0) of every slot but the first."""
     steps = (c * self.length for c in range(1, self.count))
     return tuple((self.prefix + step, step) for step in steps)
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Pairs:
+  """Rows of several pairs, of which segments alone say where they lie."""
+
+
+def prompt_of(segments):
+  """The segment of the prompt that each position stands behind, or is of.
+
+  segments: as `attention.attend` has them; of padding 1.
+  """
+  return (segments - 1).clip(0) // SEGMENTS * SEGMENTS + 1
+
+
+def pair_of(segments):
+  """The number in its row of each position's pair; of padding 0."""
+  return (segments - 1).clip(0) // SEGMENTS
 
 
 def sees(slots: Slots | None, window: int | None, query, key):

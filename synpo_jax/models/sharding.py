@@ -76,12 +76,17 @@ def make_mesh(*, data, fsdp, model, devices=None) -> Mesh:
   )
 
 
+def row_shards(mesh) -> int:
+  """Into how many parts a mesh splits the rows of a micro-batch."""
+  return mesh.shape["data"] * mesh.shape["fsdp"]
+
+
 def check_batch(mesh, batch_size):
   """Raises ValueError unless the mesh splits a batch of so many pairs.
 
   A row is read by one process, so the devices that share one are its own.
   """
-  rows = mesh.shape["data"] * mesh.shape["fsdp"]
+  rows = row_shards(mesh)
   for devices in mesh.devices.reshape(rows, -1):
     if len({device.process_index for device in devices}) > 1:
       raise ValueError(

@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from synpo_jax import losses
-from synpo_jax.data import padding
-from synpo_jax.data.batch import Batch
+from synpo_jax.data import packing, padding
+from synpo_jax.data.batch import Batch, Packed
 from synpo_jax.models import captioner, sharding
 from synpo_jax.planning import first_lists
 from synpo_jax.training import caches, job, update
+from synpo_jax.training import packing as shared_rows
 from synpo_jax.weights import loading
 
 # Tokens of the question and the chat format, and between two visual blocks:
@@ -99,6 +100,7 @@ def build(c, devices, frames=None, response=None) -> Step:
   mesh = sharding.make_mesh(**c.mesh, devices=devices)
   sharding.check_batch(mesh, c.data.batch_size)
   model = job.make_model(c, mesh)
+  shared_rows.check(c, model.config)
   variables = loading.abstract_variables(model, mesh)
   trained, frozen = update.split(variables, c.trainable)
   frozen, _ = caches.lay_aside(c, model, frozen)
@@ -117,9 +119,15 @@ def abstract_batch(c, model, shape: Shape, mesh) -> Batch:
   """
   loss = losses.make(**c.loss.to_dict())
   captions = first_lists.longest(c.data.pairs) if loss.lists else loss.captions
+  rows, packed = (c.data.accumulation, c.data.batch_size), None
+  prefix = shape.prefix
+  if c.data.packing:
+    packed, prefix = abstract_packed(c, shape, captions, mesh), 0
+    steps, count, places, _ = packed.begins.shape
+    rows = steps, count * places
   arrays = {
-    "prefix": ((shape.prefix,), jnp.int32),
-    "prefix_mask": ((shape.prefix,), jnp.bool_),
+    "prefix": ((prefix,), jnp.int32),
+    "prefix_mask": ((prefix,), jnp.bool_),
     "response": ((captions, shape.response), jnp.int32),
     "response_mask": ((captions, shape.response), jnp.bool_),
     "weight": ((), jnp.float32),
@@ -140,12 +148,36 @@ def abstract_batch(c, model, shape: Shape, mesh) -> Batch:
   if loss.lists:
     arrays["scores"] = (captions,), jnp.float32
   where = sharding.batch_sharding(mesh)
-  rows = c.data.accumulation, c.data.batch_size
   return Batch(
     **{
       name: jax.ShapeDtypeStruct((*rows, *size), dtype, sharding=where)
       for name, (size, dtype) in arrays.items()
-    }
+    },
+    packed=packed,
+  )
+
+
+def abstract_packed(c, shape: Shape, captions: int, mesh) -> Packed:
+  """Rows of data.packing positions, as full of such pairs as can be.
+
+  Raises ValueError where a row holds none.
+  """
+  length, told = c.data.packing, captions * shape.response
+  places = length // (shape.prefix + told)
+  if not places:
+    raise ValueError(
+      f"data.packing={length}: a pair of {shape.prefix} + {captions} x "
+      f"{shape.response} positions does not fit; raise it, or give --response"
+    )
+  pairs = c.data.batch_size, c.data.accumulation
+  rows = packing.cut(float(places), *pairs, sharding.row_shards(mesh))
+  where = sharding.batch_sharding(mesh)
+  sizes = 3 * [(length,)] + 2 * [(places * told,)] + [(places, captions)]
+  return Packed(
+    *(
+      jax.ShapeDtypeStruct((*rows, *size), jnp.int32, sharding=where)
+      for size in sizes
+    )
   )
 
 

@@ -57,6 +57,7 @@ def look(c) -> list[Shown]:
     few = pathlib.Path(temp, "rows.jsonl")
     few.write_text("".join(f"{json.dumps(row)}\n" for row in _first(c)))
     changes = dict(pairs=str(few), cache=f"{temp}/cache", workers=0)
+    changes |= dict(packing=0)
     data = pipeline.make(
       pipeline.Settings(**c.data.to_dict() | changes),
       rule=video.FrameRule(**c.frames),

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from synpo_jax.data.batch import SEGMENTS
 from synpo_jax.models import attention_splash, packed_rows
 from synpo_jax.planning.abstract_step import Step
 
@@ -34,12 +35,16 @@ def _heads(step) -> float:
   c, shape = step.model.config.decoder, step.mesh.shape
   pairs, captions = step.batch.response.shape[1:3]
   rows = pairs * (1 if step.layout == "shared" else captions)
+  if step.batch.packed:
+    rows = step.batch.packed.tokens.shape[1]
   devices = shape["data"] * shape["fsdp"] * shape["model"]
   return rows * c.heads * c.head_dim / devices
 
 
 def _block_pairs(step) -> int:
   """Pairs of query and key of a row that are computed, hidden ones too."""
+  if step.batch.packed:
+    return _packed_pairs(step)
   captions = step.batch.response.shape[2]
   prefix, response, _ = step.shape
   shared = step.layout == "shared"
@@ -50,5 +55,24 @@ def _block_pairs(step) -> int:
   side, padded = attention_splash.tiling(length, rows, None)
   index = np.arange(padded)
   seen = packed_rows.sees(rows, None, index[:, None], index[None])
+  tiles = seen.reshape(padded // side, side, -1, side)
+  return int(tiles.any(axis=(1, 3)).sum()) * side**2
+
+
+def _packed_pairs(step) -> int:
+  """The same of a row that is full of pairs of the planned lengths."""
+  *_, length = step.batch.packed.tokens.shape
+  *_, places, captions = step.batch.packed.begins.shape
+  if step.model.attention.name != "splash":
+    return length**2
+  prefix, response, _ = step.shape
+  own = np.repeat(np.arange(1 + captions), [prefix] + [response] * captions)
+  pair = 1 + np.arange(places)[:, None] * SEGMENTS + own
+  side, padded = attention_splash.row_tiling(length)
+  segments = np.zeros(padded, int)
+  segments[: pair.size] = pair.ravel()
+  seen = segments == packed_rows.prompt_of(segments)[:, None]
+  seen |= (segments == segments[:, None]) & (segments > 0)
+  seen &= np.tri(padded, dtype=bool)
   tiles = seen.reshape(padded // side, side, -1, side)
   return int(tiles.any(axis=(1, 3)).sum()) * side**2

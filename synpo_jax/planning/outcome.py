@@ -133,6 +133,8 @@ def scoring_head(step: Step) -> float:
 
 def tokens(step: Step) -> int:
   """Positions that the decoder reads in a micro-batch, padding included."""
+  if step.batch.packed:
+    return math.prod(step.batch.packed.tokens.shape[1:])
   _, pairs, captions, response = step.batch.response.shape
   prefix = step.shape.prefix
   if step.layout == "shared":

@@ -19,10 +19,13 @@ def heading(c, target: Target, trial: Trial) -> list[str]:
   if frames:
     kind = "frames" if step.batch.features is None else "cached features"
     video = f"{frames} frames as {kind}"
+  cut = f"{choice.accumulation} x {choice.batch_size}, {choice.each} a device"
+  if step.batch.packed:
+    steps, rows, length = step.batch.packed.tokens.shape
+    cut = f"{steps} x {rows} rows of {length}, {rows // choice.rows} a device"
   lines = [
     f"{where.name}: {where.chips} chips, mesh {mesh(choice)}",
-    f"update: {choice.batch_size * choice.accumulation} pairs as "
-    f"{choice.accumulation} x {choice.batch_size}, {choice.each} a device; "
+    f"update: {trial.outcome.pairs} pairs as {cut}; "
     f"prefix {prefix} + {captions} x {response} tokens, {video}",
     f"step: loss {c.loss.name}, layout {c.step.layout_name}, remat "
     f"{choice.remat}, attention {step.model.attention.name}",

@@ -1,5 +1,6 @@
 """Compiles plans, one choice after another, until one fits."""
 
+import math
 import pathlib
 import tempfile
 import time
@@ -41,7 +42,7 @@ def run(c, target: Target, choice: Choice, lengths) -> Trial:
   except ValueError as error:
     return Trial(choice, None, None, str(error))
   memory = outcome.before_compiling(step, target.slice.per_device("usable"))
-  pairs = choice.batch_size * choice.accumulation
+  pairs = math.prod(step.batch.weight.shape)
   if not memory.fits:
     return Trial(choice, step, Outcome(memory, None, pairs, 0.0))
   memory, work = compile_step(step, target, memory)

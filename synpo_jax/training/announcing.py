@@ -3,11 +3,15 @@
 from synpo_jax.data import accounts
 from synpo_jax.models import attention, dropout, lora
 from synpo_jax.runtime import hosts
+from synpo_jax.training import packing
 from synpo_jax.weights import loading
 
 
-def announce(opened, variables, data):
-  """Says what is trained, on what and with what."""
+def announce(opened, variables, data, settings):
+  """Says what is trained, on what and with what.
+
+  settings: the config's `data` section.
+  """
   mesh, model, _ = opened
   hosts.say(f"model: {loading.describe(variables)}; {describe_mesh(mesh)}")
   backend = model.attention
@@ -23,6 +27,9 @@ def announce(opened, variables, data):
     hosts.say(line)
   counts, updates = accounts.summary(data.counts), f"{data.updates} updates"
   hosts.say(f"data: {counts}; {updates}, shapes of batches: {data.shapes}")
+  asked = settings.batch_size * settings.accumulation
+  if told := packing.describe(data.batches, asked):
+    hosts.say(f"packing: {told}")
   if time := describe_time(model.config, data.frames):
     hosts.say(f"time: {time}")
 

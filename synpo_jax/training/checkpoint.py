@@ -118,7 +118,8 @@ def same_rows(batches, begun: str, workdir):
   if batches.digest != begun:
     raise OtherRows(
       f"{workdir}: rows of data.pairs, or their videos, are not those that the "
-      "run began with; put them back, or choose another --workdir"
+      "run began with, or a mesh that splits rows otherwise shares them "
+      "(data.packing); put them back, or choose another --workdir"
     )
 
 

@@ -26,6 +26,7 @@ from synpo_jax.training import (
   caches,
   inputs,
   optim,
+  packing,
   pair_logps,
   row_counts,
   update,
@@ -102,8 +103,10 @@ def prepare(c, workdir) -> Job:
   if c.world.clips:
     make_world(**c.world)
   losses.check_gap(loss.all_pairs, c.data.min_score_gap)
-  data = read_data(c, opened, captions=loss.captions, epochs=c.epochs)
-  check_together(c, data)
+  packing.check(c, model.config)
+  run = dict(captions=loss.captions, epochs=c.epochs)
+  data = read_data(c, opened, **run, share_rows=True)
+  packing.check_together(c, data)
   if model.config.tower is not None:
     pipeline.check_seen(data, c.data.to_dict())
   held = read_heldout(c, opened) if c.heldout.pairs else None
@@ -112,7 +115,7 @@ def prepare(c, workdir) -> Job:
   variables = beginning.variables(c, model, mesh, fresh)
   trained, frozen = update.split(variables, c.trainable)
   steps = make_steps(c, model, trained, mesh, data.updates)
-  announcing.announce(opened, variables, data)
+  announcing.announce(opened, variables, data, c.data)
   if held:
     hosts.say(f"held out: {accounts.summary(held.counts)}")
   row_counts.list_dropped(workdir, data, held)
@@ -124,17 +127,6 @@ def prepare(c, workdir) -> Job:
   frozen, tower = caches.lay_aside(c, model, frozen)
   placed = mesh, model, texts, frozen, tower, state
   return Job(*placed, data, held, steps, cached.features, read)
-
-
-def check_together(c, data):
-  """Raises ValueError for an update too small for a loss of several pairs."""
-  least, most = data.batches.fewest(), c.data.batch_size * c.data.accumulation
-  rows = len(data.batches.rows.pair)
-  losses.check_together(
-    losses.make(**c.loss.to_dict()),
-    least,
-    f"of {rows} pairs, {most} an update, one is left alone",
-  )
 
 
 def open_model(c) -> Opened:
@@ -186,13 +178,20 @@ def make_world(*, folder, clips, heldout, seed):
     multihost_utils.sync_global_devices("world")
 
 
-def read_data(c, opened, *, captions, epochs, **changes) -> pipeline.Data:
+def read_data(
+  c, opened, *, captions, epochs, share_rows=False, **changes
+) -> pipeline.Data:
   """The batches of the `data` section, this process's share of each.
 
-  opened: anything with the `model` and the `texts` of Opened. changes: keys of
-  the section that differ.
+  opened: anything with the `model` and the `texts` of Opened. share_rows: as
+  data.packing says, for which `opened` has a `mesh`; else each pair has a row.
+  changes: keys of the section that differ.
   """
-  tower = opened.model.config.tower
+  tower, shards = opened.model.config.tower, 1
+  if share_rows:
+    shards = sharding.row_shards(opened.mesh)
+  else:
+    changes |= dict(packing=0)
   return pipeline.make(
     pipeline.Settings(**c.data.to_dict() | changes),
     **frames_as(c, opened.model.config),
@@ -205,6 +204,7 @@ def read_data(c, opened, *, captions, epochs, **changes) -> pipeline.Data:
     process_index=jax.process_index(),
     process_count=jax.process_count(),
     together=cache_folder.together,
+    shards=shards,
   )
 
 

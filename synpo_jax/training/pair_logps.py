@@ -4,7 +4,8 @@ Two layouts of the same computation. `shared` holds one row per pair,
 [prefix | chosen | rejected]: the captions see the prefix and themselves, and
 every caption's positions restart where the prefix ends. `two_sequence` holds
 one row per caption, as the official release does. Both score the first
-caption token from the last prefix position.
+caption token from the last prefix position. Where the batch says that pairs
+share rows (data/packing.py), a row holds several of the first kind.
 """
 
 from typing import NamedTuple
@@ -17,7 +18,7 @@ from jaxtyping import Array, Float, Int, Int32
 from synpo_jax.data.batch import Batch
 from synpo_jax.losses import modifiers
 from synpo_jax.models import captioner, data_parts, head, sharding
-from synpo_jax.models.packed_rows import Slots
+from synpo_jax.models.packed_rows import Pairs, Slots, pair_of
 
 
 class Scoring(NamedTuple):
@@ -59,13 +60,14 @@ class Rows(NamedTuple):
   """What the decoder reads; N rows of T positions.
 
   segments: 0 padding, 1 seen by all later, 2+c seen by caption c alone. slots:
-  where the captions of a packed row lie, None for plain rows.
+  where the captions of a packed row lie, None for plain rows. Of rows of Pairs
+  batch.Packed has the segments.
   """
 
   tokens: Int32[Array, "N T"]
   positions: Int32[Array, "N T"] | Int32[Array, "N T 3"]
   segments: Int32[Array, "N T"]
-  slots: Slots | None
+  slots: Slots | Pairs | None
 
 
 def pair_logps(
@@ -91,15 +93,16 @@ def pair_scores(
   says that the head learns; `collisions` asks for them too. The video is
   encoded once per pair in either layout.
   """
-  layout = LAYOUTS[scoring.layout]
+  layout = PACKED if batch.packed else LAYOUTS[scoring.layout]
   visual = captioner.visual_embeddings(
     model, variables, batch.frames, batch.features, rngs
   )
   rows = layout.rows(model, variables, batch)
-  if visual is not None:
+  pair = pair_of(rows.segments) if batch.packed else None
+  if visual is not None and not batch.packed:
     repeats = rows.tokens.shape[0] // visual.shape[0]
     visual = jnp.repeat(visual, repeats, axis=0)
-  x = model.apply(variables, rows.tokens, visual, method="embed")
+  x = model.apply(variables, rows.tokens, visual, pair, method="embed")
   if scoring.rows_sharding is not None:
     place = data_parts.still(scoring.rows_sharding)
     x = jax.lax.with_sharding_constraint(x, place)
@@ -113,12 +116,10 @@ def pair_scores(
     rngs=rngs,
     method="decode",
   )
-  scored_BCRD = layout.scored(hidden, batch)
-  B, C, R, D = scored_BCRD.shape
   scores = head.token_scores(
-    scored_BCRD.reshape(B, C * R, D),
+    layout.scored(hidden, batch),
     model.apply(variables, method="head_kernel"),
-    batch.response.reshape(B, C * R),
+    batch.packed.targets if batch.packed else _flat(batch.response),
     chunk=scoring.head_chunk,
     softcap=model.config.decoder.final_softcap,
     trainable=train_head,
@@ -126,7 +127,9 @@ def pair_scores(
     kernel_sharding=scoring.head_sharding,
     collisions=collisions,
   )
-  return jax.tree.map(lambda x_BM: x_BM.reshape(B, C, R), scores)
+  if batch.packed:
+    return jax.tree.map(lambda x_NM: _of_captions(x_NM, batch), scores)
+  return jax.tree.map(lambda x: x.reshape(batch.response.shape), scores)
 
 
 def _prefix_positions(model, variables, batch):
@@ -161,14 +164,15 @@ def shared_rows(model, variables, batch) -> Rows:
   )
 
 
-def shared_scored(hidden_BTD, batch) -> Float[Array, "B C R D"]:
+def shared_scored(hidden_BTD, batch) -> Float[Array, "B M D"]:
   """The hidden states that predict each caption token."""
   B, C, R = batch.response.shape
   P = batch.prefix.shape[1]
   last = hidden_BTD[:, P - 1 : P]
   slots = hidden_BTD[:, P:].reshape(B, C, R, -1)
   first = jnp.broadcast_to(last[:, None], (B, C, 1, last.shape[-1]))
-  return jnp.concatenate([first, slots[:, :, :-1]], axis=2)
+  scored_BCRD = jnp.concatenate([first, slots[:, :, :-1]], axis=2)
+  return scored_BCRD.reshape(B, C * R, -1)
 
 
 def two_sequence_rows(model, variables, batch) -> Rows:
@@ -193,11 +197,33 @@ def two_sequence_rows(model, variables, batch) -> Rows:
   )
 
 
-def two_sequence_scored(hidden_NTD, batch) -> Float[Array, "B C R D"]:
+def two_sequence_scored(hidden_NTD, batch) -> Float[Array, "B M D"]:
   """The hidden states that predict each caption token."""
   B, C, R = batch.response.shape
   P = batch.prefix.shape[1]
-  return hidden_NTD[:, P - 1 : P + R - 1].reshape(B, C, R, -1)
+  return hidden_NTD[:, P - 1 : P + R - 1].reshape(B, C * R, -1)
+
+
+def packed_rows(model, variables, batch) -> Rows:
+  """Rows of several pairs, as the batch brings them."""
+  packed = batch.packed
+  return Rows(packed.tokens, packed.positions, packed.segments, Pairs())
+
+
+def packed_scored(hidden_NTD, batch) -> Float[Array, "N M D"]:
+  """The hidden states that predict the caption tokens of a row."""
+  before_NM1 = batch.packed.before[..., None]
+  return jnp.take_along_axis(hidden_NTD, before_NM1, axis=1)
+
+
+def _of_captions(logps_NM, batch) -> Float[Array, "B C R"]:
+  """The same log-probs caption by caption; padding takes others' values."""
+  begins_NKC = batch.packed.begins
+  after_R = jnp.arange(batch.response.shape[-1])
+  index = begins_NKC[..., None] + after_R[None, None, None]
+  index_NM = index.reshape(len(begins_NKC), -1)
+  found = jnp.take_along_axis(logps_NM, index_NM, axis=1, mode="clip")
+  return found.reshape(batch.response.shape)
 
 
 def _flat(values_BCR) -> Int[Array, "B M"]:
@@ -211,6 +237,7 @@ class Layout(NamedTuple):
   scored: callable
 
 
+PACKED = Layout(packed_rows, packed_scored)
 LAYOUTS = {
   "shared": Layout(shared_rows, shared_scored),
   "two_sequence": Layout(two_sequence_rows, two_sequence_scored),

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 import torch
 
+from synpo_jax.data.batch import SEGMENTS
 from synpo_jax.models import attention, attention_splash
 from synpo_jax.models.attention import XLA, Backend
-from synpo_jax.models.packed_rows import Slots, sees
+from synpo_jax.models.packed_rows import Pairs, Slots, sees
 
 SPLASH = Backend("splash", emulated=True)
 CUDNN = Backend("cudnn", emulated=True)
@@ -66,12 +67,33 @@ def make_case(name):
   )
 
 
+def make_pairs(window=None, softcap=None):
+  """Two rows of three pairs and of one, whose parts lie where data says."""
+  case, T = make_case("packed"), len(make_case("packed").segments[0])
+  segments, positions = np.zeros((2, 2, T), np.int32)
+  lengths = [(40, 9, 20), (30, 1, 7), (25, 20, 12)], [(70, 30, 44)]
+  for n, pairs in enumerate(lengths):
+    at = 0
+    for k, (prompt, *captions) in enumerate(pairs):
+      for part, size in enumerate((prompt, *captions)):
+        segments[n, at : at + size] = 1 + part + k * SEGMENTS
+        begin = prompt if part else 0
+        positions[n, at : at + size] = begin + np.arange(size)
+        at += size
+  case.segments, case.positions, case.slots = segments, positions, Pairs()
+  case.pull *= (segments > 0)[..., None, None]
+  case.how |= dict(window=window, softcap=softcap)
+  return case
+
+
 def dense(case):
   """Output and gradients in float64, from the definition."""
   q, k, v = (torch.tensor(x, dtype=torch.float64) for x in case.qkv)
   inputs = [x.requires_grad_() for x in (q, k, v)]
   seg, pos = case.segments, case.positions
-  seen = (seg[:, None] == 1) | (seg[:, None] == seg[:, :, None])
+  first = np.where(seg > 0, (seg - 1) // SEGMENTS * SEGMENTS + 1, 0)
+  seen = seg[:, None] == first[:, :, None]
+  seen |= seg[:, None] == seg[:, :, None]
   seen &= (seg[:, None] > 0) & np.tri(seg.shape[1], dtype=bool)
   if case.how["window"]:
     seen &= pos[:, :, None] - pos[:, None] < case.how["window"]
@@ -125,6 +147,33 @@ def test_a_back_end_is_dense_attention(backend, names):
   for name in names:
     case = make_case(name)
     assert_close(attended(case, backend), dense(case), case)
+
+
+@pytest.mark.parametrize(
+  "backend", [SPLASH, CUDNN, XLA], ids=["splash", "cudnn", "xla"]
+)
+def test_pairs_of_a_row_see_themselves_alone(backend):
+  case = make_pairs(window=24, softcap=None if backend is CUDNN else 3.0)
+  assert_close(attended(case, backend, jnp.asarray(True)), dense(case), case)
+
+
+def test_blocks_between_pairs_are_skipped(monkeypatch):
+  """Not-a-numbers of the first pair and in its place never reach the second."""
+  monkeypatch.setattr(attention_splash, "DATA_LANES", 1)
+  segments = np.repeat([[1, 2, 3, 33, 34, 35]], 128, axis=1).astype(np.int32)
+  rng, T = np.random.default_rng(0), segments.shape[1]
+  q, k, v = rng.normal(size=(3, 1, T, 1, 16)).astype("float32")
+  v[:, 128:384] = np.nan  # both captions of the first
+  out = attention.attend(
+    *map(jnp.asarray, (q, k, v)),
+    segments=jnp.asarray(segments),
+    positions=jnp.asarray(segments),
+    slots=Pairs(),
+    scale=0.25,
+    backend=SPLASH,
+  )
+  whole = ~np.isnan(np.asarray(out)).any(axis=(0, 2, 3))
+  assert whole[:128].all() and whole[384:].all() and not whole[128:384].any()
 
 
 def test_a_layer_that_may_slide():

@@ -1,0 +1,53 @@
+"""Plans of rows that several pairs share."""
+
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+
+from synpo_jax.planning import abstract_step, kernels, outcome
+from tests.support import run_config
+
+
+@pytest.fixture
+def c(tmp_path):
+  made = run_config.get_config(tmp_path)
+  made.mesh.update(data=2, fsdp=1, model=1)
+  made.data.update(packing=2048, batch_size=16, accumulation=2)
+  return made
+
+
+def test_an_update_of_rows_is_planned(c):
+  step = abstract_step.build(c, jax.devices()[:2], 8, 64)
+  steps, rows, length = step.batch.packed.tokens.shape
+  places = 2048 // (step.shape.prefix + 2 * step.shape.response)
+  assert places > 2 and length == 2048 and rows % 2 == 0
+  assert step.batch.weight.shape == (steps, rows * places)
+  assert outcome.tokens(step) == rows * length
+  assert 0.7 * 32 <= np.prod(step.batch.weight.shape) <= 1.3 * 32
+  key = jax.eval_shape(lambda: jax.random.key(0))
+  given = step.state, step.frozen, step.batch, key
+  state, _ = jax.eval_shape(step.function, *given)
+  same = jax.tree.map(lambda a, b: a.shape == b.shape, state, step.state)
+  assert all(jax.tree.leaves(same))
+
+
+def test_a_row_that_holds_no_pair_is_named(c):
+  c.data.packing = 200
+  told = "data.packing=200: a pair of .* does not fit; raise it"
+  with pytest.raises(ValueError, match=told):
+    abstract_step.build(c, jax.devices()[:2], 8, 64)
+
+
+def test_blocks_between_pairs_cost_nothing():
+  """Two pairs, each as long as a block, in a row of three."""
+  shape = abstract_step.Shape(256, 128, 0)
+  packed = SimpleNamespace(tokens=np.zeros((1, 1, 1536)))
+  packed.begins = np.zeros((1, 1, 2, 2))
+  step = SimpleNamespace(batch=SimpleNamespace(packed=packed), shape=shape)
+  step.model = SimpleNamespace(attention=SimpleNamespace(name="splash"))
+  own, padding = 2 * 512**2, 512**2  # which sees the first prompt, as computed
+  assert kernels._block_pairs(step) == own + padding
+  step.model.attention.name = "xla"
+  assert kernels._block_pairs(step) == 1536**2
