@@ -114,7 +114,12 @@ def their_loss(model, name, batch, pixels):
 
 
 # Linear layers of a decoder, a tower and a connector, of each of their kinds.
-ADAPTED = {NAME: 7 + 4 + 2 * 3, "qwen2": 7 + 4 + 2, "llava": 7 + 6 + 2}
+ADAPTED = {
+  NAME: 7 + 4 + 2 * 3,
+  "qwen_short_windows": 7 + 5 + 2,
+  "qwen2": 7 + 4 + 2,
+  "llava": 7 + 6 + 2,
+}
 
 
 @pytest.mark.parametrize("name", ADAPTED)
