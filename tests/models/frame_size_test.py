@@ -24,9 +24,10 @@ from synpo_jax.data.batch import Batch
 from synpo_jax.data.batches import IMAGE_TOKEN
 from synpo_jax.data.frame_size import Follow
 from synpo_jax.models import captioner as captioners
-from synpo_jax.models import seeing
+from synpo_jax.models import seeing, sharding
 from synpo_jax.models.captioner import Captioner
 from synpo_jax.models.config import LoraConfig
+from synpo_jax.training import pair_logps
 from tests.support import adapter_peers as peers
 from tests.support.peers import VIDEO, VOCAB, published, qwen_patches
 
@@ -226,25 +227,53 @@ ON = LoraConfig(3, 6.0, 0.0, ("decoder", "projector"))
 SCALE = ON.alpha / ON.rank
 
 
-@pytest.mark.parametrize("name", ["qwen_short_windows", "qwen3_deep"])
-def test_adapters_learn_from_mixed_sizes_what_torch_says(
-  name, tmp_path_factory
-):
-  """Two captions behind each prompt; loss, and gradients of each a and b."""
-  model, captioner, variables, rows, videos = mixed(name, tmp_path_factory)
-  tokens, mask, features = rows
+def batch_of(tokens, mask, features):
+  """Two captions behind each prompt."""
   rng = np.random.default_rng(5)
   response = rng.integers(10, VOCAB, size=(len(tokens), 2, 4))
-  real = np.arange(4) < np.array([[4, 2], [3, 4], [1, 3]])[..., None]
-  batch = Batch(
+  lengths = np.array([[4, 2], [3, 4], [1, 3], [2, 2]])[: len(tokens)]
+  return Batch(
     prefix=jnp.asarray(tokens, jnp.int32),
     prefix_mask=jnp.asarray(mask),
     response=jnp.asarray(response, jnp.int32),
-    response_mask=jnp.asarray(real),
+    response_mask=jnp.asarray(np.arange(4) < lengths[..., None]),
     weight=jnp.ones(len(tokens)),
     row=jnp.arange(len(tokens)),
     features=jnp.asarray(features),
   )
+
+
+def test_devices_share_a_batch_of_mixed_sizes(tmp_path_factory):
+  """Four devices, a prompt each, find captions as likely as one does."""
+  _, captioner, variables, rows, _ = mixed("qwen3_deep", tmp_path_factory)
+  batch = batch_of(*(np.concatenate([x, x[:1]]) for x in rows))
+  found = []
+  for data, fsdp in ((1, 1), (2, 2)):
+    own = jax.devices()[: data * fsdp]
+    mesh = sharding.make_mesh(data=data, fsdp=fsdp, model=1, devices=own)
+    how = dict(layout_name="shared", head_chunk=4, mesh=mesh)
+    scoring = pair_logps.make_scoring(**how)
+    score = functools.partial(pair_logps.pair_logps, captioner)
+    places = sharding.tree_shardings(variables, mesh)
+    placed = jax.device_put(batch, sharding.rows_sharding(mesh))
+    assert len(placed.features.sharding.device_set) == data * fsdp
+    weights = jax.device_put(variables, places)
+    logps = jax.jit(functools.partial(score, scoring=scoring))(weights, placed)
+    found.append(np.asarray(logps)[np.asarray(batch.response_mask)])
+  one, four = found
+  np.testing.assert_allclose(four, one, atol=1e-5)
+  assert one.std() > 0.01
+
+
+@pytest.mark.parametrize("name", ["qwen_short_windows", "qwen3_deep"])
+def test_adapters_learn_from_mixed_sizes_what_torch_says(
+  name, tmp_path_factory
+):
+  """Loss, and gradients of each a and b."""
+  model, captioner, variables, rows, videos = mixed(name, tmp_path_factory)
+  tokens, mask, _ = rows
+  batch = batch_of(*rows)
+  response, real = map(np.asarray, (batch.response, batch.response_mask))
   module = captioners.make(captioner.config, ON)
   lora = peers.drawn(module)
   kept = {k: v.clone() for k, v in model.state_dict().items()}
