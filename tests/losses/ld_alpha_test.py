@@ -15,7 +15,7 @@ from tests.support import losses_oracle as oracle
 from tests.support import text_update
 from tests.support.loss_rows import R, batch, close, scattered
 
-LIGHTENED = sorted(losses.NEEDS_REFERENCE - losses.LISTS - {"rpo"})
+LIGHTENED = "dpo ipo sigmoid_norm hypo r_dpo bco kto aot".split()
 
 
 def shares(w, z, alpha):
@@ -100,6 +100,11 @@ def test_alone_what_is_compared_with_a_reference_is_lighter():
     strict=True,
   ):
     np.testing.assert_array_equal(a, b)
+
+
+def test_every_loss_with_a_reference_can_be_lighter():
+  for name in losses.NEEDS_REFERENCE - losses.LISTS - {"rpo"}:
+    assert losses.make(name, vdc.LOSSES[name], ld_alpha=0.5).ld_alpha == 0.5
 
 
 @pytest.mark.parametrize(

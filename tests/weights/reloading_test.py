@@ -23,8 +23,15 @@ from safetensors.numpy import load_file, save_file
 from synpo_jax import export
 from synpo_jax.models import captioner as captioning
 from synpo_jax.models.captioner import Captioner
-from synpo_jax.weights import adapters, peft, reload_worker, reloading
+from synpo_jax.weights import (
+  adapters,
+  peft,
+  reload_worker,
+  reloading,
+  tensor_names,
+)
 from synpo_jax.weights.config_reading import captioner_config
+from synpo_jax.weights.learned import Learned
 from tests.support import families, peers
 from tests.support.exported_runs import (
   ADAPTER,
@@ -156,6 +163,16 @@ def test_an_adapter_without_a_place_in_transformers_is_merged(run_of, tmp_path):
     export.export(run, "peft", tmp_path / "peft")
   export.export(run, "merged", tmp_path / "merged")
   assert "change by" in export.check(run, "merged", tmp_path / "merged")
+
+
+@pytest.mark.parametrize("family", tensor_names.UNWRAPPED)
+def test_no_adapter_leaves_for_a_class_that_is_not_there(family, tmp_path):
+  config = captioner_config(families.ARCHITECTURES[family])
+  assert config.connector.family == family
+  seeing = Learned({"decoder": {}, "tower": {}}, ADAPTER, {})
+  with pytest.raises(ValueError, match="on the tower; .* use --format=merged"):
+    peft.write(tmp_path, seeing, config, base="")
+  assert not list(tmp_path.iterdir())
 
 
 def vllm_name(module):
