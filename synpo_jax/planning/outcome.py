@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from synpo_jax.models import remat
+from synpo_jax.models.tower_config import WindowTowerConfig, token_counts
 from synpo_jax.planning import costs, kernels
 from synpo_jax.planning.abstract_step import Step
 from synpo_jax.planning.chips import Slice
@@ -91,8 +92,8 @@ def before_compiling(step: Step, usable: float) -> Memory:
   usable: bytes of a device.
 
   What lies on a device between updates, gradients of what learns, what the
-  decoder's layers save for the backward pass, and the head, which is whole in
-  its vocabulary's share while it scores.
+  layers of decoder and tower save for the backward pass, and the head, which is
+  whole in its vocabulary's share while it scores.
   """
   everything = update.merge(step.state.trained, step.frozen)
   parts = [
@@ -100,13 +101,14 @@ def before_compiling(step: Step, usable: float) -> Memory:
     held(everything.get("lora", {})),
     held(step.state.opt),
     held(step.batch),
-    held(step.state.trained) + saved(step) + scoring_head(step),
+    held(step.state.trained) + scoring_head(step),
   ]
+  parts[-1] += saved(step) + saved_by_tower(step)
   return Memory(*parts, sum(parts), usable)
 
 
 def saved(step: Step) -> float:
-  """Bytes on a device that layers save for the backward pass, by policy."""
+  """Bytes on a device that the decoder's layers save, by policy."""
   c, shape = step.model.config.decoder, step.mesh.shape
   queries, keys = c.heads * c.head_dim, c.kv_heads * c.head_dim
   widths = {"q": queries, "k": keys, "v": keys, "attended": queries}
@@ -122,6 +124,30 @@ def saved(step: Step) -> float:
     size += inputs / 8
   rows = tokens(step) / (shape["data"] * shape["fsdp"])
   return rows * c.layers * size
+
+
+def saved_by_tower(step: Step) -> float:
+  """Those that a tower's layers save, from the first with an adapter on.
+
+  A token of a layer counts where it is live; slots that merging leaves empty,
+  masks of dropout and what DeepStack keeps come on top.
+  """
+  model, shape, c = step.model, step.mesh.shape, step.model.config.tower
+  if model.split is None or not step.shape.frames:
+    return 0.0
+  names = remat.REMAT["save_dots" if model.remat == "none" else model.remat]
+  widths = dict.fromkeys((*remat.ATTENTION_NAMES, "middle"), c.width)
+  widths |= {"up": c.mlp_width}
+  if isinstance(c, WindowTowerConfig):
+    counts = [c.tokens * c.merge**2] * c.layers
+    widths |= {"gate": c.mlp_width} if c.activation == "silu" else {}
+  else:
+    counts = token_counts(c)[: c.tap]
+  size = c.width + sum(n for name, n in widths.items() if name in names)
+  steps = step.shape.frames // model.config.frames_per_step
+  pairs = step.batch.response.shape[1] / (shape["data"] * shape["fsdp"])
+  itemsize = jnp.dtype(model.dtype).itemsize
+  return pairs * steps * sum(counts[model.split :]) * size * itemsize
 
 
 def scoring_head(step: Step) -> float:
