@@ -19,6 +19,11 @@ from synpo_jax.data.batch import Batch
 
 AXES = ("data", "fsdp", "model")
 
+# Has a platform's compiler gather a weight whole before its product. TPUs'
+# else takes it window by window, each while the next one travels, with the
+# partial product in memory and rounded to bfloat16.
+COMPILER = {"tpu": {"xla_jf_spmd_threshold_for_windowed_einsum_mib": 10**6}}
+
 # Full match, first match wins; a leaf that no rule covers is an error.
 RULES = (
   (r"(params|lora)/(tower|projector)/.*", P()),
@@ -100,6 +105,17 @@ def check_batch(mesh, batch_size):
       f"data.batch_size={batch_size} does not divide over mesh data x fsdp = "
       f"{rows}; make it a multiple, or set mesh.model"
     )
+
+
+def compiler_options(mesh, batch_size) -> dict | None:
+  """What the compiler is told about a step on so many pairs at once.
+
+  With one pair a device, windows of a weight hide its way over the links;
+  with more, their partial products no longer fit beside the cores.
+  """
+  rows = mesh.shape["data"] * mesh.shape["fsdp"]
+  platform = mesh.devices.flat[0].platform
+  return COMPILER.get(platform) if batch_size > rows else None
 
 
 def path_name(path) -> str:

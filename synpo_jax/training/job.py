@@ -268,11 +268,13 @@ def make_steps(c, model, trained, mesh, updates) -> Steps:
   norms = update.make_reward_norms(model, scoring, summed=summed)
   shardings = state_shardings(trained, tx, mesh)
   everywhere = sharding.replicated(mesh)
+  told = sharding.compiler_options(mesh, c.data.batch_size)
+  jit = functools.partial(jax.jit, compiler_options=told)
   return Steps(
     make_init(tx, shardings),
-    jax.jit(train, donate_argnums=0, out_shardings=(shardings, everywhere)),
-    jax.jit(update.make_eval_step(objective), out_shardings=everywhere),
-    jax.jit(norms, out_shardings=everywhere),
+    jit(train, donate_argnums=0, out_shardings=(shardings, everywhere)),
+    jit(update.make_eval_step(objective), out_shardings=everywhere),
+    jit(norms, out_shardings=everywhere),
     rate,
   )
 

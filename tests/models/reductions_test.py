@@ -97,12 +97,22 @@ def loss(x, q, scale):
 grad = jax.jit(jax.grad(loss), out_shardings=rows)
 text = grad.lower(x, q, scale).compile().as_text()
 print(re.findall(r"= \\(?(\\w+\\[[\\d,]+\\]).* all-gather(?:-start)?\\(", text))
+
+x = jax.ShapeDtypeStruct((8192, 4096), jnp.bfloat16, sharding=rows)
+w = jax.ShapeDtypeStruct((4096, 8192), jnp.bfloat16, sharding=split)
+for told in None, sharding.COMPILER["tpu"]:
+  how = dict(out_shardings=rows, compiler_options=told)
+  text = jax.jit(jnp.matmul, **how).lower(x, w).compile().as_text()
+  print("collective-permute" in text, "all-gather" in text)
 """
 
 
 @pytest.mark.slow
-def test_sharded_int8_kernels_are_gathered_as_bytes():
-  """Compiled for four TPU chips, of which none need be here."""
+def test_sharded_kernels_are_gathered_as_bytes_and_whole():
+  """Compiled for four TPU chips, of which none need be here.
+
+  So is a product of a split weight, which windows would make of four parts.
+  """
   pytest.importorskip("libtpu")
   out = subprocess.run(
     [sys.executable, "-c", GATHER],
@@ -113,4 +123,6 @@ def test_sharded_int8_kernels_are_gathered_as_bytes():
     text=True,
     check=True,
   )
-  assert out.stdout.splitlines()[-1] == "['s8[512,256]']"
+  *_, int8, windows, whole = out.stdout.splitlines()
+  assert int8 == "['s8[512,256]']"
+  assert (windows, whole) == ("True False", "False True")

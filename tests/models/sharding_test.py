@@ -80,6 +80,17 @@ def test_devices_of_two_processes_share_no_row():
     check(1, 4)
 
 
+def test_tpus_gather_weights_whole_for_several_pairs_a_device():
+  def told(platform, batch_size):
+    devices = np.array([SimpleNamespace(platform=platform)] * 4, object)
+    shape = {"data": 2, "fsdp": 2, "model": 1}
+    mesh = SimpleNamespace(devices=devices, shape=shape)
+    return sharding.compiler_options(mesh, batch_size)
+
+  assert told("tpu", 8) == sharding.COMPILER["tpu"]
+  assert told("tpu", 4) is told("cpu", 8) is told("gpu", 8) is None
+
+
 # What one of 2 x 2 x 2 devices holds of a layer stack's arrays.
 HELD = {
   "params/decoder/embed/embedding": (28, 8),
