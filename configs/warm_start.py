@@ -89,7 +89,7 @@ def smol(c):
   )
   c.run.optim.lr = 5e-4
   c.run.every.checkpoint = 50
-  c.mixing.update(lr=2e-4, clips=700)
+  c.mixing.update(lr=2e-4, clips=320)
   c.policy.pairs.most = 0  # the claims sample pairs of their own
   return c
 
