@@ -124,13 +124,12 @@ def smol(c):
   c.losses = {name: c.losses[name] for name in methods}
   c.methods, c.regimes, c.seeds = methods, ("truth",), (1,)
   c.truth.update(second=(), collapse=())
-  c.truth.pairs.most = 128
+  c.truth.pairs.most = 96
   c.lrs = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3)
   c.lr_start = 3e-4
-  c.look.captions = 8
-  c.world.update(policy=0, train=192, validation=32, test=96, second=0)
-  c.candidates.new = 112
+  c.look.captions = 6
+  c.world.update(policy=0, train=128, validation=32, test=64, second=0)
   c.run.model.update(checkpoint="runs/smol_seeing", remat="save_dots")
-  c.run.data.response_buckets = (112,)
+  c.run.data.prefix_buckets = 16
   c.results = "results/claims_smol.json"
   return c

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from jaxtyping import Bool, Float, Float32, Int32, UInt8
 
-SEGMENTS = 32  # numbers that a pair of a packed row has for its parts
+SEGMENTS = 32  # numbers a pair of a packed row has; a power of two
 
 
 class Packed(NamedTuple):

@@ -38,7 +38,7 @@ def prompt_of(segments):
 
   segments: as `attention.attend` has them; of padding 1.
   """
-  return (segments - 1).clip(0) // SEGMENTS * SEGMENTS + 1
+  return ((segments - 1).clip(0) & -SEGMENTS) + 1
 
 
 def pair_of(segments):
