@@ -91,7 +91,8 @@ def test_an_estimate_is_headed_as_one():
   c = choices.apply(c, choice)
   step = abstract_step.build(c, jax.devices())
   target = targets.Target(chips.parse("h100:8"), jax.devices(), "v5p:2x2x1")
-  lines = tables.heading(c, target, Trial(choice, step, None))
+  done = made_up(8e9, None).outcome
+  lines = tables.heading(c, target, Trial(choice, step, done))
   assert any(line.startswith("adapter: rank ") for line in lines)
   (said,) = [line for line in lines if line.startswith("estimate: ")]
   assert "compiled for v5p:2x2x1 in the place of h100:8" in said
