@@ -62,9 +62,13 @@ def value_and_grad(objective: Objective, trained, frozen, batch, key):
 def _added_once(mesh, learn, trained, frozen, batch, key):
   """(sums, gradients) of `learn`; parts of `data` add theirs up at the end.
 
-  One micro-batch leaves nothing to gain, and may be judged as a whole.
+  One micro-batch leaves nothing to gain, and may be judged as a whole. Where
+  `model` splits weights, too, XLA's partitioner ends the process over `data`
+  split by hand (spmd_partitioner_util.cc, num_replica_groups, jax 0.10.2):
+  there each micro-batch adds up.
   """
-  if mesh is None or mesh.shape["data"] == 1 or _count(batch) == 1:
+  alone = mesh is None or mesh.shape["data"] == 1 or _count(batch) == 1
+  if alone or mesh.shape["model"] > 1:
     return learn(trained, frozen, batch, key)
   places = jax.tree.map(
     lambda place, leaf: sharding.over_data(place, leaf.shape).spec,

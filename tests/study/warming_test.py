@@ -1,7 +1,6 @@
 """What the stages of the warm start are made of."""
 
 import collections
-import types
 
 import jax
 import jax.numpy as jnp
@@ -46,7 +45,7 @@ def test_kernels_start_wide_and_what_adds_to_the_stream_starts_small():
 
 @pytest.mark.slow
 def test_the_mixture_holds_a_row_of_each_clip_and_other_requests(workdir):
-  c = types.SimpleNamespace(mixture=warm_start.get_config().mixture)
+  c = warm_start.get_config()
   rows = warming.mixture_rows(c, workdir)
   mixed = [row for row in rows if "style" in row]
   assert len({row["video"] for row in mixed}) == len(mixed) == 120
@@ -57,6 +56,8 @@ def test_the_mixture_holds_a_row_of_each_clip_and_other_requests(workdir):
   assert others
   begun = [q for q in others if q.startswith(prompts.TRAINING_QUESTION)]
   assert not begun  # they would say how careful answers look
+  c.mixing.clips = 7
+  assert len({row["video"] for row in warming.mixture_rows(c, workdir)}) == 7
 
 
 def test_marks_are_kept_and_gates_say_what_is_missed(
