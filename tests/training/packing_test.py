@@ -162,7 +162,7 @@ def test_a_run_of_rows_that_pairs_share_learns_the_same(tmp_path, capsys):
   runs = {}
   for length in (0, 1024):
     c = run_config.get_config(f"{tmp_path},dpo")
-    c.mesh.update(data=2, fsdp=2, model=2)
+    c.mesh.update(data=2, fsdp=4, model=1)
     c.lora.dropout, c.cache.references = 0.0, True
     c.data.update(batch_size=8, accumulation=4, packing=length, workers=0)
     c.heldout.update(captions=0, scenes="")
