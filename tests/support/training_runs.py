@@ -44,4 +44,5 @@ def environment(devices):
   return os.environ | {
     "JAX_PLATFORMS": "cpu",
     "XLA_FLAGS": xla.flags(devices),
+    **xla.threads(devices),
   }
