@@ -113,9 +113,8 @@ def compiler_options(mesh, batch_size) -> dict | None:
   With one pair a device, windows of a weight hide its way over the links;
   with more, their partial products no longer fit beside the cores.
   """
-  rows = mesh.shape["data"] * mesh.shape["fsdp"]
   platform = mesh.devices.flat[0].platform
-  return COMPILER.get(platform) if batch_size > rows else None
+  return COMPILER.get(platform) if batch_size > row_shards(mesh) else None
 
 
 def path_name(path) -> str:
