@@ -126,28 +126,9 @@ def paper(loss):
   # "" begins with an adapter that changes nothing yet. reference: of losses
   # with one, the checkpoint alone or with that adapter: checkpoint | adapter.
   c.begin = dict(adapter="", reference="checkpoint")
-  c.loss = dict(name=loss, coefficients=(LOSSES | MIXTURES)[loss])
-  # A loss of pairs over every pair of a row's judged captions whose scores are
-  # at least so far apart; None: the chosen against the rejected, or of a list
-  # the best against the worst.
-  c.loss.all_pairs = config_dict.placeholder(float)
-  # WPO: a pair's loss counts as far as the model would write its captions, and
-  # at most so much (1.0 in the paper's release); None: all count the same.
-  c.loss.wpo = config_dict.placeholder(float)
-  # LD-DPO: what the tokens count, of policy and reference, that make a caption
-  # longer than the other of its pair (0.5 in the paper); None: as all others.
-  c.loss.ld_alpha = config_dict.placeholder(float)
+  learn(c, loss)
   c.data = data()
-  # Frames of a video: so many a second within these limits, evenly spread.
-  c.frames = dict(min_frames=8, max_frames=16, frames_per_second=0.5)
-  c.frames.rounding = "down"  # of their places; nearest: as Qwen3-VL does
-  # Their number for all videos; None leaves it to the above.
-  c.frames.fixed = config_dict.placeholder(int)
-  # auto: sizes that follow the video, of so many tokens in all, where the
-  # model's own processor has such (Qwen-VL); else crop. Or squash. Adapters on
-  # such a tower, and cache.features=False, want crop or squash.
-  # bicubic | bilinear | lanczos
-  c.pixels = dict(resize="auto", resample="bicubic", tokens=1152)
+  see(c)
   c.optim = optim()
   # Work done once, kept in data.cache for all runs: outputs of the frozen tower
   # (0.28 MB a frame of the 7B model), and the reference model's log-probs for
@@ -170,6 +151,35 @@ def paper(loss):
   # The synthetic world, rendered into `folder` before the run; 0: none.
   c.world = dict(folder="runs/world", clips=0, heldout=0, seed=0)
   return c
+
+
+def learn(c, loss):
+  """The loss, and what changes it."""
+  c.loss = dict(name=loss, coefficients=(LOSSES | MIXTURES)[loss])
+  # A loss of pairs over every pair of a row's judged captions whose scores are
+  # at least so far apart; None: the chosen against the rejected, or of a list
+  # the best against the worst.
+  c.loss.all_pairs = config_dict.placeholder(float)
+  # WPO: a pair's loss counts as far as the model would write its captions, and
+  # at most so much (1.0 in the paper's release); None: all count the same.
+  c.loss.wpo = config_dict.placeholder(float)
+  # LD-DPO: what the tokens count, of policy and reference, that make a caption
+  # longer than the other of its pair (0.5 in the paper); None: as all others.
+  c.loss.ld_alpha = config_dict.placeholder(float)
+
+
+def see(c):
+  """Which frames of a video are taken, and what becomes of them."""
+  # Frames of a video: so many a second within these limits, evenly spread.
+  c.frames = dict(min_frames=8, max_frames=16, frames_per_second=0.5)
+  c.frames.rounding = "down"  # of their places; nearest: as Qwen3-VL does
+  # Their number for all videos; None leaves it to the above.
+  c.frames.fixed = config_dict.placeholder(int)
+  # auto: sizes that follow the video, of so many tokens in all, where the
+  # model's own processor has such (Qwen-VL); else crop. Or squash. Adapters on
+  # such a tower, and cache.features=False, want crop or squash.
+  # bicubic | bilinear | lanczos
+  c.pixels = dict(resize="auto", resample="bicubic", tokens=1152)
 
 
 def watch(c):
