@@ -5,11 +5,12 @@ python -m synpo_jax.warm_start --config=configs/warm_start.py \
 
 Stages, each in a folder of the workdir and each kept once it is done: the
 world's clips, the tower, the careful captioner with its marks, the mixture of
-annotators, the pairs that it writes itself. With --config=warm_start:smol a
-language model of 135 million weights learns to speak of what the shipped
-tower sees. A stop or a kill loses no more than
+annotators, the pairs that it writes itself. A stop or a kill loses no more than
 is made between two checkpoints; the same command goes on. The last captioner
 is written to --out, in float16, and its pairs beside it.
+
+With --config=warm_start:smol a language model of 135 million weights learns to
+speak of what the shipped tower sees; no pairs are written then.
 """
 
 import os

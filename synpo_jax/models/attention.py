@@ -145,9 +145,8 @@ def attend(
   `slots` says the same as segments over 1, before anything runs: splash reads
   it in their place (None: segments are 0 and 1; Pairs: segments alone say it)
   and wants padding left of the prefix and right of captions where there is a
-  window. Rows with a past are
-  XLA's whatever the back end: a step of generation has one query, and nothing
-  of a kernel to skip.
+  window. Rows with a past are XLA's whatever the back end: a step of
+  generation has one query, and nothing of a kernel to skip.
   """
   if past:
     rows = attention_xla.Rows(segments, positions, _width(window, slides))
