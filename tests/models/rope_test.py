@@ -30,3 +30,17 @@ def test_heads_turn_by_their_angles_and_gradients_back():
   half = rope.rotate(jnp.asarray(x, jnp.bfloat16), *angles)
   assert half.dtype == jnp.bfloat16
   np.testing.assert_allclose(np.float32(half), turned(x, angle), atol=0.03)
+
+
+def test_no_half_of_a_head_is_held_in_float32():
+  """TPUs write such halves to memory: twice the bytes of the heads."""
+
+  def both(x, g, *angles):
+    _, back = jax.vjp(lambda x: rope.rotate(x, *angles), x)
+    return back(g)
+
+  heads = jnp.zeros((N, T, H, 2 * HALF), jnp.bfloat16)
+  angle = jnp.zeros((N, T, 1, HALF))
+  made = str(jax.make_jaxpr(both)(heads, heads, angle, angle))
+  assert f"bf16[{N},{T},{H},{HALF}]" in made
+  assert f"f32[{N},{T},{H},{HALF}]" not in made
