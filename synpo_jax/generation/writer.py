@@ -67,20 +67,16 @@ def open_writer(
   if endpoint:
     raise ValueError(f"model.endpoint={secrets.shown(endpoint)}: not used here")
   checkpoint, kept_ratio, words = _of_run(adapter, checkpoint, kept_ratio)
-  _check(checkpoint)
   _check_int8(base, kv, adapter)
-  if workdir.is_run(adapter):
-    fingerprint.check_base(adapter, checkpoint)
-  dtype = loading.choose_dtype(dtype)
+  _check(checkpoint, adapter)
   mesh = sharding.make_mesh(**placing.mesh, devices=jax.local_devices())
   config = seeing.follow(_sizes(checkpoint, kept_ratio, base), pixels)
+  dtype = loading.choose_dtype(dtype)
   model = loading.on_mesh(config, mesh, dtype, placing.attention)
   params = loading.load_params(model, checkpoint, mesh)
   if adapter:
     params = loading.merge_adapter(params, adapter, model, mesh)
-  tokenizer = text.load_tokenizer(words or checkpoint)
-  text.check_time(template, config.stamped)
-  text.check_vocabulary(tokenizer, template, config.decoder.vocab)
+  tokenizer = _tokenizer(words or checkpoint, template, config)
   _tell_time(checkpoint, config)
   return Writer(
     model,
@@ -105,6 +101,14 @@ def _of_run(adapter: str, checkpoint: str, kept_ratio: float | None):
   return checkpoint or model["checkpoint"], kept_ratio, model["tokenizer"]
 
 
+def _tokenizer(folder: str, template: str, config: CaptionerConfig):
+  """The one in a folder, which the template and the captioner can use."""
+  tokenizer = text.load_tokenizer(folder)
+  text.check_time(template, config.stamped)
+  text.check_vocabulary(tokenizer, template, config.decoder.vocab)
+  return tokenizer
+
+
 def _tell_time(checkpoint: str, config: CaptionerConfig) -> None:
   """Says how Qwen2.5-VL counts the time of a clip."""
   if config.connector.positions_per_second:
@@ -122,7 +126,7 @@ def _ends(checkpoint, tokenizer, template) -> tuple[int, ...]:
   return end, *(i for i in others if i not in (end, None))
 
 
-def _check(checkpoint):
+def _check(checkpoint: str, adapter: str):
   if not checkpoint:
     raise ValueError("model.checkpoint: name the folder of a captioner")
   folder = buckets.at(checkpoint)
@@ -133,6 +137,8 @@ def _check(checkpoint):
       f"model.checkpoint={checkpoint}: an adapter; name it as model.adapter, "
       "and its base as model.checkpoint"
     )
+  if workdir.is_run(adapter):
+    fingerprint.check_base(adapter, checkpoint)
 
 
 def _check_int8(base: str, kv: str, adapter: str):
