@@ -22,7 +22,7 @@ from configs import text_pairs
 from synpo_jax.data.batch import Batch
 from synpo_jax.models import initial, sharding
 from synpo_jax.planning import costs
-from synpo_jax.training import job, update
+from synpo_jax.training import job, train_steps, update
 from synpo_jax.weights import loading
 
 ROUNDS = flags.DEFINE_integer("rounds", 5, "Timed steps of each; 0: none.")
@@ -71,7 +71,9 @@ class Run:
     self.model = job.make_model(c, mesh)
     self.batch = sharding.put_batch(batch(size, shape, captions), mesh)
     trained, self.frozen = update.split(self._shapes(mesh), c.trainable)
-    self.steps = job.make_steps(c, self.model, trained, mesh, updates=10**6)
+    self.steps = train_steps.make_steps(
+      c, self.model, trained, mesh, updates=10**6
+    )
     given = self.steps.init.eval_shape(trained), self.frozen, self.batch
     key = jax.eval_shape(lambda: jax.random.key(0))
     self.compiled = self.steps.train.lower(*given, key).compile()

@@ -51,7 +51,7 @@ def start(*, devices=1):
   import jax
 
   from synpo_jax.models import sharding
-  from synpo_jax.training import job, update
+  from synpo_jax.training import job, train_steps, update
   from synpo_jax.weights import loading
 
   c = config()
@@ -61,7 +61,7 @@ def start(*, devices=1):
   model = job.make_model(c, mesh)
   variables = loading.load_variables(model, c.model.checkpoint, mesh, c.seed)
   trained, frozen = update.split(variables, c.trainable)
-  steps = job.make_steps(c, model, trained, mesh, updates=1000)
+  steps = train_steps.make_steps(c, model, trained, mesh, updates=1000)
   return mesh, model, frozen, steps.init(trained), steps.train
 
 

@@ -16,7 +16,7 @@ from configs import text_pairs
 from synpo_jax.data.batch import Batch
 from synpo_jax.models import captioner, initial, sharding
 from synpo_jax.models import config as sizes
-from synpo_jax.training import job, update
+from synpo_jax.training import job, train_steps, update
 from synpo_jax.weights import adapters, config_reading, folders, loading, peft
 from synpo_jax.weights.learned import Learned
 
@@ -68,7 +68,7 @@ def make(task: workload.Task):
   places = jax.tree.map(lambda leaf: leaf.sharding, variables["lora"])
   variables["lora"] = jax.device_put(learned.lora, places)
   trained, frozen = update.split(variables, c.trainable)
-  steps = job.make_steps(c, model, trained, mesh, updates=10**6)
+  steps = train_steps.make_steps(c, model, trained, mesh, updates=10**6)
   state = steps.init(trained)
   rows = sharding.put_batch(batch(task), mesh)
   key = jax.random.key(0)

@@ -22,7 +22,7 @@ from synpo_jax.models import sharding
 from synpo_jax.runtime import buckets, ending, journal, json_file
 from synpo_jax.runtime.flags import WORKDIR, command
 from synpo_jax.runtime.settings import PUT_BACK
-from synpo_jax.training import checkpoint, job, pair_logps, update
+from synpo_jax.training import checkpoint, job, pair_logps, train_steps, update
 from synpo_jax.weights import fingerprint, loading
 
 VIDEOS = flags.DEFINE_integer("videos", 64, "Held-out pairs to use.")
@@ -89,7 +89,8 @@ def before_and_after(c, opened, workdir):
   mesh, model, _ = opened
   variables = loading.load_variables(model, c.model.checkpoint, mesh, c.seed)
   trained, frozen = update.split(variables, c.trainable)
-  state = job.make_steps(c, model, trained, mesh, updates=1).init(trained)
+  steps = train_steps.make_steps(c, model, trained, mesh, updates=1)
+  state = steps.init(trained)
   with checkpoint.open_manager(workdir, keep=c.keep_checkpoints) as manager:
     found = checkpoint.restore(manager, checkpoint.abstract(state))
   if found is None:

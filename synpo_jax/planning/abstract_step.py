@@ -11,7 +11,7 @@ from synpo_jax.data import packing, padding
 from synpo_jax.data.batch import Batch, Packed
 from synpo_jax.models import captioner, sharding
 from synpo_jax.planning import first_lists
-from synpo_jax.training import caches, job, update
+from synpo_jax.training import caches, job, train_steps, update
 from synpo_jax.training import packing as shared_rows
 from synpo_jax.weights import loading
 
@@ -104,7 +104,7 @@ def build(c, devices, frames=None, response=None) -> Step:
   variables = loading.abstract_variables(model, mesh)
   trained, frozen = update.split(variables, c.trainable)
   frozen, _ = caches.lay_aside(c, model, frozen)
-  steps = job.make_steps(c, model, trained, mesh, updates=1000)
+  steps = train_steps.make_steps(c, model, trained, mesh, updates=1000)
   state = steps.init.eval_shape(trained)
   shape = pair_shape(c, model.config, frames, response)
   batch = abstract_batch(c, model, shape, mesh)

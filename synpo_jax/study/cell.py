@@ -12,7 +12,7 @@ from synpo_jax.models import sharding
 from synpo_jax.runtime.compiled_memory import peak_bytes
 from synpo_jax.study.grid import Method
 from synpo_jax.study.material import Captioner
-from synpo_jax.training import job, optim, pair_logps, update
+from synpo_jax.training import optim, pair_logps, train_steps, update
 from synpo_jax.weights import learned, loading
 
 
@@ -75,8 +75,8 @@ def make_bench(c, captioner, method: Method, data) -> Bench:
   )
   step = update.make_train_step(objective, tx, dropout=False)
   start = fresh_adapter(captioner, 0)
-  shardings = job.state_shardings(start, tx, captioner.mesh)
-  init = job.make_init(tx, shardings)
+  shardings = train_steps.state_shardings(start, tx, captioner.mesh)
+  init = train_steps.make_init(tx, shardings)
   out = shardings, sharding.replicated(captioner.mesh)
   jitted = jax.jit(step, donate_argnums=0, out_shardings=out)
   batch = sharding.put_batch(data.batches[0], captioner.mesh)

@@ -1,16 +1,14 @@
 """From a config to all that a run needs, in place on the mesh.
 
-Three steps that others take one by one: the model with its mesh and tokenizer
-(`open_model`), the batches (`read_data`), what updates a state (`make_steps`).
+Two steps that others take alone: the model with its mesh and tokenizer
+(`open_model`), and the batches (`read_data`).
 """
 
-import functools
 import os
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 from jax.experimental import multihost_utils
 
 from synpo_jax import losses
@@ -25,10 +23,9 @@ from synpo_jax.training import (
   cache_folder,
   caches,
   inputs,
-  optim,
   packing,
-  pair_logps,
   row_counts,
+  train_steps,
   update,
 )
 from synpo_jax.weights import loading
@@ -62,16 +59,6 @@ class Opened(NamedTuple):
   texts: Texts
 
 
-class Steps(NamedTuple):
-  """What makes and updates a state; all but `rate` are jitted."""
-
-  init: Callable  # what trains, as read -> the state before the first update
-  train: Callable
-  evaluate: Callable
-  reward_norms: Callable
-  rate: Callable  # update number -> learning rate
-
-
 class Job(NamedTuple):
   """All that the loop needs, in place on the mesh."""
 
@@ -83,7 +70,7 @@ class Job(NamedTuple):
   state: update.TrainState
   data: pipeline.Data
   heldout: pipeline.Data | None
-  steps: Steps
+  steps: train_steps.Steps
   features: Callable  # data -> the same with cached features, as data has
   inputs: dict[str, str]  # digests of what is read, for checkpoints
 
@@ -114,7 +101,7 @@ def prepare(c, workdir) -> Job:
   fresh = loading.load_variables(model, c.model.checkpoint, mesh, c.seed)
   variables = beginning.variables(c, model, mesh, fresh)
   trained, frozen = update.split(variables, c.trainable)
-  steps = make_steps(c, model, trained, mesh, data.updates)
+  steps = train_steps.make_steps(c, model, trained, mesh, data.updates)
   announcing.announce(opened, variables, data, c.data)
   if held:
     hosts.say(f"held out: {accounts.summary(held.counts)}")
@@ -249,54 +236,3 @@ def read_heldout(c, opened) -> pipeline.Data:
   loss = losses.make(**c.loss.to_dict())
   files |= dict(captions=max(2, loss.captions), least_gap=loss.all_pairs)
   return read_once(c, opened, **files)
-
-
-def make_steps(c, model, trained, mesh, updates) -> Steps:
-  """Jits a config's update, its held-out scores and its reward norms.
-
-  trained: what learns, as arrays or as shapes with shardings. updates: of the
-  whole run.
-  """
-  optim.check_parts(c.optim.to_dict(), trained)
-  tx, rate = optim.make(**c.optim, updates=updates)
-  scoring = pair_logps.make_scoring(**c.step, mesh=mesh)
-  loss = c.loss.to_dict()
-  objective = update.make_objective(model, scoring, **loss)
-  drops = c.lora.rank > 0 and c.lora.dropout > 0
-  train = update.make_train_step(objective, tx, dropout=drops)
-  summed = losses.make(**loss).needs_reference
-  norms = update.make_reward_norms(model, scoring, summed=summed)
-  shardings = state_shardings(trained, tx, mesh)
-  everywhere = sharding.replicated(mesh)
-  told = sharding.compiler_options(mesh, c.data.batch_size)
-  jit = functools.partial(jax.jit, compiler_options=told)
-  return Steps(
-    make_init(tx, shardings),
-    jit(train, donate_argnums=0, out_shardings=(shardings, everywhere)),
-    jit(update.make_eval_step(objective), out_shardings=everywhere),
-    jit(norms, out_shardings=everywhere),
-    rate,
-  )
-
-
-def make_init(tx, shardings: update.TrainState) -> Callable:
-  """Returns what trains, in any dtype -> a fresh state, float32; jitted."""
-
-  def init(trained):
-    trained = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), trained)
-    return update.init_state(trained, tx)
-
-  return jax.jit(init, out_shardings=shardings)
-
-
-def state_shardings(trained, tx, mesh) -> update.TrainState:
-  """Where a state lives; `trained` are arrays or shapes with shardings."""
-  shardings = jax.tree.map(lambda leaf: leaf.sharding, trained)
-  init = functools.partial(update.init_state, tx=tx)
-  of_opt = sharding.optimiser_shardings(
-    jax.eval_shape(init, trained).opt, shardings, mesh
-  )
-  everywhere = sharding.replicated(mesh)
-  return update.TrainState(
-    everywhere, shardings, of_opt, everywhere, everywhere
-  )

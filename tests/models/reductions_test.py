@@ -6,53 +6,31 @@ import sys
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 import pytest
 
-from synpo_jax.data.batch import Batch
 from synpo_jax.models import initial, sharding
 from synpo_jax.models.captioner import Captioner
 from synpo_jax.models.config import LoraConfig
 from synpo_jax.training import update
 from synpo_jax.training.pair_logps import Scoring
 from synpo_jax.weights.config_reading import captioner_config
-from tests.support import xla
+from tests.support import small_text, xla
 from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.usefixtures("optimised")  # as users compile
 
-TINY = dict(
-  model_type="llama",
-  vocab_size=40,
-  hidden_size=16,
-  intermediate_size=24,
-  num_hidden_layers=2,
-  num_attention_heads=2,
-)
 LORA = LoraConfig(rank=3, alpha=6.0, dropout=0.0)
 LOSS = dict(name="synpo", coefficients=dict(alpha=30.0, beta=0.2))
-
-
-def batch():
-  """Eight pairs in one micro-batch."""
-  rng = np.random.default_rng(0)
-  ids = rng.integers(0, 40, size=(1, 8, 12)).astype(np.int32)
-  return Batch(
-    prefix=ids[..., :4],
-    prefix_mask=np.ones((1, 8, 4), bool),
-    response=ids[..., 4:].reshape(1, 8, 2, 4),
-    response_mask=np.ones((1, 8, 2, 4), bool),
-    weight=np.ones((1, 8), np.float32),
-    row=np.arange(8, dtype=np.int32)[None],
-  )
 
 
 def test_lora_gradients_are_summed_over_devices_in_float32():
   """A whole bfloat16 train step. XLA's CPU backend sums bfloat16 arrays as
   float32 and marks such a sum as promoted: rounded before, it is no better."""
   mesh = sharding.make_mesh(data=8, fsdp=1, model=1)
-  model = Captioner(captioner_config(TINY), LORA, dtype=jnp.bfloat16)
+  model = Captioner(
+    captioner_config(small_text.SIZES), LORA, dtype=jnp.bfloat16
+  )
   variables = {
     "params": initial.params(model, 0, dtype=jnp.bfloat16),
     "lora": initial.adapter(model, 1),
@@ -64,7 +42,12 @@ def test_lora_gradients_are_summed_over_devices_in_float32():
   tx = optax.sgd(1.0)
   step = jax.jit(update.make_train_step(objective, tx, dropout=False))
   state = update.init_state(trained, tx)
-  args = state, frozen, sharding.put_batch(batch(), mesh), jax.random.key(0)
+  args = (
+    state,
+    frozen,
+    sharding.put_batch(small_text.drawn(1, 8), mesh),
+    jax.random.key(0),
+  )
   text = step.lower(*args).compile().as_text()
   summed = {}
   for shapes, how in re.findall(r"= (\S.*) all-reduce\(.*to_apply=(\S+)", text):

@@ -7,23 +7,15 @@ import optax
 import pytest
 
 from configs import vdc
-from synpo_jax.data.batch import Batch
 from synpo_jax.models import initial, sharding
 from synpo_jax.models.attention import Backend
 from synpo_jax.models.captioner import Captioner
 from synpo_jax.models.config import LoraConfig
 from synpo_jax.planning import costs
-from synpo_jax.training import gradients, job, pair_logps, update
+from synpo_jax.training import gradients, pair_logps, train_steps, update
 from synpo_jax.weights.config_reading import captioner_config
+from tests.support import small_text
 
-SIZES = dict(
-  model_type="llama",
-  vocab_size=40,
-  hidden_size=16,
-  intermediate_size=24,
-  num_hidden_layers=2,
-  num_attention_heads=2,
-)
 MICRO, PAIRS = 3, 8
 STEP = dict(layout_name="shared", head_chunk=4)
 
@@ -32,7 +24,7 @@ def speaker(mesh):
   """A language model whose adapter does something, on a mesh."""
   kernel = Backend("cudnn", mesh, emulated=True)
   lora = LoraConfig(rank=4, alpha=8.0, dropout=0.5)
-  model = Captioner(captioner_config(SIZES), lora, attention=kernel)
+  model = Captioner(captioner_config(small_text.SIZES), lora, attention=kernel)
   variables = {
     "params": jax.tree.map(lambda x: 4 * x, initial.params(model, 0)),
     "lora": jax.tree.map(lambda x: x + 0.3, initial.adapter(model, 1)),
@@ -42,17 +34,14 @@ def speaker(mesh):
 
 
 def batch(mesh):
-  """[A, B, ...] of different rows, split as a run splits them."""
-  rng = np.random.default_rng(0)
-  size = MICRO, PAIRS
-  made = Batch(
-    prefix=rng.integers(0, 40, (*size, 4), np.int32),
-    prefix_mask=np.ones((*size, 4), bool),
-    response=rng.integers(0, 40, (*size, 2, 4), np.int32),
-    response_mask=np.ones((*size, 2, 4), bool),
-    weight=np.float32(np.arange(MICRO * PAIRS).reshape(size) % 5 > 0),
-    row=np.arange(MICRO * PAIRS, dtype=np.int32).reshape(size),
-    ref_logps=rng.normal(-16, 4, (*size, 2)).astype(np.float32),
+  """Some rows weigh nothing; split as a run splits them."""
+  shape = MICRO, PAIRS
+  made = small_text.drawn(
+    *shape,
+    weight=np.float32(np.arange(MICRO * PAIRS).reshape(shape) % 5 > 0),
+    ref_logps=np.random.default_rng(1)
+    .normal(-16, 4, (*shape, 2))
+    .astype(np.float32),
   )
   return sharding.put_batch(made, mesh)
 
@@ -91,8 +80,8 @@ def compiled():
   model, trained, frozen = speaker(mesh)
   tx = optax.adam(1e-3)
   step = update.make_train_step(goal(model, "synpo", mesh), tx, dropout=True)
-  places = job.state_shardings(trained, tx, mesh)
-  state = job.make_init(tx, places)(trained)
+  places = train_steps.state_shardings(trained, tx, mesh)
+  state = train_steps.make_init(tx, places)(trained)
   jitted = jax.jit(step, out_shardings=(places, sharding.replicated(mesh)))
   args = state, frozen, batch(mesh), jax.random.key(0)
   return jitted.lower(*args).compile().as_text(), trained, state.opt

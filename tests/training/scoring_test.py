@@ -7,7 +7,7 @@ import pytest
 from synpo_jax import importance
 from synpo_jax.models import sharding
 from synpo_jax.study import cell, grid, looks
-from synpo_jax.training import heldout, job, probe, update
+from synpo_jax.training import heldout, job, probe, train_steps, update
 from tests.support import run_config
 
 
@@ -20,7 +20,7 @@ def tell(model, scoring, **_):
 
 
 def training(c, run):
-  job.make_steps(c, run.model, {}, run.mesh, updates=10)
+  train_steps.make_steps(c, run.model, {}, run.mesh, updates=10)
 
 
 def the_probe(c, run):

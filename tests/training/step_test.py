@@ -10,7 +10,7 @@ from synpo_jax.data.batch import Batch
 from synpo_jax.models import initial, sharding
 from synpo_jax.models.captioner import Captioner
 from synpo_jax.models.config import LoraConfig
-from synpo_jax.training import gradients, job, update
+from synpo_jax.training import gradients, job, train_steps, update
 from synpo_jax.training.pair_logps import Scoring
 from synpo_jax.weights.config_reading import captioner_config
 from tests.support import run_config
@@ -103,7 +103,7 @@ def test_a_run_draws_dropout_where_its_adapter_has_some(
 
   monkeypatch.setattr(update, "make_train_step", spy)
   mesh = sharding.make_mesh(data=2, fsdp=2, model=2)
-  job.make_steps(c, job.make_model(c, mesh), {}, mesh, updates=10)
+  train_steps.make_steps(c, job.make_model(c, mesh), {}, mesh, updates=10)
   assert told == [on]
 
 

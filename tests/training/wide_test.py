@@ -9,7 +9,7 @@ import pytest
 from configs import vdc
 from synpo_jax.models import captioner, sharding
 from synpo_jax.models.config import PARTS, LoraConfig
-from synpo_jax.training import job, update
+from synpo_jax.training import train_steps, update
 from synpo_jax.weights import loading
 from tests.support.cached_data import features, make_setting, read
 
@@ -49,7 +49,8 @@ def learned(setting, batches, mesh):
   places = sharding.tree_shardings(setting.variables, mesh)
   variables = jax.device_put(setting.variables, places)
   trained, frozen = update.split(variables, "lora/.*")
-  steps = job.make_steps(setting.c, setting.model, trained, mesh, len(batches))
+  given = setting.c, setting.model, trained, mesh
+  steps = train_steps.make_steps(*given, updates=len(batches))
   state, rows = steps.init(trained), []
   for index in range(len(batches)):
     batch = sharding.put_batch(batches[index], mesh)
