@@ -21,6 +21,7 @@ from tests.support.paths import ROOT
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = xla.flags(devices=8)
+os.environ["NPROC"] = "16"  # as commands have it: runtime.starting
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault(
@@ -35,6 +36,8 @@ import jax  # noqa: E402
 import pytest  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.devices()  # made with those threads, which what tests start shall not get
+del os.environ["NPROC"]
 gc.set_threshold(50_000, 20, 50)  # of a million objects few are garbage
 CASES = {"thousand": 1000, "hundred": 100}  # "hundred": at each save
 for name, cases in CASES.items():

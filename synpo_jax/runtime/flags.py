@@ -163,6 +163,7 @@ def _start(argv, work):
     sys.exit(f"error: unexpected arguments {' '.join(argv[1:])}")
   logging.set_verbosity(logging.WARNING)  # libraries tell too much otherwise
   starting.take_gpu()
+  starting.give_threads()
   if KEEP_COMPILED.value and not _is_one_of_many():
     starting.keep_programs()
   work()

@@ -1,18 +1,22 @@
-"""What commands set before JAX begins: its part of a GPU, a cache of programs.
+"""What commands set before JAX begins: a GPU's part, threads, kept programs.
 
-Both are JAX's own settings, and what the environment says of them is kept.
+They are JAX's and XLA's own settings, and what the environment says of them is
+kept.
 """
 
 import hashlib
 import os
 import pathlib
 import platform
+import re
 import sys
 
 # The part of a GPU that JAX takes: context, libraries and fragments need the
 # rest. By itself JAX would take three quarters.
 GPU_PART = 0.95
 PART = ("XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION")
+THREADS = "NPROC"  # of XLA on the CPU
+VIRTUAL = "XLA_FLAGS", "JAX_NUM_CPU_DEVICES"  # what makes devices of a CPU
 FOLDER = "JAX_COMPILATION_CACHE_DIR"
 SECONDS = "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"
 SHORTEST = 0.5  # seconds of compiling that are worth a file
@@ -22,6 +26,21 @@ def take_gpu() -> None:
   """Lets JAX take as much of a GPU as `plan` counts on."""
   if os.environ.keys().isdisjoint(PART):
     os.environ[PART[0]] = str(GPU_PART)
+
+
+def give_threads() -> None:
+  """Gives XLA two threads for each virtual device of the CPU.
+
+  It makes one. A device with 32 programs under way holds its thread until one
+  of them ends, and that one may need the thread to meet the other devices:
+  nothing ends then.
+  """
+  told, count = (os.environ.get(name, "") for name in VIRTUAL)
+  given = re.findall(r"host_platform_device_count=(\d+)", told)
+  devices = max(map(int, [*given, count.strip() or 1]))
+  if devices > 1:
+    threads = max(2 * devices, os.cpu_count() or 1)
+    os.environ.setdefault(THREADS, str(threads))
 
 
 def keep_programs() -> None:

@@ -128,6 +128,24 @@ def test_a_cache_that_is_named_or_not_wanted_is_none_of_ours(tmp_path):
   assert said.startswith("compiled programs are not kept: ")
 
 
+@pytest.mark.parametrize(
+  ("told", "threads"),
+  [
+    ({"XLA_FLAGS": "--x=9 --xla_force_host_platform_device_count=80"}, "160"),
+    ({"JAX_NUM_CPU_DEVICES": "70"}, "140"),
+    ({"JAX_NUM_CPU_DEVICES": "70", "NPROC": "3"}, "3"),
+    ({"XLA_FLAGS": "--xla_cpu_use_fusion_emitters=false"}, None),
+  ],
+)
+def test_virtual_devices_have_two_threads_each(told, threads, monkeypatch):
+  for name in (*starting.VIRTUAL, starting.THREADS):
+    monkeypatch.setenv(name, told.get(name, ""))
+    if name not in told:
+      monkeypatch.delenv(name)
+  starting.give_threads()
+  assert os.environ.get(starting.THREADS) == threads
+
+
 def test_processors_that_differ_have_caches_of_their_own(tmp_path):
   cpuinfo = tmp_path / "cpuinfo"
   names = set()

@@ -44,5 +44,4 @@ def environment(devices):
   return os.environ | {
     "JAX_PLATFORMS": "cpu",
     "XLA_FLAGS": xla.flags(devices),
-    **xla.threads(devices),
   }

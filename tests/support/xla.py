@@ -17,15 +17,6 @@ def flags(devices: int) -> str:
   )
 
 
-def threads(devices: int) -> dict[str, str]:
-  """The environment of a process whose virtual devices each find a thread.
-
-  XLA makes as many as there are devices, and on a loaded machine one of them
-  now and then waits forever for another to have one.
-  """
-  return {"NPROC": str(4 * devices)} if devices > 1 else {}
-
-
 def without_flags() -> dict:
   """The environment without XLA_FLAGS: as a user's, and of other compilers."""
   return {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
