@@ -5,7 +5,10 @@ computes who sees whom from indices, which `slots.sees` does for packed rows,
 and tells real tokens from padding by segment ids.
 """
 
+import dataclasses
 import functools
+import itertools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,11 +25,29 @@ from synpo_jax.models import attention_xla
 from synpo_jax.models.packed_rows import Slots, sees
 
 LANES = 128  # blocks are multiples of it
-MOST_LANES = 8  # in a block: its scores still fit a core's memory
+MOST_PADDING = 4  # lanes, of lengths that are tried
 DATA_LANES = 4  # in one whose mask is data: pairs are short in their row
-# What a block costs besides its scores, as scores: 0.35 us of a grid step
-# (Pallas documentation) is 367 x 367 scores of a 128-wide head at 197 TFLOP/s.
-STEP = 367**2
+# Instructions that libtpu 0.0.52 schedules for a v5e and heads of 128: of a
+# block that is seen, by its side in lanes, going forward and back ...
+BLOCKS = {
+  1: (297, 351),
+  2: (586, 986),
+  3: (1473, 1722),
+  4: (1814, 3357),
+  5: (3203, 4815),
+  6: (4808, 6940),
+}
+STEPS = 280, 300  # ... besides, of each block of the grid, seen or not ...
+SUM = 720 / 1536  # ... and while memory adds up a row of one part of dq.
+WORTH = 9 / 8  # of the cheapest tiling's cost, for the fewest scores
+
+
+class Tiling(NamedTuple):
+  """Sides of the blocks of both kernels, and the length they divide."""
+
+  forward: int
+  backward: int
+  length: int
 
 
 class RowMask(masks._ComputableMask):
@@ -64,21 +85,22 @@ def attend(
   "attended", if a remat policy saves it.
   """
   T = q.shape[1]
-  block, length = tiling(T, slots, window)
-  heads_first = functools.partial(_heads_first, length=length)
+  tiles = tiling(T, slots, window)
+  short = tiles.length - T
+  heads_first = functools.partial(_heads_first, pad=(short, 0))
   q_NHTh, k_NGTh, v_NGTh = map(heads_first, (q * scale, k, v))
-  real_NT = jnp.pad(real.astype(jnp.int32), ((0, 0), (0, length - T)))
-  mask = masks.MultiHeadMask([RowMask(length, slots, window)] * q.shape[2])
+  real_NT = jnp.pad(real.astype(jnp.int32), ((0, 0), (short, 0)))
+  rule = RowMask(tiles.length, _shifted(slots, short), window)
   kernel = kernels.make_splash_mha_single_device(
-    mask,
-    block_sizes=_block_sizes(block),
+    masks.MultiHeadMask([rule] * q.shape[2]),
+    block_sizes=_block_sizes(tiles),
     attn_logits_soft_cap=softcap,
     residual_checkpoint_name="attended",
     interpret=interpret,
   )
   segments = kernels.SegmentIds(real_NT, real_NT)
   out_NHTh = jax.vmap(kernel)(q_NHTh, k_NGTh, v_NGTh, segments)
-  return out_NHTh[:, :, :T].transpose(0, 2, 1, 3)
+  return out_NHTh[:, :, short:].transpose(0, 2, 1, 3)
 
 
 def attend_pairs(
@@ -99,19 +121,19 @@ def attend_pairs(
   those that nobody sees are skipped.
   """
   T = q.shape[1]
-  block, length = row_tiling(T)
-  heads_first = functools.partial(_heads_first, length=length)
-  short = length - T
+  tiles = row_tiling(T)
+  short = tiles.length - T
+  heads_first = functools.partial(_heads_first, pad=(0, short))
   rows = attention_xla.Rows(segments, positions, window)
   seen = attention_xla.view(rows, 0, T)
-  beyond = jnp.arange(length) >= T
+  beyond = jnp.arange(tiles.length) >= T
   seen_NTT = jnp.pad(seen, ((0, 0), (0, short), (0, short)))
   seen_NTT |= (beyond[:, None] & beyond[None])[None]
 
   def row(q_HTh, k_GTh, v_GTh, seen_TT):
     kernel = kernels.make_splash_mha_single_device(
       seen_TT[None],  # one for all heads
-      block_sizes=_block_sizes(block),
+      block_sizes=_block_sizes(tiles),
       attn_logits_soft_cap=softcap,
       residual_checkpoint_name="attended",
       interpret=interpret,
@@ -126,49 +148,81 @@ def attend_pairs(
   return out_NHTh[:, :, :T].transpose(0, 2, 1, 3)
 
 
-def row_tiling(length: int) -> tuple[int, int]:
-  """(side of a block, the length it divides) for rows of several pairs."""
+def row_tiling(length: int) -> Tiling:
+  """Blocks for rows of several pairs, of which no more is known."""
   lanes = -(-length // LANES)
   side = min(lanes, DATA_LANES)
-  return side * LANES, -(-lanes // side) * side * LANES
+  padded = -(-lanes // side) * side
+  return Tiling(side * LANES, side * LANES, padded * LANES)
 
 
-def _heads_first(x_NTHh, length):
+def _heads_first(x_NTHh, pad):
   x_NHTh = x_NTHh.transpose(0, 2, 1, 3)
-  short = length - x_NHTh.shape[2]
-  return jnp.pad(x_NHTh, ((0, 0), (0, 0), (0, short), (0, 0)))
+  return jnp.pad(x_NHTh, ((0, 0), (0, 0), pad, (0, 0)))
 
 
-def _block_sizes(block):
+def _shifted(slots, short):
+  """The same slots behind `short` more positions of padding."""
+  if slots is None:
+    return None
+  return dataclasses.replace(slots, prefix=slots.prefix + short)
+
+
+def _block_sizes(tiles):
+  """One kernel goes back: scores and their gradients are computed once.
+
+  It writes dq in as many parts as there are blocks of keys, in q's dtype.
+  """
   return kernels.BlockSizes(
-    block_q=block,
-    block_kv=block,
-    block_q_dkv=block,
-    block_kv_dkv=block,
-    block_q_dq=block,
-    block_kv_dq=block,
+    block_q=tiles.forward,
+    block_kv=tiles.forward,
+    block_q_dkv=tiles.backward,
+    block_kv_dkv=tiles.backward,
+    use_fused_bwd_kernel=True,
   )
 
 
 @functools.lru_cache
-def tiling(
-  length: int, slots: Slots | None, window: int | None
-) -> tuple[int, int]:
-  """(side of a block, the length it divides) for rows of a length.
+def tiling(length: int, slots: Slots | None, window: int | None) -> Tiling:
+  """Blocks for rows of a length, which is padded at its beginning.
 
-  The cheapest by count: each block that anyone sees into costs its scores and
-  a step of the grid. Large blocks save steps, small ones skip more and need
-  less padding. No hardware has confirmed it.
+  Of those that cost at most WORTH of the cheapest, the one with the fewest
+  scores. Costs are instructions as a compiler schedules them, without any
+  waiting: no hardware has confirmed them, and other chips than a v5e were not
+  compiled for. Small blocks skip more, and are scheduled worse.
   """
   lanes = -(-length // LANES)
-  index = np.arange(lanes * LANES)
-  seen = sees(slots, window, index[:, None], index[None, :])
-  costs = {}
-  for side in range(1, min(lanes, MOST_LANES) + 1):
-    padded = -(-lanes // side) * side
-    wide = np.pad(seen, (0, (padded - lanes) * LANES))
-    tiles = wide.reshape(padded // side, side * LANES, -1, side * LANES)
-    visited = tiles.any(axis=(1, 3)).sum()
-    costs[side, padded] = visited * ((side * LANES) ** 2 + STEP)
-  side, padded = min(costs, key=costs.get)
-  return side * LANES, padded * LANES
+  found = []
+  for count in range(lanes, lanes + min(lanes, MOST_PADDING)):
+    seen = lanes_seen(length, count * LANES, slots, window)
+    sides = {n: visited(seen, n) for n in BLOCKS if count % n == 0}
+    for (f, met), (b, met_back) in itertools.product(sides.items(), repeat=2):
+      cost = met * BLOCKS[f][0] + (count // f) ** 2 * STEPS[0]
+      step_back = STEPS[1] + SUM * b * LANES
+      cost += met_back * BLOCKS[b][1] + (count // b) ** 2 * step_back
+      scores = 2 * met * f**2 + 5 * met_back * b**2
+      tiles = Tiling(f * LANES, b * LANES, count * LANES)
+      found.append((scores, cost, tiles))
+  most = WORTH * min(cost for _, cost, _ in found)
+  return min(one for one in found if one[1] <= most)[-1]
+
+
+@functools.lru_cache
+def lanes_seen(
+  length: int, padded: int, slots: Slots | None, window: int | None
+) -> Bool[np.ndarray, "l l"]:
+  """Which blocks of LANES x LANES of a padded row anyone sees into."""
+  slots, count = _shifted(slots, padded - length), padded // LANES
+  seen = np.zeros((count, count), bool)
+  index = np.arange(padded, dtype=np.int32)
+  for n in range(count):
+    query, key = index[n * LANES : (n + 1) * LANES], index[: (n + 1) * LANES]
+    strip = sees(slots, window, query[:, None], key[None])
+    seen[n, : n + 1] = strip.reshape(LANES, n + 1, LANES).any(axis=(0, 2))
+  return seen
+
+
+def visited(seen: Bool[np.ndarray, "l l"], side: int) -> int:
+  """Blocks of side x side entries that hold one that is seen."""
+  count = len(seen) // side
+  return int(seen.reshape(count, side, count, side).any(axis=(1, 3)).sum())

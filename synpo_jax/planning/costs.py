@@ -276,10 +276,16 @@ def group_size(text: str) -> int:
 
 
 def _kernel(op) -> dict[str, float]:
-  """A custom kernel: Pallas names the instruction, cuDNN the target."""
+  """A custom kernel: Pallas names the instruction, cuDNN the target.
+
+  Splash calls its backward kernel dkv also where it makes dq as well, in
+  parts: an array with an axis more than dv, the last. Here that is dqkv.
+  """
   target = re.search(r'custom_call_target="([^"]+)"', op.text)
   if target and target[1] == "tpu_custom_call":
-    return {re.sub(r"(\.\w+)*$", "", op.name): 1.0}
+    name = re.sub(r"(\.\w+)*$", "", op.name)
+    axes = [len(array.shape) for array in op.arrays]
+    return {name.replace("dkv", "dqkv" if max(axes) > axes[-1] else "dkv"): 1.0}
   if target and target[1].startswith("__cudnn"):
     return {target[1]: 1.0}
   return {}

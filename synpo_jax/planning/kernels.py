@@ -1,5 +1,7 @@
 """FLOPs of attention kernels, whose insides a program's text does not show."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from synpo_jax.data.batch import SEGMENTS
@@ -7,8 +9,15 @@ from synpo_jax.models import attention_splash, packed_rows
 from synpo_jax.planning.abstract_step import Step
 
 # Matrix products per block: scores and mixing forward; scores, dv, dp, dk or
-# scores, dp, dq in the two backward kernels; all five in a fused one.
-PRODUCTS = {"fwd": 2, "dkv": 4, "dq": 3, "bwd": 5}
+# scores, dp, dq in two backward kernels; all five in a fused one.
+PRODUCTS = {"dqkv": 5, "dkv": 4, "dq": 3, "bwd": 5, "fwd": 2}
+
+
+class Computed(NamedTuple):
+  """Pairs of query and key of a row that are computed, hidden ones too."""
+
+  forward: int
+  backward: int
 
 
 def flops(step: Step, runs: dict[str, float]) -> float:
@@ -17,16 +26,25 @@ def flops(step: Step, runs: dict[str, float]) -> float:
   runs: how often each kernel runs, by its name. Raises ValueError for one
   that is not known to be attention.
   """
-  one = 2.0 * _block_pairs(step) * _heads(step) if runs else 0.0
-  return sum(count * products(name) * one for name, count in runs.items())
+  if not runs:
+    return 0.0
+  computed, heads = _block_pairs(step), _heads(step)
+  return sum(
+    2.0 * count * PRODUCTS[kind] * heads * computed[kind != "fwd"]
+    for kind, count in ((_kind(name), count) for name, count in runs.items())
+  )
 
 
 def products(name: str) -> int:
   """Matrix products per block of a kernel, from the name it has in XLA."""
+  return PRODUCTS[_kind(name)]
+
+
+def _kind(name) -> str:
   plain = name.lower().replace("backward", "bwd").replace("softmax", "fwd")
-  for key in ("dkv", "dq", "bwd", "fwd"):
-    if key in plain:
-      return PRODUCTS[key]
+  for kind in PRODUCTS:
+    if kind in plain:
+      return kind
   raise ValueError(f"kernel {name} is not known: its FLOPs cannot be counted")
 
 
@@ -41,8 +59,7 @@ def _heads(step) -> float:
   return rows * c.heads * c.head_dim / devices
 
 
-def _block_pairs(step) -> int:
-  """Pairs of query and key of a row that are computed, hidden ones too."""
+def _block_pairs(step) -> Computed:
   if step.batch.packed:
     return _packed_pairs(step)
   captions = step.batch.response.shape[2]
@@ -50,29 +67,39 @@ def _block_pairs(step) -> int:
   shared = step.layout == "shared"
   length = prefix + response * (captions if shared else 1)
   if step.model.attention.name != "splash":
-    return length**2
+    return Computed(length**2, length**2)
   rows = packed_rows.Slots(prefix, response, captions) if shared else None
-  side, padded = attention_splash.tiling(length, rows, None)
-  index = np.arange(padded)
-  seen = packed_rows.sees(rows, None, index[:, None], index[None])
-  tiles = seen.reshape(padded // side, side, -1, side)
-  return int(tiles.any(axis=(1, 3)).sum()) * side**2
+  tiles = attention_splash.tiling(length, rows, None)
+  rule = length, tiles.length, rows, None
+  return _in_blocks(tiles, attention_splash.lanes_seen(*rule))
 
 
-def _packed_pairs(step) -> int:
+def _in_blocks(tiles, seen) -> Computed:
+  """Pairs in the blocks of both kernels; `seen` is by lanes."""
+  lanes = attention_splash.LANES
+  return Computed(
+    *(
+      attention_splash.visited(seen, side // lanes) * side**2
+      for side in (tiles.forward, tiles.backward)
+    )
+  )
+
+
+def _packed_pairs(step) -> Computed:
   """The same of a row that is full of pairs of the planned lengths."""
   *_, length = step.batch.packed.tokens.shape
   *_, places, captions = step.batch.packed.begins.shape
   if step.model.attention.name != "splash":
-    return length**2
+    return Computed(length**2, length**2)
   prefix, response, _ = step.shape
   own = np.repeat(np.arange(1 + captions), [prefix] + [response] * captions)
   pair = 1 + np.arange(places)[:, None] * SEGMENTS + own
-  side, padded = attention_splash.row_tiling(length)
-  segments = np.zeros(padded, int)
+  tiles = attention_splash.row_tiling(length)
+  segments = np.zeros(tiles.length, int)
   segments[: pair.size] = pair.ravel()
   seen = segments == packed_rows.prompt_of(segments)[:, None]
   seen |= (segments == segments[:, None]) & (segments > 0)
-  seen &= np.tri(padded, dtype=bool)
-  tiles = seen.reshape(padded // side, side, -1, side)
-  return int(tiles.any(axis=(1, 3)).sum()) * side**2
+  seen &= np.tri(tiles.length, dtype=bool)
+  lanes = attention_splash.LANES
+  by_lanes = seen.reshape(tiles.length // lanes, lanes, -1, lanes)
+  return _in_blocks(tiles, by_lanes.any(axis=(1, 3)))

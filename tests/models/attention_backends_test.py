@@ -191,7 +191,8 @@ def test_blocks_that_nobody_sees_are_skipped(monkeypatch):
 
   A block that is computed multiplies them by zero, which is not a number.
   """
-  monkeypatch.setattr(attention_splash, "tiling", lambda *rule: (128, 384))
+  tiles = attention_splash.Tiling(128, 128, 384)
+  monkeypatch.setattr(attention_splash, "tiling", lambda *rule: tiles)
   slots = Slots(128, 128, 2)
   segments, positions = make_rows(slots, [(3, (128, 128))])
   rng = np.random.default_rng(0)
@@ -209,15 +210,40 @@ def test_blocks_that_nobody_sees_are_skipped(monkeypatch):
   assert whole[:128].all() and whole[256:].all() and not whole[128:256].any()
 
 
+def test_each_pass_has_blocks_of_its_own(monkeypatch):
+  """Of two blocks of keys, each writes a part of dq; padding is seen by none.
+
+  Rows of slots are padded at their beginning, rows of several pairs at their
+  end.
+  """
+  tiles = attention_splash.Tiling(256, 128, 256)
+  for name in ("tiling", "row_tiling"):
+    monkeypatch.setattr(attention_splash, name, lambda *rule: tiles)
+  case = make_case("packed_softcap")  # and a window
+  assert_close(attended(case, SPLASH), dense(case), case)
+  case = make_pairs(window=24, softcap=3.0)
+  assert_close(attended(case, SPLASH, jnp.asarray(True)), dense(case), case)
+
+
 def test_tiling_covers_the_row_and_knows_what_is_skipped():
   for prefix, length in ((1024, 256), (1920, 128), (916, 200), (1, 1)):
     slots = Slots(prefix, length, 2)
     T = prefix + 2 * length
-    side, padded = attention_splash.tiling(T, slots, None)
-    assert side % 128 == padded % side == 0 and 0 <= padded - T < side
-  with_gaps, _ = attention_splash.tiling(4096, Slots(0, 2048, 2), None)
+    forward, backward, padded = attention_splash.tiling(T, slots, None)
+    assert forward % 128 == backward % 128 == 0
+    assert padded % forward == padded % backward == 0 and 0 <= padded - T < 640
+  tiles = attention_splash.tiling(4096, Slots(0, 2048, 2), None)
   mask = attention_splash.RowMask(4096, Slots(0, 2048, 2), None)
-  assert 2048 % with_gaps == 0 and not mask[2048:4096, 0:2048].any()
+  assert 2048 % tiles.forward == 2048 % tiles.backward == 0
+  assert not mask[2048:4096, 0:2048].any()
+
+
+def test_lanes_are_seen_as_the_kernel_s_mask_says():
+  for slots, window in ((Slots(300, 100, 2), None), (Slots(300, 100, 2), 150)):
+    seen = attention_splash.lanes_seen(500, 640, slots, window)
+    mask = attention_splash.RowMask(640, Slots(440, 100, 2), window)
+    whole = mask[0:640, 0:640].reshape(5, 128, 5, 128)
+    np.testing.assert_array_equal(seen, whole.any(axis=(1, 3)))
 
 
 def test_sees_is_what_segments_and_positions_say():

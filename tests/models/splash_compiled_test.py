@@ -31,7 +31,7 @@ def test_the_kernels_compile_for_tpus():
   )
   assert done.returncode == 0, done.stderr[-2000:]
   rows = [json.loads(line) for line in done.stdout.splitlines()]
-  kernels = {"fwd": 1, "dq": 1, "dkv": 1}
+  kernels = {"fwd": 1, "dkv": 1}  # which makes dq as well
   assert rows == [
     dict(slice=name, backend="splash", kernels=kernels) for name in SLICES
   ]

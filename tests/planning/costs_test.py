@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from synpo_jax.planning import costs
+from synpo_jax.planning import costs, kernels
 
 # Two loops in each other (5 x 3), one of them noted by the compiler, the other
 # unrolled: from 1 to 6 in steps of two, added in a fusion; a gather
@@ -143,6 +143,25 @@ ENTRY %main (q: bf16[1,256,8,128], k: bf16[8,256,128]) -> bf16[8,256,256] {
 }
 """  # noqa: E501
   assert costs.count(text).flops == 2 * 8 * 256 * 256 * 128
+
+
+# Of compilations for v5e: splash's backward kernel, with dq and without.
+FUSED = """
+ENTRY %main (q: bf16[2,32,1536,128]) -> bf16[2,32,1536,128] {
+  %q = bf16[2,32,1536,128]{3,2,1,0} parameter(0)
+  %splash_mha_dkv_segmented_no_residuals.1 = (f32[2,384,128]{2,1,0:T(8,128)}, f32[2,384,128]{2,1,0:T(8,128)}, bf16[2,4,32,1536,128]{4,3,2,1,0:T(8,128)(2,1)S(1)}, bf16[2,32,1536,128]{3,2,1,0:T(8,128)(2,1)}, bf16[2,32,1536,128]{3,2,1,0:T(8,128)(2,1)}) custom-call(%q), custom_call_target="tpu_custom_call"
+  ROOT %dv = bf16[2,32,1536,128]{3,2,1,0} get-tuple-element(%splash_mha_dkv_segmented_no_residuals.1), index=4
+}
+"""  # noqa: E501
+DQ_PARTS = " bf16[2,4,32,1536,128]{4,3,2,1,0:T(8,128)(2,1)S(1)},"
+
+
+@pytest.mark.parametrize(
+  "text,products", [(FUSED, 5), (FUSED.replace(DQ_PARTS, ""), 4)]
+)
+def test_a_kernel_that_makes_dq_too_has_another_product(text, products):
+  ((name, runs),) = costs.count(text).kernels.items()
+  assert (kernels.products(name), runs) == (products, 1)
 
 
 def test_a_slice_of_a_stack_costs_the_slice():

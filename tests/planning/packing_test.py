@@ -1,11 +1,13 @@
 """Plans of rows that several pairs share."""
 
 from types import SimpleNamespace
+from unittest import mock
 
 import jax
 import numpy as np
 import pytest
 
+from synpo_jax.models import attention_splash
 from synpo_jax.planning import abstract_step, kernels, outcome
 from tests.support import run_config
 
@@ -48,6 +50,27 @@ def test_blocks_between_pairs_cost_nothing():
   step = SimpleNamespace(batch=SimpleNamespace(packed=packed), shape=shape)
   step.model = SimpleNamespace(attention=SimpleNamespace(name="splash"))
   own, padding = 2 * 512**2, 512**2  # which sees the first prompt, as computed
-  assert kernels._block_pairs(step) == own + padding
+  assert kernels._block_pairs(step) == (own + padding,) * 2
   step.model.attention.name = "xla"
-  assert kernels._block_pairs(step) == 1536**2
+  assert kernels._block_pairs(step) == (1536**2,) * 2
+
+
+def test_blocks_that_are_seen_cost_what_their_kernel_s_side_says(monkeypatch):
+  """A row [1024 | 256 | 256]: 6 of 9 blocks of 512 are seen, 10 of 16 of 384.
+
+  Two rows of 3 heads of 8 on one device.
+  """
+  tiles = attention_splash.Tiling(512, 384, 1536)
+  monkeypatch.setattr(attention_splash, "tiling", lambda *rule: tiles)
+  batch = SimpleNamespace(packed=None, response=np.zeros((1, 2, 2, 256)))
+  decoder = SimpleNamespace(heads=3, head_dim=8)
+  model = SimpleNamespace(attention=SimpleNamespace(name="splash"))
+  model.config = SimpleNamespace(decoder=decoder)
+  mesh = SimpleNamespace(shape=dict(data=1, fsdp=1, model=1))
+  shape = abstract_step.Shape(1024, 256, 0)
+  step = mock.Mock(spec=abstract_step.Step)
+  step.batch, step.model, step.mesh, step.shape = batch, model, mesh, shape
+  step.layout = "shared"
+  runs = {"splash_mha_fwd_segmented": 1.0, "splash_mha_dqkv_segmented": 1.0}
+  products = 2 * 6 * 512**2 + 5 * 10 * 384**2
+  assert kernels.flops(step, runs) == 2 * products * 2 * 3 * 8
