@@ -103,7 +103,7 @@ def paper(loss):
   c = ml_collections.ConfigDict()
   c.seed = 0
   c.epochs = 5
-  c.micro_batch = "given"  # "most": as many pairs of an update at once as fit
+  c.micro_batch = "given"  # "most": of those that fit, that of least bound
   c.trainable = "lora/.*"  # paths that learn; the rest is frozen
   c.model = dict(
     checkpoint="",  # folder; without one, random weights of the sizes in arch

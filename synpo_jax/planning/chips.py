@@ -47,6 +47,22 @@ CHIPS = {
 }
 
 
+# What JAX calls the devices of some of them (jax/_src/pallas/mosaic/tpu_info.py
+# has the TPUs'; GPUs' are NVIDIA's product names).
+KINDS = {
+  "TPU v4": "v4",
+  "TPU v5 lite": "v5e",
+  "TPU v5e": "v5e",
+  "TPU v5": "v5p",
+  "TPU v5p": "v5p",
+  "TPU v6 lite": "v6e",
+  "TPU v6e": "v6e",
+  "NVIDIA A100-SXM4-80GB": "a100",
+  "NVIDIA H100 80GB HBM3": "h100",
+  "NVIDIA H200": "h200",
+}
+
+
 class Slice(NamedTuple):
   """So many chips of a kind; `name` is what the compiler knows it by."""
 
@@ -77,6 +93,13 @@ def parse(topology: str) -> Slice:
     )
   count = math.prod(map(int, match[2].split("x")))
   return Slice(CHIPS[match[1]], count, topology)
+
+
+def of_kind(kind: str, devices: int) -> Slice | None:
+  """So many devices of what JAX calls a kind; None where it is not known."""
+  if kind not in KINDS:
+    return None
+  return Slice(CHIPS[KINDS[kind]], devices, f"{devices} x {kind}")
 
 
 def stand_in(gpus: Slice) -> Slice:

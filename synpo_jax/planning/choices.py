@@ -11,6 +11,8 @@ REMAT = {"none": 1.0, "save_dots": 1.01, "save_attention": 1.21, "full": 1.38}
 # Guesses that only order the trials: what halving the micro-batch, doubling
 # the devices that share the weights, or those that share heads adds.
 HALVED, SPREAD, SPLIT = 0.02, 0.06, 0.25
+# Bounds that are so close are alike: counts of memory traffic are no finer.
+ALIKE = 0.01
 
 
 class Choice(NamedTuple):
@@ -69,6 +71,14 @@ def cuts(batch_size: int, accumulation: int) -> list[tuple[int, int]]:
   pairs = batch_size * accumulation
   fewer = (n for n in range(1, accumulation + 1) if accumulation % n == 0)
   return [(pairs // n, n) for n in fewer]
+
+
+def best(bounds: list[float]) -> int:
+  """Which of some bounds to take: the first that is about the least."""
+  least = min(bounds)
+  return next(
+    i for i, bound in enumerate(bounds) if bound <= (1 + ALIKE) * least
+  )
 
 
 def apply(c, choice: Choice):

@@ -1,10 +1,11 @@
 """How many pairs the devices at hand take at once, by the compiler's word."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 
-from synpo_jax.planning import abstract_step, choices, outcome
+from synpo_jax.planning import abstract_step, chips, choices, outcome
 from synpo_jax.runtime import hosts
 from synpo_jax.runtime.compiled_memory import peak_bytes
 
@@ -18,6 +19,14 @@ def asks_for_most(c) -> bool:
   return c.micro_batch == "most"
 
 
+class Cut(NamedTuple):
+  """How an update is cut; the seconds that it takes at least, if known."""
+
+  batch_size: int
+  accumulation: int
+  bound: float | None
+
+
 def settle(c):
   """Sets data.batch_size and accumulation as `micro_batch` asks.
 
@@ -26,17 +35,21 @@ def settle(c):
   """
   if not asks_for_most(c):
     return
-  stats = _told()
+  stats, kind = _told(), jax.local_devices()[0].device_kind
   if "bytes_limit" not in stats:
-    kind = jax.local_devices()[0].device_kind
     hosts.say(
       f"micro_batch=most: {kind} does not tell its memory; data.batch_size="
       f"{c.data.batch_size} x data.accumulation={c.data.accumulation} stay"
     )
     return
-  size, times = most(c, float(stats["bytes_limit"]), needs)
+  size, times, bound = most(c, float(stats["bytes_limit"]), weigh)
   c.data.update(batch_size=size, accumulation=times)
-  hosts.say(f"micro_batch=most: {times} x {size} pairs an update")
+  line = f"micro_batch=most: {times} x {size} pairs an update"
+  if bound is not None:
+    line += f", at best {bound:.3g} s"
+  elif _here() is None:
+    line += f", by memory alone: what bounds a step on {kind} is not known"
+  hosts.say(line)
 
 
 def _told() -> dict:
@@ -44,32 +57,58 @@ def _told() -> dict:
   return jax.local_devices()[0].memory_stats() or {}
 
 
-def most(c, limit: float, needs: Callable) -> tuple[int, int]:
-  """(batch_size, accumulation) with the fewest micro-batches that fit.
+def _here() -> chips.Slice | None:
+  """The devices of the run; None where their figures are not known."""
+  return chips.of_kind(jax.devices()[0].device_kind, jax.device_count())
 
-  needs: (config, limit) -> bytes on a device. Without one that fits: as given,
+
+def most(c, limit: float, weigh: Callable) -> Cut:
+  """The cut of the least bound among those that fit, ties to the larger.
+
+  weigh: (config, limit) -> bytes on a device, and the bound in seconds or None.
+  Without bounds it is the largest that fits; without one that fits, as given,
   so that the run says what it lacks.
   """
-  given = c.data.batch_size, c.data.accumulation
-  for size, times in choices.cuts(*given):
-    if (size, times) != given:
-      changed = c.copy_and_resolve_references()
-      changed.data.update(batch_size=size, accumulation=times)
-      if needs(changed, limit) <= limit:
-        return size, times
-  return given
+  fitting = []
+  for size, times in choices.cuts(c.data.batch_size, c.data.accumulation):
+    if times == c.data.accumulation and not fitting:
+      return Cut(size, times, None)
+    changed = c.copy_and_resolve_references()
+    changed.data.update(batch_size=size, accumulation=times)
+    needed, bound = weigh(changed, limit)
+    if needed <= limit:
+      fitting.append(Cut(size, times, bound))
+      if bound is None:
+        return fitting[0]
+  return fitting[choices.best([cut.bound for cut in fitting])]
 
 
-def needs(c, limit: float) -> float:
-  """Bytes of a device that the step at its largest shape needs.
+def weigh(c, limit: float) -> tuple[float, float | None]:
+  """Bytes of a device that the step at its largest shape needs; its bound.
 
   Compiled only where what is known without a compiler is within the limit.
   """
   step = abstract_step.build(c, jax.devices())
   before = outcome.before_compiling(step, limit)
   if not before.fits:
-    return before.peak
+    return before.peak, None
   try:
-    return float(peak_bytes(step.lower().compile()))
+    compiled = step.lower().compile()
   except jax.errors.JaxRuntimeError as error:
-    return outcome.exceeded(before, str(error)).peak
+    return outcome.exceeded(before, str(error)).peak, None
+  return float(peak_bytes(compiled)), _bound(step, compiled)
+
+
+def _bound(step, compiled) -> float | None:
+  """Seconds; None for other devices, and where jaxlib cannot read the text.
+
+  That is so of v5p's, whose sparse cores are given the gathers.
+  """
+  where = _here()
+  if where is None:
+    return None
+  try:
+    text = compiled.as_text()
+  except (NotImplementedError, jax.errors.JaxRuntimeError):
+    return None
+  return outcome.work(step, text, where).bound if text else None

@@ -14,12 +14,11 @@ def judge(console: Console, c, topology, lengths, most):
   target = targets.make(topology)
   start, rows = choices.configured(c, target.slice), []
   if micro_batch.asks_for_most(c):
-    for first in trial.largest(c, target, start, lengths):
-      rows.append(tables.as_dict(c, target, first))
-      tell(console, c, first)
+    first, others = cut(console, c, target, start, lengths)
+    rows += [tables.as_dict(c, target, other) for other in others]
   else:
     first = trial.run(c, target, start, lengths)
-    rows.append(tables.as_dict(c, target, first))
+  rows.append(tables.as_dict(c, target, first))
   if first.fault:
     raise ValueError(first.fault)
   found, open_mesh = first, -1 in c.mesh.values()
@@ -37,9 +36,21 @@ def judge(console: Console, c, topology, lengths, most):
   return rows, ok
 
 
+def cut(console, c, target, start, lengths):
+  """(the micro-batch to take, the others), each told as it is found."""
+  tried = []
+  for one in trial.cuts(c, target, start, lengths):
+    tried.append(one)
+    tell(console, c, one)
+  taken = trial.best(tried)
+  return taken, [one for one in tried if one is not taken]
+
+
 def tell(console, c, one):
-  """The flags of a trial, and whether it fits."""
+  """The flags of a trial, whether it fits, and its bound."""
   line = f"  {tables.change(c, one)}: {tables.verdict(one)}"
+  if one.fits:
+    line += f"; {tables.bound(one)}"
   console.print(line, soft_wrap=True)
 
 

@@ -50,17 +50,24 @@ def run(c, target: Target, choice: Choice, lengths) -> Trial:
   return Trial(choice, step, Outcome(memory, work, pairs, seconds))
 
 
-def largest(c, target, start: Choice, lengths) -> Iterator[Trial]:
-  """Trials of an update in fewer micro-batches; the last is the one to take.
-
-  It is the largest that fits, or `start`.
-  """
+def cuts(c, target, start: Choice, lengths) -> Iterator[Trial]:
+  """Trials of an update in fewer micro-batches, the largest first, and of
+  `start`."""
   for size, times in choices.cuts(start.batch_size, start.accumulation):
     cut = start._replace(batch_size=size, accumulation=times)
-    trial = run(c, target, cut, lengths)
-    yield trial
-    if trial.fits:
-      return
+    yield run(c, target, cut, lengths)
+
+
+def best(tried: list[Trial]) -> Trial:
+  """That of the least bound among those that fit; the last where none does.
+
+  Of those about alike the first.
+  """
+  fitting = [one for one in tried if one.fits]
+  if not fitting:
+    return tried[-1]
+  bounds = [one.outcome.work.bound for one in fitting]
+  return fitting[choices.best(bounds)]
 
 
 def compile_step(step, target: Target, memory):
