@@ -56,11 +56,14 @@ def value_and_grad(objective: Objective, trained, frozen, batch, key):
 
     return accumulate(micro, batch, key)
 
-  return _added_once(objective.mesh, learn, trained, frozen, batch, key)
+  return added_once(objective.mesh, learn, trained, frozen, batch, key)
 
 
-def _added_once(mesh, learn, trained, frozen, batch, key):
+def added_once(mesh, learn, trained, frozen, batch, key):
   """(sums, gradients) of `learn`; parts of `data` add theirs up at the end.
+
+  mesh: as of Objective. learn: (trained, frozen, batch, key) -> (sums, leaves
+  that begin with the axes of what is trained).
 
   One micro-batch leaves nothing to gain, and may be judged as a whole. Where
   `model` splits weights, too, XLA's partitioner ends the process over `data`
@@ -131,7 +134,7 @@ def _two_passes(objective, trained, frozen, batch, key):
     return {}, accumulate(micro, batch_and_slopes, key)
 
   both = batch, slopes
-  return sums, _added_once(objective.mesh, learn, trained, frozen, both, key)[1]
+  return sums, added_once(objective.mesh, learn, trained, frozen, both, key)[1]
 
 
 def _scored(objective, trained, frozen, batch, key):

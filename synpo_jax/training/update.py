@@ -15,6 +15,7 @@ from synpo_jax.training import pair_logps
 from synpo_jax.training.gradients import (
   Objective,
   accumulate,
+  added_once,
   value,
   value_and_grad,
 )
@@ -238,14 +239,19 @@ def make_reward_norms(model, scoring, *, summed):
     reward_BC = _ends(reward_BC, rows.response_mask, rows.scores)
     return jnp.sum(jnp.where(rows.weight[:, None] > 0, reward_BC, 0.0), axis=0)
 
-  def norms(trained, frozen, batch):
+  def learn(trained, frozen, batch, key):
     def micro(rows, _):
       total_C, back = jax.vjp(lambda t: rewards(t, frozen, rows), trained)
       return jax.lax.map(lambda slope: back(slope)[0], jnp.eye(len(total_C)))
 
-    total = accumulate(micro, batch, None)
+    total = accumulate(micro, batch, key)
+    return {}, jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, -1), total)
+
+  def norms(trained, frozen, batch):
+    given = trained, frozen, batch, None
+    _, total = added_once(scoring.mesh, learn, *given)
     elements = sum(leaf.size for leaf in jax.tree.leaves(trained))
-    norm_C = jax.vmap(optax.tree.norm)(total)
+    norm_C = jax.vmap(optax.tree.norm, in_axes=-1)(total)
     mean_C = norm_C / jnp.sum(batch.weight) / elements
     names = ("chosen_reward_grad_norm", "rejected_reward_grad_norm")
     return dict(zip(names, mean_C, strict=False))

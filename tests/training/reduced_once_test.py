@@ -103,3 +103,24 @@ def test_a_device_holds_its_part_of_the_moments(compiled):
   assert len(moments) == 2 * len(jax.tree.leaves(trained))
   for leaf in moments:
     assert 4 * leaf.addressable_shards[0].data.nbytes == leaf.nbytes
+
+
+def test_so_are_the_gradients_of_both_rewards():
+  """And their norms are those of one sum a micro-batch."""
+  mesh = sharding.make_mesh(data=4, fsdp=1, model=1, devices=jax.devices()[:4])
+  model, trained, frozen = speaker(mesh)
+  once = pair_logps.make_scoring(**STEP, mesh=mesh)
+  args, found = (trained, frozen, batch(mesh)), []
+  for scoring in (once, once._replace(rows_sharding=None)):
+    norms = update.make_reward_norms(model, scoring, summed=True)
+    compiled = jax.jit(norms).lower(*args).compile()
+    found.append(compiled(*args))
+    received = costs.count(compiled.as_text()).received
+    if scoring is once:
+      size = sum(leaf.nbytes for leaf in jax.tree.leaves(trained))
+      assert received.pop("reduce-scatter") == 2 * size * 3 / 4
+      assert sum(received.values()) < 1000  # the norms
+  ours, theirs = found
+  assert len(ours) == 2 and min(ours.values()) > 0
+  for name, value in theirs.items():
+    np.testing.assert_allclose(ours[name], value, rtol=1e-5)
