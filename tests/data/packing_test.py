@@ -127,13 +127,10 @@ def test_processes_read_their_rows_of_the_same_update():
   whole, parts = make(make_rows()), [make(make_rows(), n, 2) for n in (0, 1)]
   for index in range(whole.per_epoch):
     ours, *theirs = (source[index] for source in (whole, *parts))
-    for name in ("tokens", "begins"):
-      told = [getattr(batch.packed, name) for batch in theirs]
-      np.testing.assert_array_equal(
-        np.concatenate(told, axis=1), getattr(ours.packed, name)
-      )
-    told = np.concatenate([batch.row for batch in theirs], axis=1)
-    np.testing.assert_array_equal(told, ours.row)
+    flat = [[*batch[:6], *batch.packed] for batch in theirs]
+    wanted = [*ours[:6], *ours.packed]
+    for *told, array in zip(*flat, wanted, strict=True):
+      np.testing.assert_array_equal(np.concatenate(told, axis=1), array)
 
 
 def test_a_pair_that_no_row_holds_is_named():

@@ -109,6 +109,22 @@ def test_either_layout_learns_the_same(model, whole):
   np.testing.assert_allclose(flat(others), flat(grads), atol=2e-5 * largest)
 
 
+def test_lists_that_share_rows_learn_the_same(model, read, whole):
+  """Rows of 160 positions hold two or three of the four lists."""
+  packed = read(*ROWS, packing=160, batch_size=2, accumulation=2).batches
+  assert packed.packing.rows.shape[1] > 1
+  goal = text_update.objective(model[0], "shared", **LOSS)
+  step = jax.jit(lambda *args: gradients.value_and_grad(goal, *args, None))
+  found = [step(*model[1:], packed[i]) for i in range(len(packed))]
+  sums, grads = jax.tree.map(lambda *leaves: sum(leaves), *found)
+  _, (*_, wanted, others) = whole
+  assert float(sums["pairs"]) == 4
+  for name, value in wanted.items():
+    np.testing.assert_allclose(sums[name], value, rtol=1e-5)
+  largest = np.abs(flat(others)).max()
+  np.testing.assert_allclose(flat(grads), flat(others), atol=2e-5 * largest)
+
+
 def test_sums_tell_of_best_and_worst(model, whole):
   batch, (logps, refs, *_) = whole
   own = dict(name="synpo_list", coefficients=vdc.LOSSES["synpo_list"])
