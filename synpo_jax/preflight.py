@@ -59,7 +59,7 @@ def main():
     for finding in found:
       if finding.ok:
         print(f"{finding.what}: ok, {finding.told}")
-    show_rows(c, buckets.at(workdir), found)
+    faults += show_rows(c, buckets.at(workdir), found)
     if WORTH.value is not None:
       faults += show_worth(c, buckets.at(workdir), WORTH.value)
     for fault in faults:
@@ -73,26 +73,36 @@ def main():
   sys.exit(1 if faults else 0)
 
 
-def show_rows(c, workdir: pathlib.Path, found: list[inputs.Finding]):
+def show_rows(
+  c, workdir: pathlib.Path, found: list[inputs.Finding]
+) -> list[str]:
   """Says what the first rows are to the model, and writes a page of them.
 
-  Not where they, their videos or what reads them were found to be wrong, or
-  are to be made by the run.
+  Returns what is wrong with them: one that shares no row where it should.
+  Nothing is shown where they, their videos or what reads them were found to be
+  wrong, or are to be made by the run.
   """
   fine = {finding.what for finding in found if finding.ok}
   needed = {"loss", "checkpoint", "tokenizer", "pairs", "videos"}
   if not needed <= fine or inputs.is_made(c, c.data.pairs):
-    return
+    return []
   try:
     shown = first_rows.look(c)
     path = workdir / "first_rows.html"
     journal.replace(path, first_rows.page(shown).encode("utf-8", "replace"))
   except (ValueError, OSError) as error:
     print(f"first rows: not shown, {error}")
-    return
+    return []
   for row in shown:
     print(first_rows.describe(row))
   print(f"first rows: {path}")
+  if not c.data.packing:
+    return []
+  try:
+    print(f"packing: {first_rows.share(shown, c.data.packing)}")
+  except ValueError as error:
+    return [f"packing: {error}"]
+  return []
 
 
 def show_worth(c, workdir: pathlib.Path, most: int) -> list[str]:

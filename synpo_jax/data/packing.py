@@ -64,12 +64,7 @@ def make(
     return None
   sizes = lengths(rows)
   longest = int(np.argmax(sizes))
-  if sizes[longest] > length:
-    raise ValueError(
-      f"data.packing={length}: prompt and captions of pair "
-      f"{ids[rows.pair[longest]]} take {sizes[longest]} positions; set it to "
-      "as many at least, lower data.max_len, or set data.packing=0"
-    )
+  check_fits(length, int(sizes[longest]), ids[rows.pair[longest]])
   filled = bins(sizes, length, seed)
   table = np.full((len(filled), max(map(len, filled))), FILLER, np.int64)
   for row, numbers in zip(table, filled, strict=True):
@@ -80,6 +75,16 @@ def make(
   return Packing(
     length, table, scored, cut(each, batch_size, accumulation, shards)
   )
+
+
+def check_fits(length: int, size: int, name: str) -> None:
+  """Raises ValueError for a pair of more positions than a row has."""
+  if size > length:
+    raise ValueError(
+      f"data.packing={length}: prompt and captions of pair {name} take {size} "
+      "positions; set it to as many at least, lower data.max_len, or set "
+      "data.packing=0"
+    )
 
 
 def lengths(rows: Rows) -> Int[np.ndarray, "N"]:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from synpo_jax import losses
-from synpo_jax.data import files, pipeline, rows, text, video
+from synpo_jax.data import files, packing, pipeline, rows, text, video
 from synpo_jax.data.batches import IMAGE_TOKEN
 from synpo_jax.models import seeing
 from synpo_jax.reporting import opening
@@ -141,10 +141,32 @@ def describe(row: Shown) -> str:
   """A row in a line."""
   captions = " and ".join(str(len(caption)) for caption in row.captions)
   frames = "no video" if row.frames is None else f"{len(row.frames)} frames"
-  words = sum(not piece.endswith(" visual]") for piece in row.prompt)
   return (
-    f"row {row.id}: {frames}, a prompt of {row.visual} visual and {words} text "
-    f"tokens, captions of {captions}, every one of them supervised"
+    f"row {row.id}: {frames}, a prompt of {row.visual} visual and "
+    f"{_words(row)} text tokens, captions of {captions}, every one of them "
+    "supervised"
+  )
+
+
+def _words(row: Shown) -> int:
+  """Tokens of its prompt that are text."""
+  return sum(not piece.endswith(" visual]") for piece in row.prompt)
+
+
+def share(shown: list[Shown], length: int) -> str:
+  """How many of such rows share one of `length` positions, in words.
+
+  Raises ValueError for one that takes more.
+  """
+  sizes = []
+  for row in shown:
+    size = row.visual + _words(row) + sum(map(len, row.captions))
+    packing.check_fits(length, size, row.id)
+    sizes.append(size)
+  mean = sum(sizes) / len(sizes)
+  return (
+    f"the first {len(sizes)} pairs take {mean:.0f} positions on average, about "
+    f"{length / mean:.1f} of them in a row of {length}"
   )
 
 

@@ -11,7 +11,7 @@ from synpo_jax.data import files, pairs, rows, text, tokenizer_folder
 from synpo_jax.planning import disk
 from synpo_jax.runtime import buckets, shipped
 from synpo_jax.runtime.flags import Change
-from synpo_jax.training import best, job, tracking
+from synpo_jax.training import best, job, packing, tracking
 from synpo_jax.weights import config_reading, folders, tensor_names
 
 ROWS = 100  # of a file of pairs that are read
@@ -38,6 +38,7 @@ def look(
     ("loss", lambda: check_loss(c, changed, config)),
     ("checkpoint", lambda: check_checkpoint(c)),
     ("tokenizer", lambda: check_tokenizer(c)),
+    ("packing", lambda: check_packing(c)),
     ("pairs", lambda: check_pairs(c)),
     ("videos", lambda: check_videos(c)),
     ("held-out pairs", lambda: check_heldout(c)),
@@ -60,6 +61,7 @@ def check(c, changed: dict[str, Change], config: str) -> None:
   check_loss(c, changed, config)
   check_trackers(c)
   check_checkpoint(c)
+  check_packing(c)
   check_pairs(c)
   check_heldout(c)
   check_tokenizer(c)
@@ -126,6 +128,19 @@ def check_tokenizer(c) -> str:
   end = text.ending(tokenizer, c.data.template).id
   token = tokenizer.convert_ids_to_tokens(end)
   return f"{folder}: {len(tokenizer)} tokens, captions end with {token}"
+
+
+def check_packing(c) -> str:
+  """Whether pairs can share rows, if they are to."""
+  if not c.data.packing:
+    return "none wanted"
+  folder = c.model.checkpoint and shipped.find(c.model.checkpoint)
+  try:
+    config = config_reading.captioner_config(folder or c.model.arch.to_dict())
+  except (ValueError, OSError):  # said of the checkpoint
+    return "not known without the checkpoint's sizes"
+  packing.check(c, config)
+  return f"pairs share rows of {c.data.packing} positions"
 
 
 def check_pairs(c) -> str:

@@ -22,7 +22,12 @@ def heading(c, target: Target, trial: Trial) -> list[str]:
   cut = f"{choice.accumulation} x {choice.batch_size}, {choice.each} a device"
   if step.batch.packed:
     steps, rows, length = step.batch.packed.tokens.shape
-    cut = f"{steps} x {rows} rows of {length}, {rows // choice.rows} a device"
+    places = step.batch.packed.begins.shape[2]
+    full = places * (prefix + captions * response) / length
+    cut = (
+      f"{steps} x {rows} rows of {length}, {rows // choice.rows} a device, "
+      f"{places} such pairs in each, {full:.0%} full"
+    )
   lines = [
     f"{where.name}: {where.chips} chips, mesh {mesh(choice)}",
     f"update: {trial.outcome.pairs} pairs as {cut}; "

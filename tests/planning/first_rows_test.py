@@ -48,6 +48,18 @@ def test_rows_are_shown_as_the_model_will_see_them(c, tmp_path):
   assert alone.frames is None and alone.visual == 0
   count = len(far.captions[0])
   assert f"captions of {count} and " in first_rows.describe(far)
+  sizes = [
+    row.visual
+    + sum(not piece.endswith(" visual]") for piece in row.prompt)
+    + sum(map(len, row.captions))
+    for row in (far, alone)
+  ]
+  each = f"take {sum(sizes) / 2:.0f} positions on average, about "
+  told = first_rows.share([far, alone], 4 * sum(sizes))
+  assert told.endswith(f"{each}8.0 of them in a row of {4 * sum(sizes)}")
+  told = f"data.packing={sizes[0] - 1}: .* pair far take {sizes[0]} positions"
+  with pytest.raises(ValueError, match=told):
+    first_rows.share([alone, far], sizes[0] - 1)
   assert not (tmp_path / "cache").exists()
 
 

@@ -78,6 +78,18 @@ def test_what_is_missing_is_named(config, section, key, value, what, told):
       inputs.check(config, {}, "configs/vdc.py")
 
 
+def test_what_a_run_refuses_of_packing_is_named(config):
+  assert look(config)["packing"].told == "none wanted"
+  config.data.packing = 4096
+  found = look(config)["packing"]
+  assert found.ok and found.told == "pairs share rows of 4096 positions"
+  config.step.layout_name = "two_sequence"
+  found = look(config)["packing"]
+  assert not found.ok and "set it to shared, or data.packing=0" in found.told
+  with pytest.raises(ValueError, match="two_sequence does not"):
+    inputs.check(config, {}, "configs/vdc.py")
+
+
 def test_a_row_that_cannot_be_read_is_named_by_its_line(config, tmp_path):
   (tmp_path / "p.jsonl").write_text(f"{json.dumps(ROW | SCORES)}\n\n{{\n")
   assert "p.jsonl:3: is not JSON" in look(config)["pairs"].told

@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 
 from synpo_jax.models import attention_splash
-from synpo_jax.planning import abstract_step, kernels, outcome
+from synpo_jax.planning import (
+  abstract_step,
+  chips,
+  choices,
+  kernels,
+  outcome,
+  tables,
+  targets,
+)
+from synpo_jax.planning.trial import Trial
 from tests.support import run_config
 
 
@@ -27,6 +36,13 @@ def test_an_update_of_rows_is_planned(c):
   assert places > 2 and length == 2048 and rows % 2 == 0
   assert step.batch.weight.shape == (steps, rows * places)
   assert outcome.tokens(step) == rows * length
+  choice = choices.Choice(2, 1, 1, 16, 2, "full")
+  trial = Trial(choice, step, SimpleNamespace(pairs=32))
+  target = targets.Target(chips.parse("v5e:1x2"), [], "")
+  _, update, *_ = tables.heading(c, target, trial)
+  used = places * (step.shape.prefix + 2 * step.shape.response)
+  assert f"{steps} x {rows} rows of 2048, {rows // 2} a device" in update
+  assert f"{places} such pairs in each, {used / 2048:.0%} full" in update
   assert 0.7 * 32 <= np.prod(step.batch.weight.shape) <= 1.3 * 32
   key = jax.eval_shape(lambda: jax.random.key(0))
   given = step.state, step.frozen, step.batch, key
