@@ -11,7 +11,7 @@ from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.slow
 
-SLICES = ("v5e:2x2", "v5p:2x2x1", "v6e:2x2")
+SLICES = ("v5e:2x2", "v5p:2x2x1", "v6e:2x2", "v5e:2x2/pairs")
 
 
 def test_the_kernels_compile_for_tpus():

@@ -1,8 +1,9 @@
 """Compiles splash attention for TPU slices where there is no TPU.
 
 Run by splash_compiled_test.py as a process of its own: libtpu wants no other
-platform. Prints one JSON row per slice: the back end that was chosen, and how
-often each kernel is called by the compiled gradient of a saved attention.
+platform. `v5e:2x2/pairs` is of rows that several pairs share. Prints one JSON
+row per slice: the back end that was chosen, and how often each kernel is called
+by the compiled gradient of a saved attention.
 """
 
 import json
@@ -18,7 +19,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from synpo_jax.models import attention
-from synpo_jax.models.packed_rows import Slots
+from synpo_jax.models.packed_rows import Pairs, Slots
 from synpo_jax.weights.config_reading import captioner_config
 
 SLOTS = Slots(prefix=256, length=128, count=2)
@@ -40,14 +41,16 @@ KERNEL = re.compile(r"splash_mha_(fwd|dq|dkv)\w*")
 
 def compile_for(name):
   """The row of one slice: rows over two chips, heads over two."""
-  devices = topologies.get_topology_desc(name, platform="tpu").devices
+  topology, _, pairs = name.partition("/")
+  devices = topologies.get_topology_desc(topology, platform="tpu").devices
   mesh = Mesh(np.array(devices[:4]).reshape(1, 2, 2), ("data", "fsdp", "model"))
   backend = attention.on_mesh("auto", mesh, SIZES, jnp.bfloat16)
+  slots = Pairs() if pairs else SLOTS
   policy = jax.checkpoint_policies.save_only_these_names("attended")
 
   @partial(jax.checkpoint, policy=policy)
   def attend(q, k, v, segments):
-    rows = dict(segments=segments, positions=segments, slots=SLOTS)
+    rows = dict(segments=segments, positions=segments, slots=slots)
     return attention.attend(q, k, v, **rows, scale=0.09, backend=backend)
 
   def loss(*inputs):
