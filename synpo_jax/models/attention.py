@@ -174,7 +174,9 @@ def attend(
       return run(window)
     return jax.lax.cond(slides, lambda: run(window), lambda: run(None))
   if backend.name == "cudnn":
-    return _cudnn(backend, q, k, v, segments, positions, width, scale, softcap)
+    if softcap is not None:
+      raise ValueError("cuDNN's attention has no softcap on scores")
+    return _cudnn(backend, q, k, v, segments, positions, width, slots, scale)
   if backend.name != "xla":
     raise ValueError(f"no attention back end is called {backend.name!r}")
   return attention_xla.attend(q, k, v, **rows, scale=scale, softcap=softcap)
@@ -187,15 +189,19 @@ def _width(window, slides):
   return jnp.where(slides, window, jnp.iinfo(jnp.int32).max)
 
 
-def _cudnn(backend, q, k, v, segments, positions, width, scale, softcap):
-  if softcap is not None:
-    raise ValueError("cuDNN's attention has no softcap on scores")
+def _cudnn(backend, q, k, v, segments, positions, width, slots, scale):
   implementation = "xla" if backend.emulated else "cudnn"
 
   def run(q, k, v, segments, positions):
     rows = attention_xla.Rows(segments, positions, width)
     return attention_cudnn.attend(
-      q, k, v, rows, scale=scale, implementation=implementation
+      q,
+      k,
+      v,
+      rows,
+      slots=slots,
+      scale=scale,
+      implementation=implementation,
     )
 
   out = _on_shards(backend.mesh, run, q, k, v, segments, positions)

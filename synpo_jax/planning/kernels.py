@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from synpo_jax.data.batch import SEGMENTS
-from synpo_jax.models import attention_splash, packed_rows
+from synpo_jax.models import attention_cudnn, attention_splash, packed_rows
 from synpo_jax.planning.abstract_step import Step
 
 # Matrix products per block: scores and mixing forward; scores, dv, dp, dk or
@@ -26,13 +26,21 @@ def flops(step: Step, runs: dict[str, float]) -> float:
   runs: how often each kernel runs, by its name. Raises ValueError for one
   that is not known to be attention.
   """
-  if not runs:
-    return 0.0
-  computed, heads = _block_pairs(step), _heads(step)
+  pairs = _pairs(step, runs)
   return sum(
-    2.0 * count * PRODUCTS[kind] * heads * computed[kind != "fwd"]
-    for kind, count in ((_kind(name), count) for name, count in runs.items())
+    2.0 * count * products(name) * pairs[name] * _heads(step)
+    for name, count in runs.items()
   )
+
+
+def _pairs(step, runs) -> dict[str, int]:
+  """Pairs of query and key of a row in one run of each kernel, by its name."""
+  masks = {name: "Bias" in name for name in runs}
+  if step.model.attention.name == "cudnn" and not all(masks.values()):
+    calls = attention_cudnn.computed(_slots(step))
+    return {name: calls[masked] for name, masked in masks.items()}
+  computed = _block_pairs(step) if runs else None
+  return {name: computed[_kind(name) != "fwd"] for name in runs}
 
 
 def products(name: str) -> int:
@@ -62,16 +70,21 @@ def _heads(step) -> float:
 def _block_pairs(step) -> Computed:
   if step.batch.packed:
     return _packed_pairs(step)
-  captions = step.batch.response.shape[2]
   prefix, response, _ = step.shape
-  shared = step.layout == "shared"
-  length = prefix + response * (captions if shared else 1)
+  rows = _slots(step)
+  length = prefix + response * (rows.count if rows else 1)
   if step.model.attention.name != "splash":
     return Computed(length**2, length**2)
-  rows = packed_rows.Slots(prefix, response, captions) if shared else None
   tiles = attention_splash.tiling(length, rows, None)
   rule = length, tiles.length, rows, None
   return _in_blocks(tiles, attention_splash.lanes_seen(*rule))
+
+
+def _slots(step) -> packed_rows.Slots | None:
+  if step.layout != "shared":
+    return None
+  prefix, response, _ = step.shape
+  return packed_rows.Slots(prefix, response, step.batch.response.shape[2])
 
 
 def _in_blocks(tiles, seen) -> Computed:

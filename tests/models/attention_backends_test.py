@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from synpo_jax.data.batch import SEGMENTS
-from synpo_jax.models import attention, attention_splash
+from synpo_jax.models import attention, attention_cudnn, attention_splash
 from synpo_jax.models.attention import XLA, Backend
 from synpo_jax.models.packed_rows import Pairs, Slots, sees
 
@@ -28,6 +28,7 @@ CASES = {  # layout, window, softcap
   "packed_softcap": (PACKED, 70, 3.0),
   "plain": (None, None, None),
   "three_captions": (Slots(50, 30, 3), 21, None),
+  "three_of_odd_length": (Slots(51, 31, 3), None, None),
 }
 
 
@@ -138,7 +139,7 @@ def assert_close(ours, theirs, case):
   "backend,names",
   [
     (SPLASH, ("packed", "packed_softcap", "plain", "three_captions")),
-    (CUDNN, ("packed", "packed_window", "plain")),
+    (CUDNN, ("packed", "packed_window", "plain", "three_of_odd_length")),
     (XLA, ("packed_softcap",)),
   ],
   ids=["splash", "cudnn", "xla"],
@@ -208,6 +209,21 @@ def test_blocks_that_nobody_sees_are_skipped(monkeypatch):
   )
   whole = ~np.isnan(np.asarray(out)).any(axis=(0, 2, 3))
   assert whole[:128].all() and whole[256:].all() and not whole[128:256].any()
+
+
+@pytest.mark.parametrize("shape", [(1168, 200), (1824, 768)])
+def test_calls_by_captions_compute_little_that_nobody_sees(shape):
+  """The share of what is needed, counted tile by tile and entry by entry."""
+  slots, (prefix, length) = Slots(*shape, 2), shape
+  index = np.arange(prefix + 2 * length)
+  needed = sees(slots, None, index[:, None], index[None]).sum()
+  own, side = np.tri(prefix + length, dtype=bool), attention_cudnn.TILE
+  starts = range(0, len(own), side)
+  tiles = (own[i : i + side, j : j + side] for i in starts for j in starts)
+  causal = sum(tile.size for tile in tiles if tile.any())
+  mask = length * (prefix + length)
+  assert attention_cudnn.computed(slots) == (causal, mask)
+  assert needed < causal + mask < 1.1 * needed
 
 
 def test_each_pass_has_blocks_of_its_own(monkeypatch):

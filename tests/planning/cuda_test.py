@@ -23,4 +23,8 @@ def test_the_step_lowers_for_cuda(monkeypatch, name):
   traced = step.function.trace(step.state, step.frozen, step.batch, key)
   text = traced.lower(lowering_platforms=("cuda",)).as_text()
   kernels = text.count("custom_call @__cudnn$fmha")
-  assert (kernels >= 2) == (name == "cudnn")  # forward and backward
+  assert (kernels >= 4) == (name == "cudnn")  # two calls, forward and back
+  assert ("__cudnn$fmhaSoftmax" in text) == (name == "cudnn")  # has no mask
+  if name == "cudnn":
+    length = step.shape.prefix + 2 * step.shape.response
+    assert f"x{length}x{length}x" not in text

@@ -90,3 +90,22 @@ def test_blocks_that_are_seen_cost_what_their_kernel_s_side_says(monkeypatch):
   runs = {"splash_mha_fwd_segmented": 1.0, "splash_mha_dqkv_segmented": 1.0}
   products = 2 * 6 * 512**2 + 5 * 10 * 384**2
   assert kernels.flops(step, runs) == 2 * products * 2 * 3 * 8
+
+
+def test_calls_of_cudnn_cost_what_their_masks_say():
+  """Two layers: without masks a triangle, with them captions; or whole rows."""
+  step = mock.Mock(spec=abstract_step.Step)
+  model = SimpleNamespace(attention=SimpleNamespace(name="cudnn"))
+  decoder = SimpleNamespace(heads=3, head_dim=8)
+  model.config = SimpleNamespace(decoder=decoder)
+  step.model, step.layout = model, "shared"
+  step.mesh = SimpleNamespace(shape=dict(data=1, fsdp=1, model=1))
+  step.batch = SimpleNamespace(packed=None, response=np.zeros((1, 2, 2, 128)))
+  step.shape = abstract_step.Shape(128, 128, 0)
+  plain, masked = "__cudnn$fmhaSoftmax", "__cudnn$fmhaScaleBiasSoftmax"
+  runs = {n + way: 2.0 for n in (plain, masked) for way in ("", "Backward")}
+  pairs = 3 * 128**2 + 128 * 256
+  one = 2 * 2 * 3 * 8  # FLOPs of a pair in two rows
+  assert kernels.flops(step, runs) == 2 * 7 * pairs * one
+  whole = {masked: 2.0, masked + "Backward": 2.0}
+  assert kernels.flops(step, whole) == 2 * 7 * 384**2 * one
