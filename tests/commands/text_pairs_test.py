@@ -121,6 +121,19 @@ def run(tmp_path_factory):
     yield SimpleNamespace(folder=folder, hub=hub, saved=saved, told=told)
 
 
+def test_updates_that_all_fail_end_in_one_line(run, monkeypatch):
+  c = settings(run.folder)
+  c.optim.lr, c.stop_after_skips = float("nan"), 3
+  workdir = run.folder / "failing"
+  with pytest.raises(SystemExit) as ended:
+    command(monkeypatch, train, CONFIG=c, WORKDIR=str(workdir))
+  said = ended.value.code
+  assert said.startswith("error: 3 updates in a row had no finite loss")
+  assert "\n" not in said
+  logged = metrics.read_rows(workdir / "metrics.jsonl")
+  assert [row["skipped_in_a_row"] for row in logged] == [0, 1, 2, 3]
+
+
 def test_ultrafeedback_rows_train_a_text_lm(run):
   logged = metrics.read_rows(run.folder / "run" / "metrics.jsonl")
   assert run.saved == [5, 10, 12]  # with rows that a restart would not make
