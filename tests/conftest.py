@@ -1,11 +1,13 @@
 """Every test runs on eight virtual CPU devices, in full float32.
 
+What it starts has one device, unless the test says otherwise.
+
 Programs are compiled once: test processes, those that they start and later
 runs share a cache, .cache/compiled or JAX_COMPILATION_CACHE_DIR. Most are
 compiled without most optimisations, as their runs take less time than LLVM's
-best code; `optimised` is for those that are not. What a command of the README,
-started without XLA_FLAGS, compiles is all as a user's. Hypothesis draws anew
-in every run; the header says how to draw the same again.
+best code; `optimised` is for those that are not. What is started without
+XLA_FLAGS, as `make demo` is, compiles as a user's. Hypothesis draws anew in
+every run; the header says how to draw the same again.
 """
 
 import gc
@@ -36,7 +38,8 @@ import jax  # noqa: E402
 import pytest  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
-jax.devices()  # made with those threads, which what tests start shall not get
+jax.devices()  # made as said above; what tests start has one device, like most
+os.environ["XLA_FLAGS"] = xla.flags(devices=1)
 del os.environ["NPROC"]
 gc.set_threshold(50_000, 20, 50)  # of a million objects few are garbage
 CASES = {"thousand": 1000, "hundred": 100}  # "hundred": at each save
