@@ -125,8 +125,7 @@ def smol(c):
   c.methods, c.regimes, c.seeds = methods, ("truth",), (1,)
   c.truth.update(second=(), collapse=())
   c.truth.pairs.most = 96
-  c.lrs = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3)
-  c.lr_start = 3e-4
+  c.lrs = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
   c.look.captions = 6
   c.world.update(policy=0, train=128, validation=32, test=64, second=0)
   c.run.model.update(checkpoint="runs/smol_seeing", remat="save_dots")

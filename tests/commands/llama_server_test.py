@@ -1,4 +1,4 @@
-"""Captions of a real server, llama.cpp's, with a real language model.
+"""Captions and judgements of a real server, llama.cpp's, and a real model.
 
 Its vision tower is random, as no wheel brings one that fits: the server reads
 the frames, and what it says of them means nothing.
@@ -11,7 +11,9 @@ import pytest
 from rich.console import Console
 
 from configs import caption as recipe
-from synpo_jax import caption, wheels
+from configs import eval_vdd
+from synpo_jax import caption, evaluate, wheels
+from synpo_jax.judging import trial
 from tests.support import fake_pairs, json_rows, llama_server
 from tests.support.paths import ROOT
 
@@ -62,3 +64,21 @@ def test_llama_cpp_writes_captions_that_are_kept(model, tmp_path):
   seen = first[1] - first[0]  # of two more pictures
   assert 2 * llama_server.TOKENS <= seen <= 2 * (llama_server.TOKENS + 8)
   assert run(c) == (rows, [])  # the server is gone: nothing is asked
+
+
+def test_a_model_that_says_3_of_everything_judges_nothing(model, tmp_path):
+  row = dict(video_name="a", question="Describe it.", answer="A dog runs.")
+  said = dict(video="a", caption="A dog runs on grass.")
+  c = eval_vdd.get_config()
+  for path, one in (("vdd.jsonl", row), ("said.jsonl", said)):
+    (tmp_path / path).write_text(json.dumps(one) + "\n")
+  c.data.references = str(tmp_path / "vdd.jsonl")
+  c.predictions = str(tmp_path / "said.jsonl")
+  with llama_server.serving(tmp_path, model) as url:
+    c.judge.base_url, c.judge.model = url, "smol"
+    with pytest.raises(trial.Failed, match="4 of 6 known items") as refused:
+      evaluate.run(c, tmp_path / "vdd")
+  for item in ("says nothing", "swapped, the first", "an empty description"):
+    assert f"{item}: wanted " in str(refused.value)
+  assert str(refused.value).count('"score": 3') == 4
+  assert not (tmp_path / "vdd" / "results.json").exists()
