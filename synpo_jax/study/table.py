@@ -125,9 +125,15 @@ def _parts(path, found, pictures) -> list[str]:
 
 def _note(rows) -> str:
   seeds = sorted({row["seed"] for row in rows if row["kind"] == "cell"})
-  return (
+  means = (
     f"Mean ± standard error over seeds {', '.join(map(str, seeds))}; of the "
-    "gain, over clips, each compared with itself, and seeds together. A star: "
+    "gain, over clips, each compared with itself, and seeds together."
+    if len(seeds) > 1
+    else f"One seed, {seeds[0]}; the gain ± its standard error over clips, "
+    "each compared with itself."
+  )
+  return (
+    f"{means} A star: "
     "the rate has a neighbour on one side only. Drifts are of log-probs per "
     "token, of held-out pairs and of true captions; norms are means over "
     "training; the bell is the slope of SynPO's loss at a pair's gap, 1 where "

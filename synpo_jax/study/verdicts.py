@@ -66,8 +66,8 @@ def negatives(cells) -> str:
   ratio = _ratio(synpo)
   return (
     f"negatives do not dominate: {WORDS[sign]}: log-prob of chosen captions "
-    f"{_nats(chosen)}, of rejected {_nats(rejected)}; chosen less DPO's "
-    f"{_nats(less)}; gradients of the rewards, rejected over "
+    f"{_signed(chosen)}, of rejected {_signed(rejected)}; chosen less DPO's "
+    f"{_signed(less)}; gradients of the rewards, rejected over "
     f"chosen: {ratio:.2f} (DPO {_ratio(dpo):.2f})"
   )
 
@@ -99,8 +99,8 @@ def language(cells) -> str:
   fluency = pooling.difference(synpo, dpo, "fluency")
   return (
     f"language kept: {WORDS[less.beyond()]}: log-prob of true captions "
-    f"{_nats(drift)}, less DPO's {_nats(less)}; fluency less DPO's "
-    f"{fluency.value:+.3f} ± {fluency.error or 0:.3f}"
+    f"{_signed(drift)}, less DPO's {_signed(less)}; fluency less DPO's "
+    f"{_signed(fluency)}"
   )
 
 
@@ -119,9 +119,10 @@ def cheaper(timing: list[dict]) -> list[str]:
 
 
 def _told(one: Figure) -> str:
-  return f"{100 * one.value:+.1f} ± {100 * (one.error or 0):.1f}"
+  error = "" if one.error is None else f" ± {100 * one.error:.1f}"
+  return f"{100 * one.value:+.1f}{error}"
 
 
-def _nats(one: Figure) -> str:
+def _signed(one: Figure) -> str:
   error = "" if one.error is None else f" ± {one.error:.3f}"
   return f"{one.value:+.3f}{error}"

@@ -178,3 +178,10 @@ def test_steps_to_half_the_gain():
   assert looks.steps_to_half(seen, 0.5) == 10
   assert looks.steps_to_half(seen, 0.7) is None
   assert looks.steps_to_half([], 0.5) is None
+
+
+def test_one_seed_has_no_error_over_seeds():
+  rows = [one for one in ROWS if one["seed"] != 2]
+  told = verdicts.lines({"rows": rows, "timing": []})
+  assert "by +11.0 ± 0.0; the best control" in told[0]  # over clips
+  assert told[3].endswith("less DPO's +0.000; fluency less DPO's +0.000")
