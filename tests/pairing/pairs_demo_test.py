@@ -1,6 +1,5 @@
 """The documented command itself: real captioner, real clips, real kills."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -37,13 +36,8 @@ def start(root, workdir):
     "--config.stages=segments,clips,corrupted,candidates,judge,pairs",
     *overrides,
   ]
-  environment = {
-    **os.environ,
-    "XLA_FLAGS": "",  # one device, as a user has
-  }
   return subprocess.Popen(
     command,
-    env=environment,
     stdout=subprocess.PIPE,
     stderr=subprocess.STDOUT,
     text=True,
