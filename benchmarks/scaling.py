@@ -32,6 +32,7 @@ BATCHES, FRAMES = (1, 2, 4, 8), (8, 16, 32, 64)
 CAPTIONS, DEVICES, ROWS = (32, 64, 128, 256), (1, 2, 4, 8), (100, 1000, 10000)
 USUAL = dict(pairs=2, frames=8, caption=64)  # the rest of a sweep
 CLIPS, EPOCHS = 16, 5
+VIRTUAL = "--xla_force_host_platform_device_count="
 
 
 def config(*, rows: pathlib.Path | None = None):
@@ -127,10 +128,10 @@ def sweeps(repeats, most) -> dict:
 
 def on_devices(count, repeats) -> dict:
   """A point with a batch of 8 pairs over `count` devices, in a process."""
-  flag = f"--xla_force_host_platform_device_count={count}"
+  told = f"{os.environ['XLA_FLAGS']} {VIRTUAL}{count}"
   done = subprocess.run(
     [sys.executable, __file__, f"--child={count}", f"--repeats={repeats}"],
-    env=dict(os.environ, XLA_FLAGS=flag, JAX_PLATFORMS="cpu"),
+    env=dict(os.environ, XLA_FLAGS=told, JAX_PLATFORMS="cpu"),
     cwd=ROOT,
     stdout=subprocess.PIPE,
     check=True,
@@ -260,7 +261,10 @@ def main(argv=None):
   out.mkdir(parents=True, exist_ok=True)
   os.chdir(ROOT)
   os.environ["JAX_PLATFORMS"] = "cpu"
-  os.environ["XLA_FLAGS"] = ""  # one device, but for the children's own
+  # One device, but for the children's own.
+  given = os.environ.get("XLA_FLAGS", "").split()
+  kept = (flag for flag in given if not flag.startswith(VIRTUAL))
+  os.environ["XLA_FLAGS"] = " ".join(kept)
   found = measure(args)
   (out / "scaling.json").write_text(json.dumps(found, indent=1) + "\n")
   scaling_figure.draw(found, out / "scaling.png")
