@@ -257,11 +257,8 @@ def test_the_command(folder, tmp_path):
 
 FACTS = [
   ("The capital of France is", [" Paris", " Rome", " Tokyo"], 0),
-  ("Water freezes at zero degrees", [" Celsius", " metres", " apples"], 0),
   ("A cat says meow, and a dog says", [" moo", " woof", " quack"], 1),
-  ("The opposite of hot is", [" warm", " cold", " fire"], 1),
   ("Two plus two equals", [" five", " eleven", " four"], 2),
-  ("The sun rises in the", [" west", " north", " east"], 2),
 ]
 
 
