@@ -63,7 +63,7 @@ def test_a_script_starts_the_installed_command_from_any_folder(
     capture_output=True,
     text=True,
   )
-  assert "ready: 1 processes, 8 devices" in done.stdout, done.stderr
+  assert "ready: 1 processes, 1 devices" in done.stdout, done.stderr
 
 
 def test_every_command_has_a_script():
