@@ -148,23 +148,18 @@ def attend(
   window. Rows with a past are XLA's whatever the back end: a step of
   generation has one query, and nothing of a kernel to skip.
   """
-  if past:
-    rows = attention_xla.Rows(segments, positions, _width(window, slides))
-    return _over_blocks(q, k, v, rows, past, scale, softcap)
   width = _width(window, slides)
-  rows = dict(segments=segments, positions=positions, window=width)
+  rows = attention_xla.Rows(segments, positions, width)
+  if past:
+    return _over_blocks(q, k, v, rows, past, scale, softcap)
+  own = dict(scale=scale, softcap=softcap)
+  if backend.name == "splash":
+    own["interpret"] = backend.emulated
   if backend.name == "splash" and isinstance(slots, Pairs):
-    own = dict(scale=scale, softcap=softcap, interpret=backend.emulated)
     run = partial(attention_splash.attend_pairs, window=width, **own)
     return _on_shards(backend.mesh, run, q, k, v, segments, positions)
   if backend.name == "splash":
-    kernel = partial(
-      attention_splash.attend,
-      slots=slots,
-      scale=scale,
-      softcap=softcap,
-      interpret=backend.emulated,
-    )
+    kernel = partial(attention_splash.attend, slots=slots, **own)
 
     def run(window):
       once = partial(kernel, window=window)
@@ -176,10 +171,10 @@ def attend(
   if backend.name == "cudnn":
     if softcap is not None:
       raise ValueError("cuDNN's attention has no softcap on scores")
-    return _cudnn(backend, q, k, v, segments, positions, width, slots, scale)
+    return _cudnn(backend, q, k, v, rows, slots, scale)
   if backend.name != "xla":
     raise ValueError(f"no attention back end is called {backend.name!r}")
-  return attention_xla.attend(q, k, v, **rows, scale=scale, softcap=softcap)
+  return attention_xla.attend(q, k, v, **rows._asdict(), **own)
 
 
 def _width(window, slides):
@@ -189,22 +184,15 @@ def _width(window, slides):
   return jnp.where(slides, window, jnp.iinfo(jnp.int32).max)
 
 
-def _cudnn(backend, q, k, v, segments, positions, width, slots, scale):
-  implementation = "xla" if backend.emulated else "cudnn"
+def _cudnn(backend, q, k, v, rows, slots, scale):
+  told = dict(slots=slots, scale=scale)
+  told["implementation"] = "xla" if backend.emulated else "cudnn"
 
   def run(q, k, v, segments, positions):
-    rows = attention_xla.Rows(segments, positions, width)
-    return attention_cudnn.attend(
-      q,
-      k,
-      v,
-      rows,
-      slots=slots,
-      scale=scale,
-      implementation=implementation,
-    )
+    own = attention_xla.Rows(segments, positions, rows.window)
+    return attention_cudnn.attend(q, k, v, own, **told)
 
-  out = _on_shards(backend.mesh, run, q, k, v, segments, positions)
+  out = _on_shards(backend.mesh, run, q, k, v, rows.segments, rows.positions)
   return checkpoint_name(out, "attended")
 
 
