@@ -49,6 +49,8 @@ def settle(c):
     line += f", at best {bound:.3g} s"
   elif _here() is None:
     line += f", by memory alone: what bounds a step on {kind} is not known"
+  else:
+    line += "; its bound could not be counted"
   hosts.say(line)
 
 

@@ -98,6 +98,7 @@ def test_a_plan_takes_the_least_bound_that_fits(
   "kind, bound, told",
   [
     ("TPU v5 lite", 0.25, "2 x 16 pairs an update, at best 0.25 s"),
+    ("TPU v5p", None, "2 x 16 pairs an update; its bound could not be counted"),
     ("cpu", None, "by memory alone: what bounds a step on cpu is not known"),
   ],
 )
