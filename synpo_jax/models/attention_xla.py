@@ -3,7 +3,9 @@
 A strip meets only the keys before its end, so nothing above the diagonal is
 computed but its last block, and only one strip of scores exists at a time.
 The backward pass recomputes a strip's weights from the saved log-sum-exp, as
-FlashAttention does (Dao et al. 2022, arXiv 2205.14135).
+FlashAttention does (Dao et al. 2022, arXiv 2205.14135). What is as large as a
+strip's scores is the right operand of a product over queries: XLA copies the
+left one, transposed.
 """
 
 import functools
@@ -81,14 +83,15 @@ def _forward(scale, softcap, q, k, v, rows):
 
 def _backward(scale, softcap, saved, g):
   q, k, v, rows, out, lse = saved
-  dq, dk, dv = [], jnp.zeros(k.shape, "float32"), jnp.zeros(v.shape, "float32")
   f32 = jnp.float32
+  dq, dk_NGhT = [], jnp.zeros(k.swapaxes(2, 3).shape, f32)
+  dv_NGhT = dk_NGhT
   delta = jnp.sum(g.astype(f32) * out.astype(f32), axis=-1, keepdims=True)
   for start, stop in _strips(q.shape[3]):
     strip = (slice(None),) * 3 + (slice(start, stop),)
     scores = _scores(scale, softcap, q, k, rows, start, stop)
     weights = jnp.exp(scores - lse[strip])
-    dv_part = _einsum("ngrts,ngrth->ngsh", weights.astype(g.dtype), g[strip])
+    dv_part = _einsum("ngrth,ngrts->nghs", g[strip], weights.astype(g.dtype))
     dweights = _einsum("ngrth,ngsh->ngrts", g[strip], v[:, :, :stop])
     dscores = weights * (dweights - delta[strip]) * scale
     if softcap is not None:
@@ -96,10 +99,11 @@ def _backward(scale, softcap, saved, g):
       dscores *= 1 - (capped / softcap) ** 2
     dscores = dscores.astype(q.dtype)
     dq.append(_einsum("ngrts,ngsh->ngrth", dscores, k[:, :, :stop]))
-    dk_part = _einsum("ngrts,ngrth->ngsh", dscores, q[strip])
-    dk = dk.at[:, :, :stop].add(dk_part)
-    dv = dv.at[:, :, :stop].add(dv_part)
+    dk_part = _einsum("ngrth,ngrts->nghs", q[strip], dscores)
+    dk_NGhT = dk_NGhT.at[..., :stop].add(dk_part)
+    dv_NGhT = dv_NGhT.at[..., :stop].add(dv_part)
   dq = jnp.concatenate(dq, axis=3).astype(q.dtype)
+  dk, dv = dk_NGhT.swapaxes(2, 3), dv_NGhT.swapaxes(2, 3)
   return dq, dk.astype(k.dtype), dv.astype(v.dtype), None
 
 
