@@ -29,7 +29,7 @@ And at fifty times the weights, with SmolLM2-135M in the decoder's place
 
 import ml_collections
 
-from configs import vdc
+from configs import losses, vdc
 
 LOSSES = ("synpo", "dpo", "ipo", "simpo", "orpo", "cpo", "kto", "sft")
 
@@ -45,7 +45,7 @@ def get_config(arg=""):
 def shipped():
   """The study of the shipped captioner, `make claims`."""
   c = ml_collections.ConfigDict()
-  c.losses = {name: dict(vdc.LOSSES[name]) for name in LOSSES}
+  c.losses = {name: dict(losses.LOSSES[name]) for name in LOSSES}
   c.regimes = ("style", "truth")
   # A loss, or one with a coefficient changed, at its loss's learning rate.
   c.methods = LOSSES + (

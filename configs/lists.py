@@ -13,14 +13,14 @@ that were paid for either way. A run of minutes, to see that it goes through:
     --config.world.train=48 --config.lrs='(1e-3,)' --config.look.captions=100
 """
 
-from configs import claims, vdc
+from configs import claims, losses
 
 METHODS = ("synpo", "synpo_list", "dpo", "plackett_luce")
 
 
 def get_config():
   c = claims.get_config()
-  c.losses = {name: dict(vdc.LOSSES[name]) for name in METHODS}
+  c.losses = {name: dict(losses.LOSSES[name]) for name in METHODS}
   c.methods = METHODS
   c.regimes = ("truth",)
   c.truth.pairs.lists = True

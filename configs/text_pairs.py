@@ -10,19 +10,19 @@ read too. The optimiser's values are those of the video recipe; the paper
 gives no others. Then: python -m synpo_jax.lm_eval_model.
 """
 
-from configs import vdc
+from configs import losses, vdc
 from synpo_jax.runtime import names
 
 
 def get_config(arg=""):
-  """`arg` is `loss=…`, a key of LOSSES or MIXTURES in configs/vdc.py.
+  """`arg` is `loss=…`, a key of LOSSES or MIXTURES in configs/losses.py.
 
   Checkpoint and pairs have to be given.
   """
   name, _, loss = (arg or "loss=synpo").partition("=")
   if name != "loss":
     raise ValueError(f"configs/text_pairs.py:{arg}: {name!r} is not loss")
-  names.refuse_unknown("loss", loss, vdc.LOSSES | vdc.MIXTURES)
+  names.refuse_unknown("loss", loss, losses.LOSSES | losses.MIXTURES)
   c = vdc.paper(loss)
   c.epochs = 1
   c.model.kept_ratio = None

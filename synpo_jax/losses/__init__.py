@@ -3,7 +3,7 @@
 Each takes logps float32 [B, 2, R] (index 0 chosen, 1 rejected), mask bool
 [B, 2, R] (True on supervised tokens) and its coefficients by keyword, and
 returns one loss per pair, float32 [B]. The papers' coefficients are written
-once, in configs/vdc.py. Padding may hold anything. Those of NEEDS_REFERENCE
+once, in configs/losses.py. Padding may hold anything. Those of NEEDS_REFERENCE
 take ref_logps float32 [B, 2] too; those of COUPLED take weight float32 [B],
 because a row's loss depends on the others'. sft reads index 0 alone; tpo and
 gold_nll take [B, 3, R], with a reference caption at index 2. Those of LISTS

@@ -6,7 +6,7 @@ captions under the reference) -> one loss per pair, float32 [B]. Without
 ref_logps they raise ValueError.
 
 r is the log-ratio of a caption, log policy - log reference, summed over its
-tokens. Docstrings say where the coefficients in configs/vdc.py are from: the
+tokens. Docstrings say where the coefficients in configs/losses.py are from: the
 papers' own settings; where a paper sets none, whose they are.
 """
 
