@@ -84,8 +84,8 @@ def _forward(scale, softcap, q, k, v, rows):
 def _backward(scale, softcap, saved, g):
   q, k, v, rows, out, lse = saved
   f32 = jnp.float32
-  dq, dk_NGhT = [], jnp.zeros(k.swapaxes(2, 3).shape, f32)
-  dv_NGhT = dk_NGhT
+  dq = []
+  dk_NGhT = dv_NGhT = jnp.zeros(k.swapaxes(2, 3).shape, f32)
   delta = jnp.sum(g.astype(f32) * out.astype(f32), axis=-1, keepdims=True)
   for start, stop in _strips(q.shape[3]):
     strip = (slice(None),) * 3 + (slice(start, stop),)
