@@ -75,9 +75,9 @@ clean:  ## removes the environment and the runs
 
 # Editable, so that the commands are there as synpo-train and so on.
 .venv/installed: $(PACKAGE) | .venv/bin/python
-	$(BIN)/pip install -q -e .
+	$(BIN)/pip install -q --no-compile -e .
 	touch $@
 
 .venv/installed-%: $(PACKAGE) | .venv/bin/python
-	$(BIN)/pip install -q -e '.[$*]'
+	$(BIN)/pip install -q --no-compile -e '.[$*]'
 	touch $@
