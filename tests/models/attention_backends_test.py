@@ -250,9 +250,8 @@ def test_each_pass_has_blocks_of_its_own(monkeypatch):
 def test_going_back_copies_nothing_as_large_as_scores():
   """In XLA's program for this CPU, where a strip has 64 queries of 512."""
   q, k = (jnp.zeros((1, 512, heads, 16)) for heads in (4, 2))
-  rows = dict(
-    segments=np.ones((1, 512), int), positions=np.zeros((1, 512), int)
-  )
+  ones = jnp.ones((1, 512), int)
+  rows = dict(segments=ones, positions=jnp.cumsum(ones, axis=1))
 
   def total(q, k, v):
     how = dict(window=None, scale=0.25, softcap=None)
