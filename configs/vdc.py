@@ -191,9 +191,9 @@ def data():
     response_buckets=tuple(range(32, 769, 32)),
     frame_buckets=(8, 16),
     most_shapes=8,
+    # Positions of rows that several pairs share, as 8192; 0: a row each. Then
     # the above pads only what is scored, and one program is compiled. For TPUs:
     # on a CPU rows of their own are faster (benchmarks/README.md).
-    # the above pads only what is scored, and one program is compiled.
     packing=0,
     batch_size=1,  # pairs per micro-batch, all devices together
     accumulation=32,  # micro-batches per update
