@@ -24,7 +24,7 @@ ROWS = flags.DEFINE_list("rows", None, "Names of rows to compile; all else.")
 RESULTS = pathlib.Path(__file__).parent / "results" / "compiled.json"
 
 GIB = 2**30
-FRAMES, RESPONSE = 8, 256  # prefix 916 tokens, padded to 1,024
+FRAMES, RESPONSE = 8, 256  # prefix 916 tokens, padded to 928
 UNPADDED = dict(data=dict(prefix_buckets=1792, response_buckets=(768,)))
 FSDP, COPIED = dict(data=1, fsdp=-1), dict(data=-1, fsdp=1)
 
@@ -57,6 +57,10 @@ GRID = {
   "remat full": ("v5e:4x4", dict(mesh=FSDP, model=dict(remat="full"))),
   "v5p: weights copied": ("v5p:2x2x1", dict(mesh=COPIED)),
   "v6e: weights split": ("v6e:2x4", dict(mesh=FSDP)),
+  "v6e: all 32 pairs at once": (
+    "v6e:2x4",
+    dict(mesh=FSDP, data=dict(batch_size=32, accumulation=1)),
+  ),
 }
 
 
