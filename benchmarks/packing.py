@@ -5,8 +5,8 @@ python -m benchmarks.packing           writes its table into README.md here
 SmolLM2's sizes with an adapter of rank 128, text alone, pairs with lengths as
 `benchmarks.padding` draws them, SynPO. Of each way an epoch is run, updates of
 few pairs, compiled before; ways take turns, the least of each counts. Models
-of few layers are run; a layer's time is the difference of two, and 30 layers
-are reckoned from it.
+of few layers are run; a layer's time is the difference of two, and all layers'
+is reckoned from it.
 """
 
 import os
@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from absl import app, flags
 
-from benchmarks import lists, padding, sections, workload
+from benchmarks import padding, sections, workload
 from configs import text_pairs
 from synpo_jax.data import batches, packing, token_rows
 from synpo_jax.data import padding as buckets
@@ -24,9 +24,9 @@ from synpo_jax.models import initial, sharding
 from synpo_jax.training import job, train_steps
 from synpo_jax.weights import loading
 
-ROUNDS = flags.DEFINE_integer("epochs", 1, "Timed epochs of each.")
+EPOCHS = flags.DEFINE_integer("epochs", 1, "Timed epochs of each.")
 PAIRS = flags.DEFINE_integer("pairs", 24, "Pairs of an epoch.")
-WIDTH = flags.DEFINE_string("sizes", "smollm2_135m", "A key of workload.SIZES.")
+SIZE = flags.DEFINE_string("size", "smollm2_135m", "A key of workload.SIZES.")
 LAYERS = (1, 2)
 WAYS = (0, 4096)  # rows of their own, or positions of a shared row
 WORKLOADS = ((8, 230, 90), (None, 230, 90))
@@ -60,8 +60,9 @@ class Run:
   """A model of so many layers, and what its updates take."""
 
   def __init__(self, layers: int):
-    c = lists.config(WIDTH.value, layers, captions=2)
-    c.lora.dropout = text_pairs.get_config().lora.dropout
+    c = text_pairs.get_config("loss=synpo")
+    c.model.arch = workload.SIZES[SIZE.value] | dict(num_hidden_layers=layers)
+    c.model.update(dtype="float32", remat="none")
     one = dict(data=1, fsdp=1, model=1, devices=jax.devices()[:1])
     self.mesh = sharding.make_mesh(**one)
     model = job.make_model(c, self.mesh)
@@ -88,10 +89,10 @@ class Run:
 
 def timed(work) -> dict[tuple[int, int], float]:
   """(layers, way) -> the least seconds of an epoch."""
-  rows = pairs(work, workload.SIZES[WIDTH.value]["vocab_size"])
+  rows = pairs(work, workload.SIZES[SIZE.value]["vocab_size"])
   runs = {layers: Run(layers) for layers in LAYERS}
   found = {}
-  for turn in range(1 + ROUNDS.value):  # the first compiles
+  for turn in range(1 + EPOCHS.value):  # the first compiles
     for layers, run in runs.items():
       for way in WAYS:
         took = run.seconds(epoch(rows, way))
@@ -116,7 +117,7 @@ def line(work, found) -> list[list[str]]:
   name = f"{frames or '8 to 16'}, {mean} ± {deviation}"
   rows = pairs(work, 99)
   few, more = LAYERS
-  every = workload.SIZES[WIDTH.value]["num_hidden_layers"]
+  every = workload.SIZES[SIZE.value]["num_hidden_layers"]
   whole = {}
   for way in WAYS:
     low, high = found[few, way], found[more, way]
