@@ -8,7 +8,8 @@ ATTENTION_NAMES = ("q", "k", "v", "attended")
 REMAT = {  # which values of a layer the backward pass finds saved
   "full": (),
   "save_attention": ATTENTION_NAMES,
-  "save_dots": (*ATTENTION_NAMES, "middle", "gate", "up", "kept"),  # by dropout
+  # kept: by dropout; inner: x @ a of the adapters
+  "save_dots": (*ATTENTION_NAMES, "middle", "gate", "up", "kept", "inner"),
 }
 
 

@@ -118,10 +118,15 @@ def saved(step: Step) -> float:
   split = sum(size for name, size in widths.items() if name in names)
   whole = c.width * (2 if "middle" in names else 1)  # the layer's input too
   share = split / shape["model"] + whole
-  size = share * jnp.dtype(step.model.dtype).itemsize
-  if "kept" in names and step.model.lora and step.model.lora.dropout:
-    inputs = 5 * c.width + (queries + c.mlp_width) / shape["model"]
-    size += inputs / 8
+  itemsize = jnp.dtype(step.model.dtype).itemsize
+  size = share * itemsize
+  lora = step.model.lora
+  if lora is not None and "decoder" in lora.where:
+    if "inner" in names:  # of seven kernels
+      size += 7 * lora.rank * itemsize
+    if "kept" in names and lora.dropout:
+      inputs = 5 * c.width + (queries + c.mlp_width) / shape["model"]
+      size += inputs / 8
   rows = tokens(step) / (shape["data"] * shape["fsdp"])
   return rows * c.layers * size
 
@@ -130,7 +135,8 @@ def saved_by_tower(step: Step) -> float:
   """Those that a tower's layers save, from the first with an adapter on.
 
   A token of a layer counts where it is live; slots that merging leaves empty,
-  masks of dropout and what DeepStack keeps come on top.
+  masks of dropout, inner products of adapters and what DeepStack keeps come on
+  top.
   """
   model, shape, c = step.model, step.mesh.shape, step.model.config.tower
   if model.split is None or not step.shape.frames:

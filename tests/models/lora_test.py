@@ -161,7 +161,10 @@ def test_dropout_is_drawn_once_for_a_kernel(variables, remat, times):
 
 @pytest.mark.slow
 def test_remat_changes_memory_only(variables):
-  """Same loss and gradients; the more is saved, the less is multiplied."""
+  """Same loss and gradients; the less is saved, the more is multiplied.
+
+  "save_dots" multiplies nothing again, adapters' inner products neither.
+  """
   key, counts, results = jax.random.key(3), {}, {}
   for remat in ("none", "save_dots", "save_attention", "full"):
     model = Captioner(TINY, LORA, remat=remat)
@@ -170,8 +173,8 @@ def test_remat_changes_memory_only(variables):
     counts[remat] = count_of("dot_general", jax.make_jaxpr(step)(*args).jaxpr)
     if remat in ("none", "full"):
       results[remat] = step(*args)
-  assert counts["none"] < counts["save_attention"] < counts["full"]
-  assert counts["none"] < counts["save_dots"] < counts["save_attention"]
+  assert counts["none"] == counts["save_dots"] < counts["save_attention"]
+  assert counts["save_attention"] < counts["full"]
   same = partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6)
   jax.tree.map(same, results["full"], results["none"])
 
