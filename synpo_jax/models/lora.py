@@ -214,12 +214,12 @@ def _adapter_forward(x, a, b, scale):
 
 def _adapter_backward(saved, g):
   x, z, a, b, scale = saved
-  # The scale goes where arrays are small: g is as wide as the layer.
-  dz = g @ (scale * b).astype(g.dtype).T
+  g = g * scale
+  dz = g @ b.astype(g.dtype).T
   da = jnp.einsum("...d,...r->dr", x, dz, preferred_element_type=jnp.float32)
   db = jnp.einsum("...r,...e->re", z, g, preferred_element_type=jnp.float32)
   dx = dz @ a.astype(g.dtype).T
-  return dx, da.astype(a.dtype), (scale * db).astype(b.dtype), None
+  return dx, da.astype(a.dtype), db.astype(b.dtype), None
 
 
 _adapter.defvjp(_adapter_forward, _adapter_backward)
