@@ -12,7 +12,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from synpo_jax.models.config import ConnectorConfig, LoraConfig
-from synpo_jax.models.lora import LoraDense
+from synpo_jax.models.lora import LoraDense, dropped
 from synpo_jax.models.norms import rms_norm
 from synpo_jax.models.tower_config import WindowTowerConfig
 from synpo_jax.models.tower_layers import draw_norm, layer_norm
@@ -103,9 +103,10 @@ def mlp(module, x, hidden: int, deterministic: bool) -> Float[Array, "*N D"]:
   dense = functools.partial(
     LoraDense, lora=module.lora, dtype=module.dtype, use_bias=True
   )
-  x = dense(hidden, name="fc0")(x, deterministic)
+  x = dense(hidden, name="fc0")(x, dropped(module, x, deterministic))
   x = jax.nn.gelu(x, approximate=False)
-  return dense(module.width, name="fc1")(x, deterministic)
+  left = dropped(module, x, deterministic)
+  return dense(module.width, name="fc1")(x, left)
 
 
 def average_pool(

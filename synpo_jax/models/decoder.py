@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 from synpo_jax.models import attention, rope
 from synpo_jax.models.attention import XLA, Backend
 from synpo_jax.models.config import DecoderConfig, LoraConfig
-from synpo_jax.models.lora import LoraDense
+from synpo_jax.models.lora import LoraDense, dropped
 from synpo_jax.models.norms import RMSNorm
 from synpo_jax.models.packed_rows import Pairs, Slots
 from synpo_jax.models.remat import policy
@@ -89,9 +89,10 @@ class Attention(nn.Module):
   def __call__(self, x, view: View, past, slides, deterministic):
     """Returns (out [N,T,D], (k, v) [N,T,G,h])."""
     c = self.config
-    q = self._heads("q", c.heads, x, deterministic)
-    k = self._heads("k", c.kv_heads, x, deterministic)
-    v = self._heads("v", c.kv_heads, x, deterministic)
+    left = dropped(self, x, deterministic)
+    q = self._heads("q", c.heads, x, left)
+    k = self._heads("k", c.kv_heads, x, left)
+    v = self._heads("v", c.kv_heads, x, left)
     if c.qk_norm:
       norm = partial(RMSNorm, c.norm_eps, c.unit_offset_norm, self.dtype)
       q, k = norm(name="q_norm")(q), norm(name="k_norm")(k)
@@ -113,16 +114,17 @@ class Attention(nn.Module):
       backend=self.backend,
     )
     out = self._dense("o", c.width, c.o_bias)
-    return out(attended.reshape(*x.shape[:2], -1), deterministic), (k, v)
+    attended = attended.reshape(*x.shape[:2], -1)
+    return out(attended, dropped(self, attended, deterministic)), (k, v)
 
   def _dense(self, name, size, biased) -> LoraDense:
     c = self.config
     return LoraDense(size, self.lora, self.dtype, biased, c.int8, name=name)
 
-  def _heads(self, name, heads, x, deterministic) -> Float[Array, "N T H h"]:
+  def _heads(self, name, heads, x, left) -> Float[Array, "N T H h"]:
     c = self.config
     dense = self._dense(name, heads * c.head_dim, c.qkv_bias)
-    y = checkpoint_name(dense(x, deterministic), name)
+    y = checkpoint_name(dense(x, left), name)
     return y.reshape(*x.shape[:2], heads, c.head_dim)
 
   def _angles(self, view, slides):
@@ -149,11 +151,13 @@ class MLP(nn.Module):
       use_bias=c.mlp_bias,
       int8=c.int8,
     )
-    gate = dense(c.mlp_width, name="gate")(x, deterministic)
-    up = dense(c.mlp_width, name="up")(x, deterministic)
+    left = dropped(self, x, deterministic)
+    gate = dense(c.mlp_width, name="gate")(x, left)
+    up = dense(c.mlp_width, name="up")(x, left)
     gate, up = checkpoint_name(gate, "gate"), checkpoint_name(up, "up")
     hidden = ACTIVATIONS[c.activation](gate) * up
-    return dense(c.width, name="down")(hidden, deterministic)
+    left = dropped(self, hidden, deterministic)
+    return dense(c.width, name="down")(hidden, left)
 
 
 class Layer(nn.Module):

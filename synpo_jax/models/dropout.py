@@ -1,7 +1,8 @@
 """Which elements dropout keeps: eight decisions from each hash of a position.
 
-As in PEFT, every adapted kernel draws a mask of its own, though some share an
-input. A decision is a byte, so a keep rate is n / 256.
+A decision is a byte, so a keep rate is n / 256. Kernels of the decoder that
+read one input (q, k and v; gate and up) share its mask, and a tower's kernels
+have one each, as all have in PEFT.
 """
 
 import math
@@ -14,7 +15,7 @@ from jaxtyping import Array, Bool, UInt8
 from synpo_jax.models import data_parts
 
 # Which masks a step and a seed make; another name where they become others.
-STREAM = "threefry2x32 of (row, column), 8 x 32n bytes along T; a key a kernel"
+STREAM = "threefry2x32 of (row, column), 8 x 32n bytes along T; a key an input"
 WHOLE = 256  # values of a byte
 PARITY, TURNS = 0x1BD11BDA, ((13, 15, 26, 6), (17, 29, 16, 24))  # Threefry's
 

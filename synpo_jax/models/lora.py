@@ -65,8 +65,7 @@ def describe(
 class LoraDense(nn.Module):
   """x @ kernel + bias + (alpha / rank) * dropout(x) @ a @ b.
 
-  int8: the kernel is held as `models.int8` says. Elements that dropout keeps
-  are divided by the share that it keeps (`dropout.kept` of 256).
+  int8: the kernel is held as `models.int8` says.
   """
 
   features: int
@@ -77,8 +76,11 @@ class LoraDense(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x: Float[Array, "*N T D"], deterministic: bool = True
+    self,
+    x: Float[Array, "*N T D"],
+    dropped: Float[Array, "*N T D"] | None = None,
   ) -> Float[Array, "*N T E"]:
+    """dropped: x as `dropped` gave it, for all that read the same x."""
     # One long matrix: XLA's CPU backend is twice as slow at the weight
     # gradients of a batch of matrices.
     x_MD = x.astype(self.dtype).reshape(-1, x.shape[-1])
@@ -91,9 +93,7 @@ class LoraDense(nn.Module):
       b = self.variable(
         "lora", "b", jnp.zeros, (self.lora.rank, self.features), jnp.float32
       ).value
-      draws = drops(self.lora) and not deterministic
-      key = self.make_rng("dropout") if draws else None
-      y_ME = y_ME + added(x_MD, x.shape, a, b, self.lora, key)
+      y_ME = y_ME + added(x_MD, dropped, a, b, self.lora)
     return y_ME.reshape(*x.shape[:-1], self.features)
 
   def _frozen(self, x_MD):
@@ -115,18 +115,32 @@ def drops(config: LoraConfig) -> bool:
   return dropout.kept(config.dropout) < dropout.WHOLE
 
 
-def added(x_MD, shape, a, b, config: LoraConfig, key) -> Float[Array, "M E"]:
-  """What an adapter adds for the rows of an input of `shape` [*N, T, D].
+def dropped(
+  module, x: Float[Array, "*N T D"], deterministic: bool
+) -> Float[Array, "*N T D"] | None:
+  """A module's x for its adapters, elements dropped; None: without dropout."""
+  lora = module.lora
+  if deterministic or lora is None or not drops(lora):
+    return None
+  return drop(x.astype(module.dtype), lora, module.make_rng("dropout"))
 
-  key: of its dropout; None: without.
+
+def drop(x: Float[Array, "*N T D"], config: LoraConfig, key):
+  """x, zero where dropout keeps nothing; `added` scales what it keeps."""
+  drawn = dropout.draw(key, x.shape, dropout.kept(config.dropout))
+  keeps = dropout.keeps(checkpoint_name(drawn, "kept"), x.shape)
+  return jnp.where(keeps, x, 0)
+
+
+def added(x_MD, dropped, a, b, config: LoraConfig) -> Float[Array, "M E"]:
+  """What an adapter adds for rows, or for what dropout left of them.
+
+  What is kept is divided by the share that is kept (`dropout.kept` of 256).
   """
   scale = config.alpha / config.rank
-  if key is not None:
-    kept = dropout.kept(config.dropout)
-    drawn = dropout.draw(key, shape, kept)
-    keeps = dropout.keeps(checkpoint_name(drawn, "kept"), shape)
-    x_MD = jnp.where(keeps.reshape(x_MD.shape), x_MD, 0)
-    scale *= dropout.WHOLE / kept
+  if dropped is not None:
+    x_MD = dropped.reshape(x_MD.shape)
+    scale *= dropout.WHOLE / dropout.kept(config.dropout)
   return adapter(x_MD, a, b, scale)
 
 
@@ -145,7 +159,8 @@ class Adapter:
   def __call__(self, x: Float[Array, "*N T D"]) -> Float[Array, "*N T E"]:
     """What it adds to the layer's output, in x's dtype."""
     rows = x.reshape(-1, x.shape[-1])
-    y = added(rows, x.shape, self.a, self.b, self.config, self.key)
+    left = None if self.key is None else drop(x, self.config, self.key)
+    y = added(rows, left, self.a, self.b, self.config)
     return y.reshape(*x.shape[:-1], -1)
 
 

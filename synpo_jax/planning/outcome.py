@@ -120,12 +120,14 @@ def saved(step: Step) -> float:
   share = split / shape["model"] + whole
   itemsize = jnp.dtype(step.model.dtype).itemsize
   size = share * itemsize
+  if "attended" in names:  # the sums of its weights, float32
+    size += 4 * c.heads / shape["model"]
   lora = step.model.lora
   if lora is not None and "decoder" in lora.where:
     if "inner" in names:  # of seven kernels
       size += 7 * lora.rank * itemsize
     if "kept" in names and lora.dropout:
-      inputs = 5 * c.width + (queries + c.mlp_width) / shape["model"]
+      inputs = 2 * c.width + (queries + c.mlp_width) / shape["model"]
       size += inputs / 8
   rows = tokens(step) / (shape["data"] * shape["fsdp"])
   return rows * c.layers * size

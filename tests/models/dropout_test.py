@@ -10,6 +10,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from synpo_jax.models import dropout, sharding
+from synpo_jax.models import lora as lora_math
 from synpo_jax.models.config import LoraConfig
 from synpo_jax.models.lora import LoraDense
 from synpo_jax.planning import costs
@@ -135,7 +136,7 @@ def test_what_goes_forth_comes_back_through_the_same_mask(layer, monkeypatch):
 
   def loss(lora, x):
     variables = {"params": weights["params"], "lora": lora}
-    y = dense.apply(variables, x, False, rngs={"dropout": KEY})
+    y = dense.apply(variables, x, lora_math.drop(x, LORA, KEY))
     return jnp.sum(y * g), y
 
   gradients = jax.grad(loss, argnums=(0, 1), has_aux=True)
@@ -168,9 +169,8 @@ def compiled(layer, rate, mesh=None):
 
   def step(variables, x, key):
     def loss(lora, x):
-      y = dense.apply(
-        {**variables, "lora": lora}, x, False, rngs=dict(dropout=key)
-      )
+      dropped = lora_math.drop(x, dense.lora, key) if rate else None
+      y = dense.apply({**variables, "lora": lora}, x, dropped)
       return jnp.sum(y * g)
 
     return jax.value_and_grad(loss, argnums=(0, 1))(variables["lora"], x)
