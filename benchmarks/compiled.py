@@ -57,6 +57,10 @@ GRID = {
   "remat full": ("v5e:4x4", dict(mesh=FSDP, model=dict(remat="full"))),
   "v5p: weights copied": ("v5p:2x2x1", dict(mesh=COPIED)),
   "v6e: weights split": ("v6e:2x4", dict(mesh=FSDP)),
+  "v6e: 16 pairs at a time": (
+    "v6e:2x4",
+    dict(mesh=FSDP, data=dict(batch_size=16, accumulation=2)),
+  ),
   "v6e: all 32 pairs at once": (
     "v6e:2x4",
     dict(mesh=FSDP, data=dict(batch_size=32, accumulation=1)),

@@ -18,7 +18,7 @@ import sys
 from absl import flags
 from rich.console import Console
 
-from synpo_jax.planning import environment, kept
+from synpo_jax.planning import environment, kept, separate
 from synpo_jax.runtime import buckets, ending, journal
 from synpo_jax.runtime.flags import (
   CONFIG,
@@ -58,6 +58,7 @@ ANSWER = ("topology", "frames", "response", "job", "sweep", "most")
 def main():
   """Prints the plan; leaves with 0 if it fits, with 1 if not."""
   environment.prepare()
+  separate.go_on()
   make = _captions if JOB.value == "make_pairs" else _training
   rows, fits = _kept(make) if KEEP_COMPILED.value else make(Console())
   if OUT.value:

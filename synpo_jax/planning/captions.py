@@ -15,6 +15,7 @@ from synpo_jax.models import seeing, sharding
 from synpo_jax.pairing import captioners
 from synpo_jax.planning import targets
 from synpo_jax.planning.abstract_step import TEXT_TOKENS, video_tokens
+from synpo_jax.runtime import hosts
 from synpo_jax.weights import config_reading, loading
 
 LETTERS = 3  # of a question, for a token; more tokens than tokenizers make
@@ -67,6 +68,7 @@ def tries(c, name: str, devices, usable: int | float):
   most = lengths(c, plan, ask)
   videos = captioners.placing(c, name)["batch_size"]
   while videos:
+    hosts.say(f"compiling {name}, {videos} videos at once")
     room = rooms.plan(most, plan.mesh, videos, ask)
     need = footprint.need(plan, room, most, usable)
     stage = Stage(name, videos, room, most, need, usable)

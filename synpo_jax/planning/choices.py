@@ -25,6 +25,15 @@ class Choice(NamedTuple):
   accumulation: int
   remat: str
 
+  def __str__(self) -> str:
+    cut = f"{self.accumulation} x {self.batch_size} pairs, {self.remat}"
+    return f"{cut}, {self.mesh}"
+
+  @property
+  def mesh(self) -> str:
+    """Its axes, in words."""
+    return f"data {self.data}, fsdp {self.fsdp}, model {self.model}"
+
   @property
   def rows(self) -> int:
     """Devices that split a micro-batch."""

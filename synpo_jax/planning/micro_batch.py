@@ -77,6 +77,7 @@ def most(c, limit: float, weigh: Callable) -> Cut:
       return Cut(size, times, None)
     changed = c.copy_and_resolve_references()
     changed.data.update(batch_size=size, accumulation=times)
+    hosts.say(f"micro_batch=most: looks at {times} x {size} pairs an update")
     needed, bound = weigh(changed, limit)
     if needed <= limit:
       fitting.append(Cut(size, times, bound))

@@ -24,7 +24,7 @@ def judge(console: Console, c, topology, lengths, most):
   found, open_mesh = first, -1 in c.mesh.values()
   if not first.fits:
     console.print(
-      f"{tables.mesh(first.choice)}: {tables.verdict(first)}", soft_wrap=True
+      f"{first.choice.mesh}: {tables.verdict(first)}", soft_wrap=True
     )
     search = trial.until_one_fits(c, target, first, lengths, most, open_mesh)
     for found in search:
@@ -94,7 +94,7 @@ def sweep(console: Console, c, topology, lengths, most_each):
   done = []
   for one in trial.sweep(c, target, grid, lengths):
     done.append(one)
-    where = f"{tables.mesh(one.choice)}, {one.choice.each} a device"
+    where = f"{one.choice.mesh}, {one.choice.each} a device"
     console.print(f"{where}: {tables.verdict(one)}", soft_wrap=True)
   if done:
     console.print(tables.sweep_table(done))

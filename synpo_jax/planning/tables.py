@@ -29,7 +29,7 @@ def heading(c, target: Target, trial: Trial) -> list[str]:
       f"{places} such pairs in each, {full:.0%} full"
     )
   lines = [
-    f"{where.name}: {where.chips} chips, mesh {mesh(choice)}",
+    f"{where.name}: {where.chips} chips, mesh {choice.mesh}",
     f"update: {trial.outcome.pairs} pairs as {cut}; "
     f"prefix {prefix} + {captions} x {response} tokens, {video}",
     f"step: loss {c.loss.name}, layout {c.step.layout_name}, remat "
@@ -47,10 +47,6 @@ def heading(c, target: Target, trial: Trial) -> list[str]:
       f"{where.name}, whose compiler is not installed"
     )
   return lines
-
-
-def mesh(choice) -> str:
-  return f"data {choice.data}, fsdp {choice.fsdp}, model {choice.model}"
 
 
 def memory_table(trial: Trial) -> Table:
@@ -122,7 +118,7 @@ def sweep_table(trials: list[Trial]) -> Table:
   table = Table(*names, "binds", "fits")
   for trial in trials:
     choice, result = trial.choice, trial.outcome
-    row = [mesh(choice), str(choice.each)]
+    row = [choice.mesh, str(choice.each)]
     if result is None:
       table.add_row(*row, "", "", "", "", trial.fault)
       continue

@@ -14,6 +14,7 @@ from synpo_jax.planning import choices, outcome
 from synpo_jax.planning.choices import Choice
 from synpo_jax.planning.outcome import Outcome
 from synpo_jax.planning.targets import Target
+from synpo_jax.runtime import hosts
 
 
 class Trial(NamedTuple):
@@ -45,6 +46,7 @@ def run(c, target: Target, choice: Choice, lengths) -> Trial:
   pairs = math.prod(step.batch.weight.shape)
   if not memory.fits:
     return Trial(choice, step, Outcome(memory, None, pairs, 0.0))
+  hosts.say(f"compiling {choice}")
   memory, work = compile_step(step, target, memory)
   seconds = time.perf_counter() - began
   return Trial(choice, step, Outcome(memory, work, pairs, seconds))

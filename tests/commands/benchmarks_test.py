@@ -6,6 +6,7 @@ ours: the same weights and tokens through another program.
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -58,6 +59,15 @@ def test_implementations_of_the_step_agree(tmp_path):
     assert row["shape"] == "24:8" and KEYS <= set(row)
     assert 0 < row["seconds"] < 60 and row["spread"] == 0
     assert 2**27 < row["peak_bytes"] < 2**32
+
+
+def test_dropout_is_timed_beside_the_step_without_it():
+  command = [sys.executable, "-m", "benchmarks.dropout"]
+  command += ["--size=tiny", "--shape=24:8", "--rounds=2"]
+  done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+  assert done.returncode == 0, done.stderr
+  assert "24:8, 2 rounds" in done.stdout
+  assert re.search(r"without [\d.]+ s, with [\d.]+ s: .*% more", done.stdout)
 
 
 def test_a_difference_is_named():

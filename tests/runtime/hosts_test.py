@@ -147,6 +147,21 @@ def test_a_killed_process_ends_the_others_and_four_continue(folder, alone):
   same_losses(alone, rows(folder, "broken"))
 
 
+def test_pairs_that_share_rows_learn_the_same_over_processes(folder):
+  """From frames, whose tower runs in every update."""
+  more = (
+    *SETTINGS,
+    "--config.data.packing=1024",
+    "--config.cache.features=false",
+    "--config.lora.dropout=0.0",
+  )
+  code, output = finish(start(folder, "packed", *more, devices=DEVICES))
+  assert code == 0 and "packing: " in output, output
+  for code, output in map(finish, together(folder, "split", 2, *more)):
+    assert code == 0, output
+  same_losses(rows(folder, "packed"), rows(folder, "split"))
+
+
 @pytest.mark.parametrize(
   "given, said",
   [
