@@ -3,7 +3,7 @@
 python -m benchmarks.dropout --shape=1168:200 --rounds=6
 
 Both programs are in one process, as two processes differ by more than dropout
-costs. Printed are the medians of their seconds, and of the ratios of each round.
+costs. Printed are the medians of their seconds, and of each round's ratio.
 """
 
 import argparse
