@@ -34,8 +34,8 @@ from benchmarks.decode_kinds import KINDS, repeated
 from benchmarks.decode_task import SHAPES, Task
 
 SMOL = flags.DEFINE_string("smol", None, "Folder that synpo_jax.wheels made.")
-OUT = flags.DEFINE_string(
-  "out", str(pathlib.Path(__file__).with_name("decode.json")), "Results."
+JSON = flags.DEFINE_string(
+  "json", str(pathlib.Path(__file__).with_name("decode.json")), "Results."
 )
 README = flags.DEFINE_string(
   "readme", str(sections.README), "Markdown with the tables; empty for none."
@@ -52,6 +52,7 @@ CHILD = flags.DEFINE_string("child", None, "One measurement; used inside.")
 PROMPTS, NEW, CANDIDATES = (128, 1168), 128, (1, 10)
 LONG = 1168  # tokens of a prompt whose cache matters
 TOGETHER, EACH = 4, 4  # videos at a time of the mixture; captions of each
+MIXED = "lockstep", "generated", "served"  # beside "refilled"
 TIMES = 10  # how much longer the longer clip is
 MB = 1e6
 
@@ -100,10 +101,10 @@ def text(checkpoint: str) -> list[list[dict]]:
 
 
 def mixture(checkpoint: str) -> list[dict]:
-  """Captions of all sorts of lengths: refilled, in lockstep, theirs."""
+  """Captions of all sorts of lengths: refilled, in lockstep, others'."""
   task = Task("refilled", REPEATS.value, checkpoint, PROMPTS[0], MEAN.value)
   task = task._replace(candidates=EACH, videos=VIDEOS.value, together=TOGETHER)
-  others = (task._replace(kind=kind) for kind in ("lockstep", "generated"))
+  others = (task._replace(kind=kind) for kind in MIXED)
   found = compare(task, *others)
   show(found)
   return found
@@ -153,6 +154,7 @@ def mixture_table(found) -> str:
     refilled="synpo_jax, refilled",
     lockstep="synpo_jax, in lockstep (before)",
     generated="Transformers",
+    served="llama.cpp's server",
   )
   for row in found:
     ratio = row["seconds"] / found[0]["seconds"]
@@ -261,7 +263,7 @@ def main(argv):
     found = run()
   except ValueError as error:
     sys.exit(f"error: {error}")
-  pathlib.Path(OUT.value).write_text(json.dumps(found, indent=2) + "\n")
+  pathlib.Path(JSON.value).write_text(json.dumps(found, indent=2) + "\n")
   words = section(found)
   if README.value:
     sections.put(pathlib.Path(README.value), "decode", words)

@@ -5,6 +5,7 @@ import os
 import numpy as np
 
 from benchmarks import decode_mixture
+from benchmarks.decode_served import served
 from benchmarks.decode_task import (
   DRAW,
   NO_TOKEN,
@@ -123,4 +124,4 @@ def repeated(path: str, times: int, folder: str) -> str:
 
 
 KINDS = {f.__name__: f for f in (ours, theirs, frames_ours, frames_all)}
-KINDS |= decode_mixture.KINDS
+KINDS |= decode_mixture.KINDS | {"served": served}
