@@ -45,6 +45,11 @@ class Backend(NamedTuple):
   mesh: Mesh | None = None
   emulated: bool = False
 
+  @property
+  def kind(self) -> str:
+    """What JAX calls its devices; "" without a mesh."""
+    return self.mesh.devices.flat[0].device_kind if self.mesh else ""
+
 
 XLA = Backend("xla")
 
@@ -159,7 +164,8 @@ def attend(
     run = partial(attention_splash.attend_pairs, window=width, **own)
     return _on_shards(backend.mesh, run, q, k, v, segments, positions)
   if backend.name == "splash":
-    kernel = partial(attention_splash.attend, slots=slots, **own)
+    where = dict(slots=slots, kind=backend.kind)
+    kernel = partial(attention_splash.attend, **where, **own)
 
     def run(window):
       once = partial(kernel, window=window)

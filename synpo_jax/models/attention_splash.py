@@ -27,19 +27,64 @@ from synpo_jax.models.packed_rows import Slots, sees
 LANES = 128  # blocks are multiples of it
 MOST_PADDING = 4  # lanes, of lengths that are tried
 DATA_LANES = 4  # in one whose mask is data: pairs are short in their row
-# Instructions that libtpu 0.0.52 schedules for a v5e and heads of 128: of a
-# block that is seen, by its side in lanes, going forward and back ...
-BLOCKS = {
-  1: (297, 351),
-  2: (586, 986),
-  3: (1473, 1722),
-  4: (1814, 3357),
-  5: (3203, 4815),
-  6: (4808, 6940),
-}
-STEPS = 280, 300  # ... besides, of each block of the grid, seen or not ...
-SUM = 720 / 1536  # ... and while memory adds up a row of one part of dq.
+STEPS = 280, 300  # instructions of each block of the grid, seen or not
 WORTH = 9 / 8  # of the cheapest tiling's cost, for the fewest scores
+
+
+class Schedule(NamedTuple):
+  """Instructions that libtpu 0.0.52 schedules for a chip and heads of 128.
+
+  blocks: of one that is seen, going forward and back, by its side in lanes.
+  row: while memory reads a row of one part of dq, of 256 bytes.
+  """
+
+  blocks: dict[int, tuple[int, int]]
+  row: float
+
+
+V4 = Schedule(
+  {
+    1: (302, 339),
+    2: (607, 1161),
+    3: (1998, 2767),
+    4: (2707, 4796),
+    5: (6040, 6946),
+    6: (8512, 10410),
+  },
+  0.22,
+)
+V5E = Schedule(
+  {
+    1: (297, 351),
+    2: (586, 986),
+    3: (1473, 1722),
+    4: (1814, 3357),
+    5: (3203, 4815),
+    6: (4808, 6940),
+  },
+  0.47,
+)
+V5P = V5E._replace(row=0.16)  # its blocks come to the same within 3 %
+V6E = Schedule(
+  {
+    1: (255, 346),
+    2: (679, 930),
+    3: (1108, 1584),
+    4: (1745, 2502),
+    5: (3403, 3860),
+    6: (4369, 5306),
+  },
+  0.27,
+)
+# By what JAX calls the devices; any other is taken for a v5e.
+SCHEDULES = {
+  "TPU v4": V4,
+  "TPU v5 lite": V5E,
+  "TPU v5": V5P,
+  "TPU v5p": V5P,
+  "TPU v6 lite": V6E,
+  "TPU v6e": V6E,
+}
 
 
 class Tiling(NamedTuple):
@@ -75,8 +120,9 @@ def attend(
   scale: float,
   softcap: float | None,
   interpret: bool,
+  kind: str,
 ) -> Float[Array, "N T H h"]:
-  """Attention of rows laid out as `slots` says, on one device.
+  """Attention of rows laid out as `slots` says, on one device of a kind.
 
   real: False for padding, which real tokens do not see. With a window, what
   is padded lies left of the prefix or right of a caption: distances are
@@ -85,7 +131,7 @@ def attend(
   "attended", if a remat policy saves it.
   """
   T = q.shape[1]
-  tiles = tiling(T, slots, window)
+  tiles = tiling(T, slots, window, kind)
   short = tiles.length - T
   heads_first = functools.partial(_heads_first, pad=(short, 0))
   q_NHTh, k_NGTh, v_NGTh = map(heads_first, (q * scale, k, v))
@@ -183,23 +229,26 @@ def _block_sizes(tiles):
 
 
 @functools.lru_cache
-def tiling(length: int, slots: Slots | None, window: int | None) -> Tiling:
+def tiling(
+  length: int, slots: Slots | None, window: int | None, kind: str
+) -> Tiling:
   """Blocks for rows of a length, which is padded at its beginning.
 
-  Of those that cost at most WORTH of the cheapest, the one with the fewest
-  scores. Costs are instructions as a compiler schedules them, without any
-  waiting: no hardware has confirmed them, and other chips than a v5e were not
-  compiled for. Small blocks skip more, and are scheduled worse.
+  kind: what JAX calls the device. Of those that cost at most WORTH of the
+  cheapest, the one with the fewest scores. Costs are instructions as a compiler
+  schedules them, without any waiting: no hardware has confirmed them. Small
+  blocks skip more, and are scheduled worse.
   """
+  blocks, row = SCHEDULES.get(kind, V5E)
   lanes = -(-length // LANES)
   found = []
   for count in range(lanes, lanes + min(lanes, MOST_PADDING)):
     seen = lanes_seen(length, count * LANES, slots, window)
-    sides = {n: visited(seen, n) for n in BLOCKS if count % n == 0}
+    sides = {n: visited(seen, n) for n in blocks if count % n == 0}
     for (f, met), (b, met_back) in itertools.product(sides.items(), repeat=2):
-      cost = met * BLOCKS[f][0] + (count // f) ** 2 * STEPS[0]
-      step_back = STEPS[1] + SUM * b * LANES
-      cost += met_back * BLOCKS[b][1] + (count // b) ** 2 * step_back
+      cost = met * blocks[f][0] + (count // f) ** 2 * STEPS[0]
+      step_back = STEPS[1] + row * b * LANES
+      cost += met_back * blocks[b][1] + (count // b) ** 2 * step_back
       scores = 2 * met * f**2 + 5 * met_back * b**2
       tiles = Tiling(f * LANES, b * LANES, count * LANES)
       found.append((scores, cost, tiles))

@@ -75,7 +75,8 @@ def _block_pairs(step) -> Computed:
   length = prefix + response * (rows.count if rows else 1)
   if step.model.attention.name != "splash":
     return Computed(length**2, length**2)
-  tiles = attention_splash.tiling(length, rows, None)
+  kind = step.model.attention.kind
+  tiles = attention_splash.tiling(length, rows, None, kind)
   rule = length, tiles.length, rows, None
   return _in_blocks(tiles, attention_splash.lanes_seen(*rule))
 

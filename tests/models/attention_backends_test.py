@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from jax.sharding import Mesh
 
 from synpo_jax.data.batch import SEGMENTS
 from synpo_jax.models import (
@@ -266,17 +267,35 @@ def test_going_back_copies_nothing_as_large_as_scores():
   assert all(shape[-2] < 64 for shape in shapes)
 
 
-def test_tiling_covers_the_row_and_knows_what_is_skipped():
+@pytest.mark.parametrize("kind", [*attention_splash.SCHEDULES, "cpu"])
+def test_tiling_covers_the_row_and_knows_what_is_skipped(kind):
   for prefix, length in ((1024, 256), (1920, 128), (916, 200), (1, 1)):
     slots = Slots(prefix, length, 2)
     T = prefix + 2 * length
-    forward, backward, padded = attention_splash.tiling(T, slots, None)
+    forward, backward, padded = attention_splash.tiling(T, slots, None, kind)
     assert forward % 128 == backward % 128 == 0
     assert padded % forward == padded % backward == 0 and 0 <= padded - T < 640
-  tiles = attention_splash.tiling(4096, Slots(0, 2048, 2), None)
+  tiles = attention_splash.tiling(4096, Slots(0, 2048, 2), None, kind)
   mask = attention_splash.RowMask(4096, Slots(0, 2048, 2), None)
   assert 2048 % tiles.forward == 2048 % tiles.backward == 0
   assert not mask[2048:4096, 0:2048].any()
+
+
+def test_blocks_are_those_of_the_chip():
+  row = 928 + 2 * 256, Slots(928, 256, 2), None
+  sides = {
+    kind: attention_splash.tiling(*row, kind)[:2]
+    for kind in ("TPU v5 lite", "TPU v5", "TPU v6 lite", "TPU v4", "TPU v7")
+  }
+  assert [*sides.values()] == [
+    (512, 384),
+    (512, 384),
+    (384, 512),
+    (512, 256),
+    (512, 384),  # not known: as a v5e
+  ]
+  mesh = Mesh(np.array(jax.devices()[:1]), "data")
+  assert attention.Backend("splash", mesh).kind == "cpu"
 
 
 def test_lanes_are_seen_as_the_kernel_s_mask_says():

@@ -80,7 +80,7 @@ def test_blocks_that_are_seen_cost_what_their_kernel_s_side_says(monkeypatch):
   monkeypatch.setattr(attention_splash, "tiling", lambda *rule: tiles)
   batch = SimpleNamespace(packed=None, response=np.zeros((1, 2, 2, 256)))
   decoder = SimpleNamespace(heads=3, head_dim=8)
-  model = SimpleNamespace(attention=SimpleNamespace(name="splash"))
+  model = SimpleNamespace(attention=SimpleNamespace(name="splash", kind=""))
   model.config = SimpleNamespace(decoder=decoder)
   mesh = SimpleNamespace(shape=dict(data=1, fsdp=1, model=1))
   shape = abstract_step.Shape(1024, 256, 0)
