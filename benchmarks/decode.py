@@ -104,7 +104,8 @@ def mixture(checkpoint: str) -> list[dict]:
   """Captions of all sorts of lengths: refilled, in lockstep, others'."""
   task = Task("refilled", REPEATS.value, checkpoint, PROMPTS[0], MEAN.value)
   task = task._replace(candidates=EACH, videos=VIDEOS.value, together=TOGETHER)
-  others = (task._replace(kind=kind) for kind in MIXED)
+  kinds = [kind for kind in MIXED if checkpoint or kind != "served"]
+  others = (task._replace(kind=kind) for kind in kinds)
   found = compare(task, *others)
   show(found)
   return found

@@ -22,7 +22,8 @@ def go_on() -> None:
   if child:
     _leave_with(child)
   for number in stopping.SIGNALS:  # the parent hears them
-    signal.signal(number, signal.SIG_DFL)
+    if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+      signal.signal(number, signal.SIG_DFL)
 
 
 def _leave_with(child: int) -> None:

@@ -26,9 +26,10 @@ plan.main()
 """
 
 
-def begun(work):
+def begun(work, *before):
   return subprocess.Popen(
-    [sys.executable, "-c", PLAN.format(work=work)],
+    [*before, sys.executable, "-c", PLAN.format(work=work)],
+    stdin=subprocess.PIPE,
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
     text=True,
@@ -75,3 +76,13 @@ def test_a_signal_to_stop_ends_the_child_too():
   assert plan.stderr.read() == "stopped by SIGTERM\n"
   with pytest.raises(ProcessLookupError):
     os.kill(child, 0)
+
+
+def test_a_signal_that_nohup_ignores_ends_nothing():
+  work = "import os; hosts.say(os.getpid()); sys.stdin.read()"
+  plan = begun(work, "sh", "-c", 'trap "" HUP; exec "$@"', "sh")
+  lines = [plan.stdout.readline() for _ in range(2)]
+  for process in (int(lines[1]), plan.pid):
+    os.kill(process, signal.SIGHUP)
+  plan.stdin.close()
+  assert plan.wait(10) == 0
