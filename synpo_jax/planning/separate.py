@@ -14,9 +14,11 @@ from synpo_jax.runtime import stopping
 def go_on() -> None:
   """What follows is done by a child; this process leaves as that one does.
 
-  Called before JAX is imported, whose threads a child would not have. Raises
-  ValueError where a signal ended the child.
+  Raises RuntimeError where JAX is imported, whose threads a child would not
+  have, and ValueError where a signal ended the child.
   """
+  if "jax" in sys.modules:
+    raise RuntimeError("a plan is begun before JAX is imported")
   sys.stdout.flush()
   child = os.fork()
   if child:

@@ -271,6 +271,7 @@ def test_a_plan_is_kept_in_a_bucket(tmp_path, monkeypatch, capsys):
   for name, value in given.items():
     monkeypatch.setattr(plan, name, flag(value))
   monkeypatch.setattr(plan.environment, "prepare", lambda: None)
+  monkeypatch.setattr(plan.separate, "go_on", lambda: None)
   monkeypatch.setattr(plan, "_training", lambda told: ([{"fits": True}], True))
   with pytest.raises(SystemExit, match="^0$"):
     plan.main.__wrapped__()

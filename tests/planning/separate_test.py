@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from synpo_jax.planning import separate
+
 PLAN = """
 import sys
 from synpo_jax import plan
@@ -64,6 +66,11 @@ def test_it_leaves_as_the_child_does_and_names_a_signal(work, code, said):
   # Of an abort Python shows first where it was.
   assert err.endswith(said) if said else not err
   assert out == "compiling 2 x 16 pairs\n"
+
+
+def test_where_jax_runs_nothing_is_forked():
+  with pytest.raises(RuntimeError, match="before JAX is imported"):
+    separate.go_on()
 
 
 def test_a_signal_to_stop_ends_the_child_too():
