@@ -34,47 +34,24 @@ WORTH = 9 / 8  # of the cheapest tiling's cost, for the fewest scores
 class Schedule(NamedTuple):
   """Instructions that libtpu 0.0.52 schedules for a chip and heads of 128.
 
-  blocks: of one that is seen, going forward and back, by its side in lanes.
-  row: while memory reads a row of one part of dq, of 256 bytes.
+  forward, backward: of a block that is seen, of 1, 2 ... lanes a side. row:
+  while memory reads a row of one part of dq, of 256 bytes.
   """
 
-  blocks: dict[int, tuple[int, int]]
+  forward: tuple[int, ...]
+  backward: tuple[int, ...]
   row: float
 
 
 V4 = Schedule(
-  {
-    1: (302, 339),
-    2: (607, 1161),
-    3: (1998, 2767),
-    4: (2707, 4796),
-    5: (6040, 6946),
-    6: (8512, 10410),
-  },
-  0.22,
+  (302, 607, 1998, 2707, 6040, 8512), (339, 1161, 2767, 4796, 6946, 10410), 0.22
 )
 V5E = Schedule(
-  {
-    1: (297, 351),
-    2: (586, 986),
-    3: (1473, 1722),
-    4: (1814, 3357),
-    5: (3203, 4815),
-    6: (4808, 6940),
-  },
-  0.47,
+  (297, 586, 1473, 1814, 3203, 4808), (351, 986, 1722, 3357, 4815, 6940), 0.47
 )
 V5P = V5E._replace(row=0.16)  # its blocks come to the same within 3 %
 V6E = Schedule(
-  {
-    1: (255, 346),
-    2: (679, 930),
-    3: (1108, 1584),
-    4: (1745, 2502),
-    5: (3403, 3860),
-    6: (4369, 5306),
-  },
-  0.27,
+  (255, 679, 1108, 1745, 3403, 4369), (346, 930, 1584, 2502, 3860, 5306), 0.27
 )
 # By what JAX calls the devices; any other is taken for a v5e.
 SCHEDULES = {
@@ -239,16 +216,17 @@ def tiling(
   schedules them, without any waiting: no hardware has confirmed them. Small
   blocks skip more, and are scheduled worse.
   """
-  blocks, row = SCHEDULES.get(kind, V5E)
+  forward, backward, row = SCHEDULES.get(kind, V5E)
   lanes = -(-length // LANES)
   found = []
   for count in range(lanes, lanes + min(lanes, MOST_PADDING)):
     seen = lanes_seen(length, count * LANES, slots, window)
-    sides = {n: visited(seen, n) for n in blocks if count % n == 0}
+    fitting = (n for n in range(1, len(forward) + 1) if count % n == 0)
+    sides = {n: visited(seen, n) for n in fitting}
     for (f, met), (b, met_back) in itertools.product(sides.items(), repeat=2):
-      cost = met * blocks[f][0] + (count // f) ** 2 * STEPS[0]
+      cost = met * forward[f - 1] + (count // f) ** 2 * STEPS[0]
       step_back = STEPS[1] + row * b * LANES
-      cost += met_back * blocks[b][1] + (count // b) ** 2 * step_back
+      cost += met_back * backward[b - 1] + (count // b) ** 2 * step_back
       scores = 2 * met * f**2 + 5 * met_back * b**2
       tiles = Tiling(f * LANES, b * LANES, count * LANES)
       found.append((scores, cost, tiles))
